@@ -1,0 +1,6 @@
+"""The networks, each a diffusers ``ModelMixin`` with its configuration."""
+
+from voice2face.models.face_autoencoder import FaceDecoder, FaceEncoder
+from voice2face.models.speech_encoder import SpeechEncoder
+
+__all__ = ["FaceDecoder", "FaceEncoder", "SpeechEncoder"]

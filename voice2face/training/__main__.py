@@ -1,0 +1,31 @@
+"""``python -m voice2face.training collaborative|diffusion``: the two stages of SCLDM."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+
+STAGES = {
+    "collaborative": "stage 1: speech encoder, face encoder and face decoder",
+    "diffusion": "stage 2: the latent denoiser, the encoders frozen",
+}
+
+
+def main() -> None:
+    """Parse the stage and its arguments, then train."""
+    parser = argparse.ArgumentParser(prog="python -m voice2face.training", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    modules = {}
+    for name, summary in STAGES.items():
+        modules[name] = importlib.import_module(f"voice2face.training.{name}")
+        modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
+    arguments = parser.parse_args()
+    if not arguments.pairs and not (arguments.faces and arguments.voices):
+        parser.error("give --faces with --voices, or --pairs")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    modules[arguments.stage].main(arguments)
+
+
+if __name__ == "__main__":
+    main()

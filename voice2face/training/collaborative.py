@@ -1,0 +1,240 @@
+"""Stage 1 of SCLDM: speech encoder, face encoder and face decoder are trained together.
+
+Loss = contrastive(Z^s, Z^f) + mean absolute error + perceptual distance, plus the cross-entropy
+of the speech encoder's heads for sex and age (ours).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from voice2face.models import FaceDecoder, FaceEncoder, SpeechEncoder
+from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.evaluation import speech_scores
+from voice2face.training.loop import LoopOptions, TrainingLoop
+from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_loss, sex_loss
+from voice2face.training.options import add_data_options, add_loop_options, loop_options
+from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
+from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices
+
+logger = logging.getLogger("voice2face.training")
+
+
+@dataclass(frozen=True)
+class CollaborativeOptions:
+    """Weights and rates of stage 1.
+
+    Attributes:
+        batch_size: pairs a step.
+        face_rate: learning rate of face encoder and decoder.
+        speech_rate: learning rate of the speech encoder.
+        perceptual_weight: weight of the perceptual distance against the mean absolute error.
+        contrastive_weight: weight of the contrastive loss.
+        heads_weight: weight of the sex and age losses.
+        latent_noise: standard deviation of the noise on Z^f before decoding.
+        window_seconds: shortest and longest excerpt of speech in a step.
+    """
+
+    batch_size: int = 32
+    face_rate: float = 4e-4
+    speech_rate: float = 1e-3
+    perceptual_weight: float = 0.35
+    contrastive_weight: float = 0.05
+    heads_weight: float = 1.0
+    latent_noise: float = 0.1
+    window_seconds: tuple[float, float] = (2.0, 5.0)
+
+
+def to_model_range(images: np.ndarray) -> Tensor:
+    """``(B, H, W, 3)`` uint8 to ``(B, 3, H, W)`` float in [-1, 1], channels last in memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """``(B, 3, H, W)`` in [-1, 1] to ``(B, H, W, 3)`` uint8."""
+    scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+class Collaborative:
+    """The step and the held-out evaluation of stage 1."""
+
+    def __init__(
+        self,
+        networks: nn.ModuleDict,
+        faces: FaceTable,
+        voices: VoiceTable,
+        pairing: Pairing,
+        perceptual: PerceptualLoss,
+        held_out: tuple[FaceTable, VoiceTable],
+        options: CollaborativeOptions,
+        out: Path,
+        device: torch.device,
+    ) -> None:
+        self.networks, self.faces, self.voices = networks, faces, voices
+        self.pairing, self.perceptual = pairing, perceptual
+        self.held_out, self.options, self.out, self.device = held_out, options, out, device
+
+    def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Losses of one batch of pairs."""
+        options = self.options
+        face_rows, voice_rows = self.pairing.sample(rng, options.batch_size)
+        images = self.faces.images[face_rows]
+        mirrored = rng.random(len(images)) < 0.5
+        images[mirrored] = images[mirrored, :, ::-1]
+        target = to_model_range(images).to(self.device)
+        seconds = rng.uniform(*options.window_seconds)
+        speech = torch.from_numpy(
+            np.stack(
+                [
+                    augment_voice(
+                        random_crop(self.voices.waveforms[row], int(seconds * 16_000), rng), rng
+                    )
+                    for row in voice_rows
+                ]
+            )
+        ).to(self.device)
+        matches = torch.from_numpy(self.pairing.matches(face_rows, voice_rows).T).to(self.device)
+
+        with torch.autocast(self.device.type, torch.bfloat16):
+            latents = self.networks["face_encoder"](target)
+            noisy = latents + options.latent_noise * torch.randn_like(latents)
+            decoded = self.networks["face_decoder"](noisy).float()
+            embedded = self.networks["face_encoder"].embed(latents)
+            voice = self.networks["speech_encoder"](speech)
+            perceptual = self.perceptual(decoded, target)
+        losses = {
+            "absolute": (decoded - target).abs().mean(),
+            "perceptual": perceptual,
+            "contrastive": contrastive_loss(
+                voice.embedding, embedded, matches, self.networks["scale"].value
+            ),
+            "sex": sex_loss(
+                voice.sex_logits.float(), torch.from_numpy(self.voices.sex[voice_rows]).to(self.device)
+            ),
+            "age": age_loss(
+                voice.age_logits.float(), torch.from_numpy(self.voices.age[voice_rows]).to(self.device)
+            ),
+        }
+        losses["loss"] = (
+            losses["absolute"]
+            + options.perceptual_weight * losses["perceptual"]
+            + options.contrastive_weight * losses["contrastive"]
+            + options.heads_weight * (losses["sex"] + losses["age"])
+        )
+        return losses
+
+    def evaluate(self, networks: Any) -> dict[str, float]:
+        """Held-out figures; writes the components and a sheet of faces and reconstructions."""
+        faces, voices = self.held_out
+        target = to_model_range(faces.images[:256]).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            parts = [
+                networks["face_decoder"](networks["face_encoder"](chunk)).float()
+                for chunk in target.split(32)
+            ]
+            decoded = torch.cat(parts)
+            perceptual = torch.stack(
+                [
+                    self.perceptual(one, other)
+                    for one, other in zip(decoded.split(32), target.split(32), strict=True)
+                ]
+            ).mean()
+        rows = [np.concatenate(list(images[:12]), 1) for images in (faces.images, to_uint8(decoded))]
+        rows += [np.concatenate(list(i[12:24]), 1) for i in (faces.images, to_uint8(decoded))]
+        Image.fromarray(np.concatenate(rows, 0)).save(self.out / "reconstructions.png")
+        for name in ("speech_encoder", "face_encoder", "face_decoder"):
+            networks[name].save_pretrained(self.out / name)
+        return {
+            "absolute": float((decoded - target).abs().mean()),
+            "perceptual": float(perceptual),
+            **speech_scores(networks["speech_encoder"], voices, self.device),
+        }
+
+
+class Scale(nn.Module):
+    """The learned logarithm of the contrastive loss's inverse temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(math.log(10.0)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data_options(parser)
+    add_loop_options(parser)
+    parser.add_argument("--perceptual-weights", type=Path, required=True, help="SqueezeNet 1.0 features (safetensors)")
+    parser.add_argument("--image-size", type=int, default=128, help="side of the training pictures in pixels")
+    parser.add_argument("--latent-channels", type=int, default=16, help="channels of the face latent")
+    parser.add_argument("--batch-size", type=int, default=CollaborativeOptions.batch_size, help="pairs a step")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train stage 1 as the command line asks."""
+    device = torch.device(arguments.device)
+    pairing: Pairing
+    if arguments.pairs:
+        faces = load_faces(arguments.pairs, "train", arguments.image_size, limit=arguments.limit, column="face")
+        voices = load_voices(arguments.pairs, "train", limit=arguments.limit, speaker_column="person")
+        pairing = TruePairs(voices.speaker, voices.speaker)
+        held_out = (
+            load_faces(arguments.pairs, "validation", arguments.image_size, limit=arguments.limit, column="face"),
+            load_voices(arguments.pairs, "validation", limit=arguments.limit, speaker_column="person"),
+        )
+    else:
+        faces = load_faces(arguments.faces, "train", arguments.image_size, limit=arguments.limit)
+        voices = load_voices(arguments.voices, "train", limit=arguments.limit)
+        pairing = AttributeBridge(faces, voices)
+        held_out = (
+            load_faces(arguments.faces, "validation", arguments.image_size, limit=arguments.limit),
+            load_voices(arguments.voices, "validation", limit=arguments.limit),
+        )
+    patch_size = max(2, arguments.image_size // 64)
+    shape = {
+        "image_size": arguments.image_size,
+        "patch_size": patch_size,
+        "latent_channels": arguments.latent_channels,
+    }
+    networks = nn.ModuleDict(
+        {
+            "speech_encoder": SpeechEncoder(),
+            "face_encoder": FaceEncoder(**shape),
+            "face_decoder": FaceDecoder(**shape),
+            "scale": Scale(),
+        }
+    ).to(device, memory_format=torch.channels_last)
+    options = CollaborativeOptions(batch_size=arguments.batch_size)
+    speech = [p for n, p in networks.named_parameters() if n.startswith(("speech", "scale"))]
+    face = [p for n, p in networks.named_parameters() if n.startswith("face")]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": speech, "lr": options.speech_rate, "weight_decay": 0.05},
+            {"params": face, "lr": options.face_rate, "weight_decay": 0.01},
+        ],
+        betas=(0.9, 0.99),
+    )
+    loop_settings: LoopOptions = loop_options(arguments)
+    loop = TrainingLoop(networks, optimizer, loop_settings)
+    stage = Collaborative(
+        networks,
+        faces,
+        voices,
+        pairing,
+        PerceptualLoss(arguments.perceptual_weights).to(device),
+        held_out,
+        options,
+        loop_settings.out,
+        device,
+    )
+    loop.run(stage.step, stage.evaluate)

@@ -1,0 +1,234 @@
+"""The training loop both stages share: time budget, exact resume, EMA, log, contact sheets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+logger = logging.getLogger("voice2face.training")
+
+
+@dataclass
+class LoopOptions:
+    """How long to train and how often to look.
+
+    Attributes:
+        out: folder for the log, the state and the trained components.
+        time_budget: seconds of training, counted over all resumes.
+        max_steps: optimiser steps after which to stop, whatever the time.
+        resume: continue from the state in ``out`` where there is one.
+        warmup_steps: steps over which the learning rate rises.
+        cooldown: last share of the run over which the learning rate falls to zero.
+        ema_decay: decay of the averaged weights.
+        max_gradient_norm: gradients are scaled down to this norm.
+        log_every: steps between two lines of the log.
+        evaluate_every: seconds between two evaluations on held-out data.
+        save_every: seconds between two saved states.
+        seed: of everything random; each step draws from (seed, step) alone.
+    """
+
+    out: Path
+    time_budget: float = 3600.0
+    max_steps: int = 10**9
+    resume: bool = False
+    warmup_steps: int = 100
+    cooldown: float = 0.25
+    ema_decay: float = 0.998
+    max_gradient_norm: float = 1.0
+    log_every: int = 20
+    evaluate_every: float = 300.0
+    save_every: float = 180.0
+    seed: int = 0
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+StepFunction = Callable[[int, np.random.Generator], dict[str, Tensor]]
+
+
+def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Averaging rule whose decay rises from zero, so that early averages forget the start."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+        rate = min(decay, (1.0 + float(count)) / (10.0 + float(count)))
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(averaged, current, 1.0 - rate)
+        else:
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+
+    return update
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file beside its place and move it there, so that a crash leaves old or new."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+class TrainingLoop:
+    """Runs a step function until the time is up.
+
+    Args:
+        networks: the modules that are trained; averaged and saved together.
+        optimizer: over the networks' parameters.
+        options: how long and how often.
+    """
+
+    def __init__(
+        self, networks: nn.Module, optimizer: torch.optim.Optimizer, options: LoopOptions
+    ) -> None:
+        self.networks = networks
+        self.optimizer = optimizer
+        self.options = options
+        self.progress = Progress()
+        self.averaged = AveragedModel(
+            networks, multi_avg_fn=ema_update(options.ema_decay), use_buffers=True
+        )
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self._stop = False
+        options.out.mkdir(parents=True, exist_ok=True)
+        if options.resume and self._state_file.exists():
+            self._load_state()
+
+    @property
+    def _state_file(self) -> Path:
+        return self.options.out / "training_state.safetensors"
+
+    def save_state(self) -> None:
+        """Write networks, average, optimiser and progress into one safetensors file."""
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in (("networks", self.networks), ("averaged", self.averaged)):
+            for name, value in module.state_dict().items():
+                tensors[f"{prefix}/{name}"] = value.contiguous().clone()
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).contiguous().clone()
+        metadata = {"progress": json.dumps(vars(self.progress))}
+        replace_file(self._state_file, lambda path: save_file(tensors, path, metadata))
+
+    def _load_state(self) -> None:
+        from safetensors import safe_open
+
+        with safe_open(self._state_file, "pt") as file:
+            self.progress = Progress(**json.loads(file.metadata()["progress"]))
+        tensors = load_file(self._state_file)
+        for prefix, module in (("networks", self.networks), ("averaged", self.averaged)):
+            start = len(prefix) + 1
+            module.load_state_dict(
+                {name[start:]: value for name, value in tensors.items() if name.startswith(prefix)}
+            )
+        state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/")
+                state[int(index)][key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
+        logger.info("resumed at step %d, %.0f s", self.progress.step, self.progress.elapsed)
+
+    def fraction_done(self) -> float:
+        """Share of the run that is over, by time or by steps, whichever is further."""
+        return max(
+            self.progress.elapsed / self.options.time_budget,
+            self.progress.step / self.options.max_steps,
+        )
+
+    def rate_factor(self) -> float:
+        """Factor on the learning rate: linear warm-up, plateau, linear cool-down."""
+        warmup = min(1.0, (self.progress.step + 1) / max(1, self.options.warmup_steps))
+        left = max(0.0, 1.0 - self.fraction_done())
+        return warmup * min(1.0, left / max(self.options.cooldown, 1e-9))
+
+    def run(self, step: StepFunction, evaluate: Callable[[nn.Module], dict[str, float]]) -> None:
+        """Train until the budget is spent or the process is asked to end.
+
+        Args:
+            step: takes the step's number and its own random generator, returns scalar losses;
+                ``loss`` among them is minimised.
+            evaluate: takes the averaged networks, writes pictures and components as it likes,
+                returns figures for the log.
+        """
+        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "_stop", True))
+        last_evaluation = last_save = self.progress.elapsed
+        sums: dict[str, float] = defaultdict(float)
+        counted = 0
+        try:
+            while not self._stop and self.fraction_done() < 1.0:
+                began = time.perf_counter()
+                losses = self._one_step(step)
+                self.progress.step += 1
+                self.progress.elapsed += time.perf_counter() - began
+                for name, value in losses.items():
+                    sums[name] += value
+                counted += 1
+                if self.progress.step % self.options.log_every == 0:
+                    self._log({name: value / counted for name, value in sums.items()})
+                    sums, counted = defaultdict(float), 0
+                if self.progress.elapsed - last_save > self.options.save_every:
+                    self.save_state()
+                    last_save = self.progress.elapsed
+                if self.progress.elapsed - last_evaluation > self.options.evaluate_every:
+                    self._evaluate(evaluate)
+                    last_evaluation = self.progress.elapsed
+            self.save_state()
+            self._evaluate(evaluate)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _one_step(self, step: StepFunction) -> dict[str, float]:
+        number = self.progress.step
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * self.rate_factor()
+        torch.manual_seed(self.options.seed * 1_000_003 + number)
+        rng = np.random.default_rng([self.options.seed, number])
+        self.networks.train()
+        losses = step(number, rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.networks.parameters(), self.options.max_gradient_norm)
+        if math.isfinite(float(norm)):
+            self.optimizer.step()
+            self.averaged.update_parameters(self.networks)
+        else:
+            logger.warning("step %d skipped: gradient is not finite", number)
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _evaluate(self, evaluate: Callable[[nn.Module], dict[str, float]]) -> None:
+        self.averaged.eval()
+        with torch.inference_mode():
+            figures = evaluate(self.averaged.module)
+        self._log({f"held_out_{name}": value for name, value in figures.items()})
+
+    def _log(self, figures: dict[str, float]) -> None:
+        row = {"step": self.progress.step, "elapsed": round(self.progress.elapsed, 1)} | {
+            name: round(value, 5) for name, value in figures.items()
+        }
+        self.progress.history.append(row)
+        with (self.options.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        logger.info("%s", row)

@@ -1,0 +1,168 @@
+"""Parquet tables of faces, of voices and of true pairs, decoded into memory."""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import soundfile as sf
+from PIL import Image
+from tqdm.auto import tqdm
+
+from voice2face.models.speech_encoder import AGE_DECADES
+
+SEXES = ("female", "male")
+UNKNOWN = -1
+QUALITY_COLUMNS = ("sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """Decoded faces of one split.
+
+    Attributes:
+        images: ``(N, size, size, 3)`` uint8.
+        sex: ``(N,)``, index into ``SEXES``, or ``UNKNOWN``.
+        age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
+        quality: ``(N, 6)`` float32, ``QUALITY_COLUMNS`` with the logarithm of sharpness.
+        ids: the rows' identifiers.
+    """
+
+    images: np.ndarray
+    sex: np.ndarray
+    age: np.ndarray
+    quality: np.ndarray
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class VoiceTable:
+    """Decoded recordings of one split.
+
+    Attributes:
+        waveforms: one int16 array a recording, mono at 16 kHz.
+        sex: ``(N,)``, index into ``SEXES``, or ``UNKNOWN``.
+        age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
+        speaker: the rows' speakers.
+        ids: the rows' identifiers.
+    """
+
+    waveforms: list[np.ndarray]
+    sex: np.ndarray
+    age: np.ndarray
+    speaker: list[str]
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_rows(paths: str | Sequence[str], split: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of parquet files as dictionaries.
+
+    Args:
+        paths: a file, a glob pattern, or several of either.
+        split: keep the rows whose ``split`` column says so; ``None`` keeps all.
+        limit: stop after that many rows.
+
+    Raises:
+        FileNotFoundError: no file matches.
+        ValueError: no row is left.
+    """
+    patterns = [paths] if isinstance(paths, str) else list(paths)
+    files = sorted(file for pattern in patterns for file in glob.glob(str(Path(pattern).expanduser())))
+    if not files:
+        raise FileNotFoundError(f"no parquet file matches {', '.join(patterns)}")
+    count = 0
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
+            table = pa.Table.from_batches([batch])
+            if split is not None and "split" in table.column_names:
+                table = table.filter(pc.equal(table["split"], split))
+            for row in table.to_pylist():
+                yield row
+                count += 1
+                if limit is not None and count >= limit:
+                    return
+    if count == 0:
+        raise ValueError(f"no row of split {split!r} in {', '.join(patterns)}")
+
+
+def decode_face(encoded: bytes, image_size: int) -> np.ndarray:
+    """Decode one encoded picture to ``(image_size, image_size, 3)`` uint8 RGB."""
+    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    return np.asarray(picture.resize((image_size, image_size), Image.Resampling.LANCZOS))
+
+
+def decode_voice(encoded: bytes) -> np.ndarray:
+    """Decode one encoded recording, mono at 16 kHz, to int16 samples.
+
+    Raises:
+        ValueError: the recording has another rate; convert the table first.
+    """
+    samples, rate = sf.read(io.BytesIO(encoded), dtype="int16", always_2d=True)
+    if rate != SAMPLE_RATE:
+        raise ValueError(f"training tables hold audio at {SAMPLE_RATE} Hz, this row has {rate} Hz")
+    return np.ascontiguousarray(samples[:, 0])
+
+
+def label_index(names: Sequence[str], value: str | None) -> int:
+    """Index of a label among the known names, or ``UNKNOWN``."""
+    return names.index(value) if value in names else UNKNOWN
+
+
+def quality_of(row: dict[str, Any]) -> list[float]:
+    """The picture-quality numbers of a row; a row without them counts as average."""
+    values = [float(row.get(column) or 0.0) for column in QUALITY_COLUMNS]
+    return [float(np.log(max(values[0], 1.0))), *values[1:]]
+
+
+def load_faces(
+    paths: str | Sequence[str],
+    split: str | None,
+    image_size: int,
+    *,
+    limit: int | None = None,
+    column: str = "image",
+) -> FaceTable:
+    """Read and decode the faces of one split (see ``read_rows`` for the errors)."""
+    images, sex, age, quality, ids = [], [], [], [], []
+    for row in tqdm(read_rows(paths, split, limit), desc=f"faces ({split})", unit="face"):
+        images.append(decode_face(row[column], image_size))
+        sex.append(label_index(SEXES, row.get("gender")))
+        age.append(label_index(AGE_DECADES, row.get("age")))
+        quality.append(quality_of(row))
+        ids.append(str(row["id"]))
+    return FaceTable(
+        np.stack(images), np.array(sex), np.array(age), np.array(quality, np.float32), ids
+    )
+
+
+def load_voices(
+    paths: str | Sequence[str],
+    split: str | None,
+    *,
+    limit: int | None = None,
+    speaker_column: str = "speaker",
+) -> VoiceTable:
+    """Read and decode the recordings of one split (see ``read_rows`` for the errors)."""
+    waveforms, sex, age, speaker, ids = [], [], [], [], []
+    for row in tqdm(read_rows(paths, split, limit), desc=f"voices ({split})", unit="clip"):
+        waveforms.append(decode_voice(row["audio"]))
+        sex.append(label_index(SEXES, row.get("gender")))
+        age.append(label_index(AGE_DECADES, row.get("age")))
+        speaker.append(str(row[speaker_column]))
+        ids.append(str(row["id"]))
+    return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids)

@@ -1,6 +1,8 @@
 """The networks, each a diffusers ``ModelMixin`` with its configuration."""
 
+from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_autoencoder import FaceDecoder, FaceEncoder
+from voice2face.models.face_prior import FacePrior
 from voice2face.models.speech_encoder import SpeechEncoder
 
-__all__ = ["FaceDecoder", "FaceEncoder", "SpeechEncoder"]
+__all__ = ["Denoiser", "FaceDecoder", "FaceEncoder", "FacePrior", "SpeechEncoder"]

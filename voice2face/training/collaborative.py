@@ -15,17 +15,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from voice2face.models import FaceDecoder, FaceEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.evaluation import speech_scores
-from voice2face.training.loop import LoopOptions, TrainingLoop
+from voice2face.training.images import contact_sheet, to_model_range, to_uint8
+from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_loss, sex_loss
-from voice2face.training.options import add_data_options, add_loop_options, loop_options
-from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
-from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices
+from voice2face.training.options import (
+    add_data_options,
+    add_loop_options,
+    load_split,
+    loop_options,
+)
+from voice2face.training.pairing import Pairing
+from voice2face.training.tables import FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")
 
@@ -53,17 +58,6 @@ class CollaborativeOptions:
     heads_weight: float = 1.0
     latent_noise: float = 0.1
     window_seconds: tuple[float, float] = (2.0, 5.0)
-
-
-def to_model_range(images: np.ndarray) -> Tensor:
-    """``(B, H, W, 3)`` uint8 to ``(B, 3, H, W)`` float in [-1, 1], channels last in memory."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """``(B, 3, H, W)`` in [-1, 1] to ``(B, H, W, 3)`` uint8."""
-    scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()
 
 
 class Collaborative:
@@ -150,9 +144,9 @@ class Collaborative:
                     for one, other in zip(decoded.split(32), target.split(32), strict=True)
                 ]
             ).mean()
-        rows = [np.concatenate(list(images[:12]), 1) for images in (faces.images, to_uint8(decoded))]
-        rows += [np.concatenate(list(i[12:24]), 1) for i in (faces.images, to_uint8(decoded))]
-        Image.fromarray(np.concatenate(rows, 0)).save(self.out / "reconstructions.png")
+        pictures = to_uint8(decoded)
+        rows = [images[k : k + 12] for k in (0, 12) for images in (faces.images, pictures)]
+        contact_sheet(rows).save(self.out / "reconstructions.png")
         for name in ("speech_encoder", "face_encoder", "face_decoder"):
             networks[name].save_pretrained(self.out / name)
         return {
@@ -183,23 +177,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Train stage 1 as the command line asks."""
     device = torch.device(arguments.device)
-    pairing: Pairing
-    if arguments.pairs:
-        faces = load_faces(arguments.pairs, "train", arguments.image_size, limit=arguments.limit, column="face")
-        voices = load_voices(arguments.pairs, "train", limit=arguments.limit, speaker_column="person")
-        pairing = TruePairs(voices.speaker, voices.speaker)
-        held_out = (
-            load_faces(arguments.pairs, "validation", arguments.image_size, limit=arguments.limit, column="face"),
-            load_voices(arguments.pairs, "validation", limit=arguments.limit, speaker_column="person"),
-        )
-    else:
-        faces = load_faces(arguments.faces, "train", arguments.image_size, limit=arguments.limit)
-        voices = load_voices(arguments.voices, "train", limit=arguments.limit)
-        pairing = AttributeBridge(faces, voices)
-        held_out = (
-            load_faces(arguments.faces, "validation", arguments.image_size, limit=arguments.limit),
-            load_voices(arguments.voices, "validation", limit=arguments.limit),
-        )
+    faces, voices, pairing = load_split(arguments, "train", arguments.image_size)
+    held_out = load_split(arguments, "validation", arguments.image_size)[:2]
     patch_size = max(2, arguments.image_size // 64)
     shape = {
         "image_size": arguments.image_size,
@@ -224,7 +203,7 @@ def main(arguments: argparse.Namespace) -> None:
         ],
         betas=(0.9, 0.99),
     )
-    loop_settings: LoopOptions = loop_options(arguments)
+    loop_settings = loop_options(arguments)
     loop = TrainingLoop(networks, optimizer, loop_settings)
     stage = Collaborative(
         networks,

@@ -1,1 +1,275 @@
-def add_arguments(p): pass
+"""Stage 2 of SCLDM: the denoiser learns to draw face latents for a voice, the encoders frozen."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from voice2face.methods.scldm import denoising_loss, sample_latents
+from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.training.images import contact_sheet, to_uint8
+from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
+from voice2face.training.loop import TrainingLoop
+from voice2face.training.options import (
+    add_data_options,
+    add_loop_options,
+    load_split,
+    loop_options,
+)
+from voice2face.training.pairing import Pairing
+from voice2face.training.tables import FaceTable
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """Rates and shares of stage 2.
+
+    Attributes:
+        batch_size: latents a step.
+        rate: learning rate.
+        drop_all: share of rows trained without voice and quality (for guidance).
+        drop_speech: share of rows trained without the voice alone.
+        embedding_noise: length of the noise added to the unit-length Z^s.
+    """
+
+    batch_size: int = 64
+    rate: float = 5e-4
+    drop_all: float = 0.1
+    drop_speech: float = 0.05
+    embedding_noise: float = 0.15
+
+
+def noise_schedule(prediction_type: str) -> DDIMScheduler:
+    """The forward process: the paper's linear betas for epsilon, a cosine for velocity.
+
+    With velocity prediction the last step may be pure noise, so the cosine's vanishing abar_T
+    does no harm; epsilon prediction divides by sqrt(abar_T) and needs one that does not vanish.
+    """
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2" if prediction_type == "v_prediction" else "scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type=prediction_type,
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+
+
+def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: float) -> FacePrior:
+    """Eq. 3 over as many women as men, ``count`` faces at most, mirrored copies included."""
+    halves = [np.flatnonzero(sex == value) for value in (0, 1)]
+    each = min(count // 4, *(len(half) for half in halves)) or max(len(half) for half in halves)
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.permutation(half)[:each] for half in halves])
+    return FacePrior.from_latents(tables.latents[rows].flatten(0, 1), weight=beta)
+
+
+def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
+    """How the denoiser standardises picture quality, and the portrait to ask for.
+
+    A good portrait is sharp (85th percentile), frontal, level, as bright and contrasty as the
+    typical training face, and lies inside its photograph.
+    """
+    good = np.median(faces.quality, 0)
+    good[0] = np.percentile(faces.quality[:, 0], 85)
+    good[1] = good[5] = 0.0
+    return {
+        "quality_mean": faces.quality.mean(0).astype(float).tolist(),
+        "quality_std": (faces.quality.std(0) + 1e-6).astype(float).tolist(),
+        "good_portrait": good.astype(float).tolist(),
+    }
+
+
+class Diffusion:
+    """The step and the held-out evaluation of stage 2."""
+
+    def __init__(
+        self,
+        networks: nn.ModuleDict,
+        prior: FacePrior,
+        decoder: FaceDecoder,
+        schedule: DDIMScheduler,
+        train: tuple[EncodedTables, Pairing],
+        held_out: tuple[EncodedTables, Pairing],
+        options: DiffusionOptions,
+        out: Path,
+        device: torch.device,
+    ) -> None:
+        self.networks, self.prior, self.decoder = networks, prior, decoder
+        self.schedule, self.train, self.held_out = schedule, train, held_out
+        self.options, self.out, self.device = options, out, device
+
+    def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        options = self.options
+        clean, quality, speech = self._batch(*self.train, rng, options.batch_size)
+        noisy = speech + options.embedding_noise * nn.functional.normalize(
+            torch.randn_like(speech), dim=1
+        )
+        dropped = torch.from_numpy(rng.random(len(clean))).to(self.device)
+        quality_kept = dropped >= options.drop_all
+        speech_kept = dropped >= options.drop_all + options.drop_speech
+        with torch.autocast(self.device.type, torch.bfloat16):
+            condition = self.networks["denoiser"].condition(
+                nn.functional.normalize(noisy, dim=1), quality, speech_kept, quality_kept
+            )
+            loss = denoising_loss(
+                self.networks["denoiser"],
+                self.prior,
+                self.schedule,
+                clean,
+                torch.randn_like(clean),
+                torch.randint(0, 1000, (len(clean),), device=self.device),
+                condition,
+            ).mean()
+        return {"loss": loss}
+
+    def _batch(
+        self, tables: EncodedTables, pairing: Pairing, rng: np.random.Generator, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        face_rows, voice_rows = pairing.sample(rng, count)
+        mirrored = rng.integers(2, size=count)
+        variant = rng.integers(tables.embeddings.shape[1], size=count)
+        return (
+            tables.latents[face_rows, mirrored].to(self.device),
+            tables.quality[face_rows, mirrored].to(self.device),
+            tables.embeddings[voice_rows, variant].to(self.device),
+        )
+
+    def evaluate(self, networks: Any) -> dict[str, float]:
+        """Held-out loss, with and without the voice; writes the denoiser and a sheet of faces."""
+        denoiser = networks["denoiser"]
+        rng = np.random.default_rng(0)
+        generator = torch.Generator().manual_seed(0)
+        sums = {"loss": 0.0, "loss_without_voice": 0.0}
+        batches = 8
+        for _ in range(batches):
+            clean, quality, speech = self._batch(*self.held_out, rng, 128)
+            noise = torch.randn(clean.shape, generator=generator).to(self.device)
+            timesteps = torch.arange(4, 1000, 1000 // 128)[:128].to(self.device)
+            for name, kept in (("loss", True), ("loss_without_voice", False)):
+                keep = torch.full((len(clean),), kept, device=self.device)
+                with torch.autocast(self.device.type, torch.bfloat16):
+                    condition = denoiser.condition(speech, quality, keep)
+                    loss = denoising_loss(
+                        denoiser, self.prior, self.schedule, clean, noise, timesteps, condition
+                    )
+                sums[name] += float(loss.mean()) / batches
+        self._contact_sheet(denoiser)
+        denoiser.save_pretrained(self.out / "denoiser")
+        return sums
+
+    def _contact_sheet(self, denoiser: Denoiser, people: int = 10, seeds: int = 5) -> None:
+        tables, pairing = self.held_out
+        _, voices = pairing.sample(np.random.default_rng(1), people)
+        rows = []
+        for seed in range(seeds):
+            generators = [torch.Generator().manual_seed(seed) for _ in range(people)]
+            with torch.autocast(self.device.type, torch.bfloat16):
+                latents = sample_latents(
+                    denoiser,
+                    self.prior,
+                    self.schedule,
+                    tables.embeddings[voices, 0].to(self.device),
+                    generators,
+                )
+                rows.append(to_uint8(self.decoder(latents)))
+        contact_sheet(rows).save(self.out / "portraits.png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data_options(parser)
+    add_loop_options(parser)
+    parser.add_argument(
+        "--encoders", type=Path, required=True, help="the output folder of the collaborative stage"
+    )
+    parser.add_argument(
+        "--prediction-type",
+        choices=("epsilon", "v_prediction"),
+        default="epsilon",
+        help="epsilon is the paper's Eq. 6, v_prediction learns faster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--beta", type=float, default=0.01, help="weight of the face prior (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prior-faces", type=int, default=10_000, help="N of Eq. 3 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"
+    )
+    parser.add_argument(
+        "--block-channels", type=int, nargs="+", default=[128, 256], help="widths of the UNet"
+    )
+    parser.add_argument("--layers-per-block", type=int, default=1, help="depth of a level")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train stage 2 as the command line asks."""
+    device = torch.device(arguments.device)
+    folder, out = arguments.encoders, arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    load = {"use_safetensors": True, "local_files_only": True}
+    face_encoder = FaceEncoder.from_pretrained(folder / "face_encoder", **load).eval()
+    speech_encoder = SpeechEncoder.from_pretrained(folder / "speech_encoder", **load).eval()
+    decoder = FaceDecoder.from_pretrained(folder / "face_decoder", **load).eval().to(device)
+
+    encoded, settings, sexes = {}, {}, {}
+    for split in ("train", "validation"):
+        faces, voices, pairing = load_split(arguments, split, face_encoder.config.image_size)
+        tables = load_or_encode(
+            out / f"latents_{split}.safetensors",
+            lambda faces=faces, voices=voices, split=split: encode_tables(
+                faces,
+                voices,
+                face_encoder,
+                speech_encoder,
+                variants=4 if split == "train" else 1,
+                device=device,
+            ),
+        )
+        encoded[split] = (tables, pairing)
+        settings[split] = quality_settings(faces)
+        sexes[split] = faces.sex
+
+    prior = balanced_prior(
+        encoded["train"][0], sexes["train"], arguments.prior_faces, arguments.beta
+    )
+    schedule = noise_schedule(arguments.prediction_type)
+    prior.save_pretrained(out / "face_prior")
+    schedule.save_pretrained(out / "scheduler")
+    options = DiffusionOptions(batch_size=arguments.batch_size)
+    denoiser = Denoiser(
+        latent_channels=face_encoder.config.latent_channels,
+        latent_size=face_encoder.latent_size,
+        speech_dim=speech_encoder.config.embedding_dim,
+        block_channels=arguments.block_channels,
+        layers_per_block=arguments.layers_per_block,
+        **settings["train"],
+    )
+    networks = nn.ModuleDict({"denoiser": denoiser}).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        networks.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    loop = TrainingLoop(networks, optimizer, loop_options(arguments))
+    stage = Diffusion(
+        networks,
+        prior.to(device),
+        decoder,
+        schedule,
+        encoded["train"],
+        encoded["validation"],
+        options,
+        out,
+        device,
+    )
+    loop.run(stage.step, stage.evaluate)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from voice2face.training.loop import LoopOptions
+from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
+from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +17,20 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--voices", nargs="+", help="parquet files (or patterns) of labelled voices")
     data.add_argument("--pairs", nargs="+", help="parquet files (or patterns) of true pairs: audio, face, person")
     data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+
+
+def load_split(
+    arguments: argparse.Namespace, split: str, image_size: int
+) -> tuple[FaceTable, VoiceTable, Pairing]:
+    """Read one split of the tables the command line names, and say how its rows pair."""
+    limit = arguments.limit
+    if arguments.pairs:
+        faces = load_faces(arguments.pairs, split, image_size, limit=limit, column="face")
+        voices = load_voices(arguments.pairs, split, limit=limit, speaker_column="person")
+        return faces, voices, TruePairs(voices.speaker, voices.speaker)
+    faces = load_faces(arguments.faces, split, image_size, limit=limit)
+    voices = load_voices(arguments.voices, split, limit=limit)
+    return faces, voices, AttributeBridge(faces, voices)
 
 
 def add_loop_options(parser: argparse.ArgumentParser) -> None:

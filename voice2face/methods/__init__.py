@@ -1,0 +1,1 @@
+"""One file a paper, each told in its own terms."""

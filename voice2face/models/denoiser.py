@@ -1,0 +1,135 @@
+"""The denoising UNet: what to take out of a noisy latent, given a voice and a picture quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
+
+
+class Condition(NamedTuple):
+    """What the denoiser is told beside latent and time.
+
+    Attributes:
+        speech: ``(batch, tokens, width)``, attended to by every cross-attention (Eq. 5).
+        quality: ``(batch, 7)``, standardised picture quality and a flag that it is known.
+    """
+
+    speech: Tensor
+    quality: Tensor
+
+
+class Denoiser(ModelMixin, ConfigMixin):
+    """A UNet with self-attention and with cross-attention to the voice (SCLDM, Eq. 5).
+
+    Picture quality enters beside the time embedding, so that training may see every kind of
+    photograph while sampling asks for a good one.
+
+    Args:
+        latent_channels: channels of the latent.
+        latent_size: side of the square latent in positions.
+        block_channels: width of each level; every level after the first halves the resolution.
+        layers_per_block: residual blocks, each with attention, at each level.
+        attention_heads: heads of every attention.
+        speech_dim: size of Z^s.
+        speech_tokens: tokens that Z^s is spread over.
+        cross_attention_dim: width of a token.
+        quality_mean: mean of each number of ``QUALITY_NAMES`` over the training faces.
+        quality_std: standard deviation of each.
+        good_portrait: the quality asked for when sampling, in the same units as the mean.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        latent_size: int = 8,
+        block_channels: Sequence[int] = (128, 256),
+        layers_per_block: int = 1,
+        attention_heads: int = 4,
+        speech_dim: int = 256,
+        speech_tokens: int = 8,
+        cross_attention_dim: int = 256,
+        quality_mean: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
+        quality_std: Sequence[float] = (1.0,) * len(QUALITY_NAMES),
+        good_portrait: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
+    ) -> None:
+        super().__init__()
+        levels = len(block_channels)
+        self.unet = UNet2DConditionModel(
+            sample_size=latent_size,
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            block_out_channels=tuple(block_channels),
+            layers_per_block=layers_per_block,
+            down_block_types=("CrossAttnDownBlock2D",) * levels,
+            up_block_types=("CrossAttnUpBlock2D",) * levels,
+            # diffusers reads this argument as the number of heads
+            attention_head_dim=attention_heads,
+            cross_attention_dim=cross_attention_dim,
+            norm_num_groups=min(32, min(block_channels)),
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=len(QUALITY_NAMES) + 1,
+        )
+        self.speech_to_tokens = nn.Linear(speech_dim, speech_tokens * cross_attention_dim)
+        self.no_speech = nn.Parameter(torch.zeros(speech_tokens, cross_attention_dim))
+
+    def condition(
+        self,
+        speech: Tensor,
+        quality: Tensor,
+        speech_kept: Tensor | None = None,
+        quality_kept: Tensor | None = None,
+    ) -> Condition:
+        """Prepare what the UNet is told.
+
+        Args:
+            speech: Z^s, ``(batch, speech_dim)``, unit length.
+            quality: ``(batch, 6)``, in the units of ``quality_mean``.
+            speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is told.
+            quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is told.
+        """
+        batch, device = len(speech), speech.device
+        kept = torch.ones(batch, dtype=torch.bool, device=device)
+        speech_kept = kept if speech_kept is None else speech_kept
+        quality_kept = kept if quality_kept is None else quality_kept
+
+        scaled = (speech * speech.shape[1] ** 0.5).to(self.dtype)
+        tokens = self.speech_to_tokens(scaled).unflatten(1, self.no_speech.shape)
+        tokens = torch.where(speech_kept[:, None, None], tokens, self.no_speech.to(tokens.dtype))
+
+        mean = torch.tensor(self.config.quality_mean, device=device)
+        std = torch.tensor(self.config.quality_std, device=device)
+        standardised = ((quality - mean) / std).clamp(-3.0, 3.0)
+        flagged = torch.cat([standardised, torch.ones_like(standardised[:, :1])], 1)
+        return Condition(tokens, (flagged * quality_kept[:, None]).to(self.dtype))
+
+    def good_portrait(self, batch: int) -> Tensor:
+        """The quality to ask for when sampling, ``(batch, 6)``."""
+        wanted = torch.tensor(self.config.good_portrait, device=self.device)
+        return wanted.expand(batch, -1)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """Predict noise or velocity, as the schedule's ``prediction_type`` says.
+
+        Args:
+            latents: Z^t*, ``(batch, latent_channels, latent_size, latent_size)`` (Eq. 2).
+            timesteps: ``(batch,)`` integers from 0.
+            condition: what ``condition`` made of voice and quality.
+
+        Returns:
+            The prediction, of the latents' shape.
+        """
+        return self.unet(
+            latents,
+            timesteps,
+            encoder_hidden_states=condition.speech,
+            class_labels=condition.quality,
+            return_dict=False,
+        )[0]

@@ -1,0 +1,297 @@
+"""Every way in ends as mono float32 at 16 kHz; speech is found and cut to windows."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voice2face.errors import (
+    AudioDecodeError,
+    AudioFormatError,
+    AudioNotFoundError,
+    NoSpeechError,
+)
+
+logger = logging.getLogger("voice2face")
+
+Waveform = NDArray[np.float32]
+
+SAMPLE_RATE = 16_000  # samples a second
+LOWEST_RATE = 4_000  # samples a second
+HIGHEST_RATE = 768_000  # samples a second
+LONGEST_SECONDS = 4 * 3600.0
+MOST_CHANNELS = 64
+LARGEST_FILE_BYTES = 4 << 30
+WINDOW_SECONDS = 6.0
+LEAST_SPEECH_SECONDS = 1.0
+FRAME_SECONDS = 0.02  # energy is measured over frames of this length
+SPEECH_RANGE_DB = 35.0  # frames this far below the loud frames are pauses
+SILENCE_DB = -70.0  # recordings whose loud frames stay below this are silent
+PAUSE_KEPT_SECONDS = 0.2  # of every pause around speech
+LARGEST_SAMPLE = 1e6  # floating-point samples beyond this are no audio
+
+_DECODE_HINT = "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first"
+
+
+def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
+    """Read a recording, whatever it comes as.
+
+    Args:
+        source: a path; the bytes of a file; a binary file object; a NumPy array or torch tensor
+            of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` together
+            with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or a
+            Hugging Face ``{"array": ..., "sampling_rate": ...}`` dictionary. Integer samples are
+            scaled by their type's range. Any rate from 4 to 768 kHz and up to 64 channels.
+        sample_rate: samples a second, for arrays and tensors only.
+
+    Returns:
+        ``(samples,)`` float32, mono at 16 kHz, clipped to nothing.
+
+    Raises:
+        AudioNotFoundError: the path does not exist or is a folder.
+        AudioDecodeError: the data is no audio, or is truncated.
+        AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, or the rate
+            is missing.
+        NoSpeechError: there are no samples.
+    """
+    samples, rate, where = _read(source, sample_rate)
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioFormatError(
+            f"{where}: a sample rate of {rate} Hz is not between {LOWEST_RATE} and "
+            f"{HIGHEST_RATE} Hz; check the rate that came with the samples"
+        )
+    mono = _to_mono(samples, where)
+    if len(mono) == 0:
+        raise NoSpeechError(f"{where}: the recording is empty; record at least one second of speech")
+    if len(mono) > LONGEST_SECONDS * rate:
+        raise AudioFormatError(
+            f"{where}: {len(mono) / rate / 3600:.1f} hours are more than the "
+            f"{LONGEST_SECONDS / 3600:.0f} that are read; cut out a part with one speaker"
+        )
+    if not np.isfinite(mono).all():
+        raise AudioFormatError(
+            f"{where}: samples are NaN or infinite; look at what produced the recording"
+        )
+    if np.abs(mono).max() > LARGEST_SAMPLE:
+        raise AudioFormatError(
+            f"{where}: floating-point samples should lie in [-1, 1], the largest here is "
+            f"{np.abs(mono).max():.3g}; divide by the full scale"
+        )
+    return resample(mono, round(rate))
+
+
+def resample(waveform: Waveform, rate: int) -> Waveform:
+    """Bring ``(samples,)`` from ``rate`` to 16 kHz, by torchaudio where it can be imported."""
+    if rate == SAMPLE_RATE:
+        return waveform
+    if torchaudio_available():
+        return resample_with_torchaudio(waveform, rate)
+    return resample_with_soxr(waveform, rate)
+
+
+@lru_cache(maxsize=1)
+def torchaudio_available() -> bool:
+    """Whether torchaudio imports here; its wheels refuse beside some builds of torch."""
+    try:
+        import torchaudio  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        logger.info("torchaudio cannot be imported (%s): resampling with soxr", error)
+        return False
+    return True
+
+
+def resample_with_torchaudio(waveform: Waveform, rate: int) -> Waveform:
+    """Windowed-sinc resampling to 16 kHz by torchaudio."""
+    import torch
+    import torchaudio.functional
+
+    resampled: Waveform = torchaudio.functional.resample(
+        torch.from_numpy(waveform), rate, SAMPLE_RATE, lowpass_filter_width=64
+    ).numpy()
+    return resampled
+
+
+def resample_with_soxr(waveform: Waveform, rate: int) -> Waveform:
+    """Band-limited resampling to 16 kHz by the SoX resampler."""
+    import soxr
+
+    resampled: Waveform = soxr.resample(waveform, rate, SAMPLE_RATE).astype(np.float32)
+    return resampled
+
+
+def find_speech(waveform: Waveform) -> Waveform:
+    """Cut pauses away by their energy, keeping a short rest around each stretch of speech.
+
+    Args:
+        waveform: ``(samples,)`` float32, mono at 16 kHz.
+
+    Returns:
+        ``(samples,)`` float32, the stretches of speech joined together.
+
+    Raises:
+        NoSpeechError: silent, or less than one second of speech.
+    """
+    frame = round(FRAME_SECONDS * SAMPLE_RATE)
+    count = len(waveform) // frame
+    if count == 0:
+        raise NoSpeechError(_too_little(len(waveform) / SAMPLE_RATE))
+    frames = waveform[: count * frame].reshape(count, frame).astype(np.float64)
+    frames = frames - frames.mean(1, keepdims=True)
+    energy_db = 10.0 * np.log10(np.square(frames).mean(1) + 1e-20)
+    loud_db = np.percentile(energy_db, 95)
+    if loud_db < SILENCE_DB:
+        raise NoSpeechError(
+            "the recording is silent; check the microphone and that the right track was saved"
+        )
+    speech = energy_db > max(loud_db - SPEECH_RANGE_DB, SILENCE_DB)
+    if speech.sum() * FRAME_SECONDS < LEAST_SPEECH_SECONDS:
+        raise NoSpeechError(_too_little(float(speech.sum() * FRAME_SECONDS)))
+    rest = round(PAUSE_KEPT_SECONDS / FRAME_SECONDS)
+    kept = np.convolve(speech, np.ones(2 * rest + 1), "same") > 0
+    return waveform[: count * frame].reshape(count, frame)[kept].reshape(-1)
+
+
+def speech_windows(speech: Waveform, *, seconds: float = WINDOW_SECONDS) -> Waveform:
+    """Cut speech to windows of equal length.
+
+    Shorter speech is repeated to fill one window. Longer speech gives evenly placed windows that
+    cover it, overlapping as little as they can.
+
+    Args:
+        speech: ``(samples,)`` float32 at 16 kHz, at least one sample.
+        seconds: length of a window.
+
+    Returns:
+        ``(windows, seconds * 16000)`` float32.
+    """
+    length = round(seconds * SAMPLE_RATE)
+    if len(speech) <= length:
+        return np.resize(speech, (1, length))
+    count = -(-len(speech) // length)
+    starts = np.linspace(0, len(speech) - length, count).round().astype(int)
+    return np.stack([speech[start : start + length] for start in starts])
+
+
+def _too_little(seconds: float) -> str:
+    return (
+        f"only {seconds:.2f} s of speech were found; "
+        f"at least {LEAST_SPEECH_SECONDS:.0f} s is needed, and 6 s or more is better"
+    )
+
+
+def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, str]:
+    """Samples, rate and a name for error messages."""
+    if isinstance(source, Mapping):
+        if "array" not in source or "sampling_rate" not in source:
+            raise AudioFormatError(
+                "a dictionary of audio needs the keys 'array' and 'sampling_rate', "
+                f"this one has {sorted(map(str, source))}"
+            )
+        source, sample_rate = source["array"], source["sampling_rate"]
+    elif isinstance(source, tuple):
+        if len(source) != 2:
+            raise AudioFormatError(
+                f"a pair (waveform, sample_rate) is expected, not a tuple of {len(source)}"
+            )
+        source, sample_rate = source
+    if isinstance(source, (str, os.PathLike)):
+        return _read_path(Path(source).expanduser())
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(io.BytesIO(source), "the given bytes")
+    if hasattr(source, "read"):
+        return _decode(source, str(getattr(source, "name", "the given file object")))
+    if hasattr(source, "detach") and hasattr(source, "cpu"):
+        source = source.detach().cpu()
+        source = source.numpy() if str(source.dtype) != "torch.bfloat16" else source.float().numpy()
+    if isinstance(source, (list, np.ndarray)):
+        if sample_rate is None:
+            raise AudioFormatError("an array of samples needs its sample_rate (samples a second)")
+        try:
+            return _scaled(np.asarray(source)), float(sample_rate), "the given samples"
+        except (TypeError, ValueError) as error:
+            raise AudioFormatError(f"the given samples are not a numeric array: {error}") from error
+    raise AudioFormatError(
+        f"audio cannot be read from {type(source).__name__}; give a path, bytes, a file object, "
+        "an array with its sample_rate, a (waveform, sample_rate) pair or a dictionary"
+    )
+
+
+def _read_path(path: Path) -> tuple[NDArray[Any], float, str]:
+    if path.is_dir():
+        raise AudioNotFoundError(f"{path} is a folder; name one audio file in it")
+    if not path.exists():
+        raise AudioNotFoundError(f"{path} does not exist; check the path")
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise AudioFormatError(f"{path}: files over {LARGEST_FILE_BYTES >> 30} GiB are not read")
+    try:
+        with path.open("rb") as file:
+            return _decode(file, str(path))
+    except OSError as error:
+        raise AudioNotFoundError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(file) as sound:
+            _check_header(sound, where)
+            expected = sound.frames
+            samples = sound.read(dtype="float32", always_2d=True)
+            rate = float(sound.samplerate)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+        raise AudioDecodeError(
+            f"{where}: not audio that can be decoded, or cut off ({error}); {_DECODE_HINT}"
+        ) from error
+    if len(samples) < expected:
+        raise AudioDecodeError(
+            f"{where}: truncated, {len(samples)} of {expected} samples are there; "
+            "get the whole file"
+        )
+    return samples.T, rate, where
+
+
+def _check_header(sound: Any, where: str) -> None:
+    if sound.frames > LONGEST_SECONDS * sound.samplerate:
+        raise AudioFormatError(
+            f"{where}: {sound.frames / sound.samplerate / 3600:.1f} hours are more than the "
+            f"{LONGEST_SECONDS / 3600:.0f} that are read; cut out a part with one speaker"
+        )
+    if sound.channels > MOST_CHANNELS:
+        raise AudioFormatError(f"{where}: {sound.channels} channels are over {MOST_CHANNELS}")
+
+
+def _scaled(samples: NDArray[Any]) -> NDArray[Any]:
+    """Integers to [-1, 1) by their type's range; unsigned ones are centred first."""
+    if samples.dtype.kind == "u":
+        half = float(np.iinfo(samples.dtype).max // 2 + 1)
+        return (samples.astype(np.float64) - half) / half
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
+    if samples.dtype.kind != "f":
+        raise ValueError(f"samples of type {samples.dtype}")
+    return samples
+
+
+def _to_mono(samples: NDArray[Any], where: str) -> Waveform:
+    """Average channels; the longer axis of a two-dimensional array is time."""
+    if samples.ndim not in (1, 2):
+        raise AudioFormatError(
+            f"{where}: samples of shape {samples.shape}; give (samples,) or (channels, samples)"
+        )
+    if samples.ndim == 2:
+        channel_axis = 0 if samples.shape[0] <= samples.shape[1] else 1
+        if samples.size and samples.shape[channel_axis] > MOST_CHANNELS:
+            raise AudioFormatError(
+                f"{where}: samples of shape {samples.shape} have over {MOST_CHANNELS} channels"
+            )
+        samples = samples.mean(channel_axis) if samples.size else samples.reshape(-1)
+    return np.ascontiguousarray(samples, dtype=np.float32)

@@ -1,0 +1,55 @@
+"""Every error that voice2face raises on purpose: what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class Voice2FaceError(Exception):
+    """Base of all errors of this package."""
+
+
+class AudioError(Voice2FaceError):
+    """The recording cannot be used."""
+
+
+class AudioNotFoundError(AudioError):
+    """There is no such audio file."""
+
+
+class AudioDecodeError(AudioError):
+    """The data is not audio in a known format, or it is truncated."""
+
+
+class AudioFormatError(AudioError):
+    """Samples, rate, shape or length are not what speech looks like."""
+
+
+class NoSpeechError(AudioError):
+    """The recording is empty, silent, or holds too little speech."""
+
+
+class CheckpointError(Voice2FaceError):
+    """The checkpoint cannot be used."""
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """There is no such checkpoint, or it cannot be reached."""
+
+
+class ChecksumError(CheckpointError):
+    """A file of the checkpoint is not the file that was released."""
+
+
+class ArchitectureError(CheckpointError):
+    """A component's files do not fit this version of voice2face."""
+
+
+class SettingError(Voice2FaceError, ValueError):
+    """An argument has a value outside its range."""
+
+
+class OutputError(Voice2FaceError):
+    """A picture cannot be written where it was asked for."""
+
+
+class DeviceError(Voice2FaceError):
+    """The device does not exist or ran out of memory."""

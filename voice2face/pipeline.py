@@ -1,0 +1,456 @@
+"""Voice2FacePipeline: a recording goes in, portraits come out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from voice2face import checkpoints
+from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
+from voice2face.errors import DeviceError, SettingError
+from voice2face.methods import scldm
+from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.portrait import Evidence, Portrait, Portraits, Settings
+
+if TYPE_CHECKING:
+    from typing import Self
+
+COMPONENTS: dict[str, type] = {
+    "speech_encoder": SpeechEncoder,
+    "face_encoder": FaceEncoder,
+    "face_prior": FacePrior,
+    "denoiser": Denoiser,
+    "face_decoder": FaceDecoder,
+    "scheduler": DDIMScheduler,
+}
+MOST_IMAGES = 1024
+MOST_WINDOWS_AT_ONCE = 32
+MOST_LATENTS_AT_ONCE = 64
+LARGEST_SEED = 2**63 - 1
+
+StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+
+
+class Voice(NamedTuple):
+    """A recording as the denoiser hears it: Z^s, ``(embedding_dim,)``, and its evidence."""
+
+    embedding: Tensor
+    evidence: Evidence
+
+
+class Voice2FacePipeline:
+    """Makes portraits of plausible speakers from recordings.
+
+    One object may be used by many threads: a call changes nothing in it.
+
+    Args:
+        speech_encoder: recording to Z^s.
+        face_encoder: picture to Z^f; kept for building priors, not used when sampling.
+        face_prior: Z^prior and its weight.
+        denoiser: the UNet.
+        face_decoder: Z^f to picture.
+        scheduler: the noise schedule; read, never changed.
+        output_size: side of the pictures in pixels; the decoder's are resized where it differs.
+        name: what results call this checkpoint.
+    """
+
+    def __init__(
+        self,
+        speech_encoder: SpeechEncoder,
+        face_encoder: FaceEncoder,
+        face_prior: FacePrior,
+        denoiser: Denoiser,
+        face_decoder: FaceDecoder,
+        scheduler: DDIMScheduler,
+        *,
+        output_size: int = 256,
+        name: str = "unnamed",
+    ) -> None:
+        self.speech_encoder = speech_encoder.eval()
+        self.face_encoder = face_encoder.eval()
+        self.face_prior = face_prior.eval()
+        self.denoiser = denoiser.eval()
+        self.face_decoder = face_decoder.eval()
+        self.scheduler = scheduler
+        self.output_size = output_size
+        self.name = name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Load a checkpoint.
+
+        Args:
+            name_or_path: nothing for the checkpoint in the package (no network is touched), a
+                folder, or ``owner/name`` on the Hugging Face Hub.
+            revision: branch, tag or commit on the Hub.
+            cache_dir: where downloads are kept.
+            local_files_only: never open a connection.
+            token: for private Hub repositories.
+            device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
+            dtype: of the networks; bfloat16 on CUDA and float32 elsewhere by default.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, damaged, or of another architecture.
+            DeviceError: there is no such device.
+        """
+        folder = checkpoints.resolve(
+            name_or_path,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        index = checkpoints.read_model_index(folder)
+        components = {
+            name: checkpoints.load_component(kind, folder / name)
+            for name, kind in COMPONENTS.items()
+        }
+        pipeline = cls(
+            **components,
+            output_size=int(index.get("output_size", 256)),
+            name=str(index.get("name", folder.name)),
+        )
+        return pipeline.to(device, dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks lie."""
+        return self.denoiser.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The networks' floating-point type."""
+        return self.denoiser.dtype
+
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Move the networks and return the pipeline.
+
+        Args:
+            device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
+            dtype: bfloat16 on CUDA and float32 elsewhere by default.
+
+        Raises:
+            DeviceError: there is no such device.
+        """
+        chosen = choose_device(device)
+        if dtype is None:
+            dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+        try:
+            for network in (
+                self.speech_encoder,
+                self.face_encoder,
+                self.face_prior,
+                self.denoiser,
+                self.face_decoder,
+            ):
+                network.to(chosen, dtype)
+        except (RuntimeError, AssertionError) as error:
+            raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
+        return self
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the checkpoint as a folder that ``from_pretrained`` reads.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds other files.
+        """
+        components = {name: getattr(self, name) for name in COMPONENTS}
+        index = {
+            "format_version": checkpoints.FORMAT_VERSION,
+            "method": "scldm",
+            "name": self.name,
+            "output_size": self.output_size,
+        }
+        return checkpoints.save_checkpoint(folder, components, index)
+
+    def __call__(
+        self,
+        audio: Any,
+        sample_rate: int | None = None,
+        *,
+        num_images: int = 1,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 2.0,
+        eta: float = 0.0,
+        output_type: Literal["pil", "np", "pt", "latent"] = "pil",
+        callback_on_step_end: StepCallback | None = None,
+    ) -> Any:
+        """Make portraits for one recording.
+
+        Args:
+            audio: a path, bytes, file object, array or tensor with its rate, a
+                ``(waveform, sample_rate)`` pair, or an ``{"array", "sampling_rate"}`` dictionary.
+            sample_rate: samples a second, for arrays and tensors.
+            num_images: pictures to make, 1 to 1024.
+            seed: of the first picture; the k-th has ``seed + k`` and is the same picture alone.
+                Drawn at random where neither seed nor generator is given.
+            generator: draws the first seed, in diffusers' manner.
+            num_inference_steps: DDIM steps, 1 to 1000.
+            guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
+            eta: 0 for deterministic DDIM, up to 1 for the variance of DDPM.
+            output_type: ``"pil"`` for ``Portraits``; ``"np"`` for ``(images, size, size, 3)``
+                float32 in [0, 1]; ``"pt"`` for ``(images, 3, size, size)`` in [0, 1];
+                ``"latent"`` for Z^f.
+            callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
+                returns a dictionary whose ``"latents"`` go on.
+
+        Returns:
+            ``Portraits``, or the array or tensor that ``output_type`` names.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            SettingError: an argument is out of range.
+            DeviceError: the device ran out of memory.
+        """
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
+        if not _is_whole(num_images) or not 1 <= num_images <= MOST_IMAGES:
+            raise SettingError(f"num_images is 1 to {MOST_IMAGES}, not {num_images!r}")
+        settings = self._settings(num_inference_steps, guidance_scale, eta)
+        seeds = choose_seeds(num_images, seed, generator)
+        voice = self.listen(audio, sample_rate)
+        with _memory_errors(self.device):
+            latents = torch.cat(
+                [
+                    self._sample([voice] * len(part), part, settings, callback_on_step_end)
+                    for part in _chunks(seeds, MOST_LATENTS_AT_ONCE)
+                ]
+            )
+            if output_type == "latent":
+                return latents
+            images = self._decode(latents)
+        if output_type == "pil":
+            return self._portraits(images, [voice] * num_images, seeds, settings)
+        array = images.astype(np.float32) / 255.0
+        return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2)
+
+    def map(
+        self,
+        recordings: Iterable[Any],
+        *,
+        batch_size: int = 16,
+        seed: int | None = None,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 2.0,
+        eta: float = 0.0,
+        progress: bool = True,
+    ) -> Iterator[Portrait]:
+        """Make one portrait for each recording, in order, a batch at a time.
+
+        Args:
+            recordings: anything ``__call__`` takes as ``audio``; read as the portraits are taken.
+            batch_size: recordings denoised together, 1 to 1024.
+            seed: of every portrait; drawn at random for each where it is not given.
+            num_inference_steps: as in ``__call__``.
+            guidance_scale: as in ``__call__``.
+            eta: as in ``__call__``.
+            progress: show a progress bar.
+
+        Raises:
+            AudioError: a recording cannot be used; the portraits before its batch were yielded.
+            SettingError: an argument is out of range.
+        """
+        from tqdm.auto import tqdm
+
+        if not _is_whole(batch_size) or not 1 <= batch_size <= MOST_IMAGES:
+            raise SettingError(f"batch_size is 1 to {MOST_IMAGES}, not {batch_size!r}")
+        settings = self._settings(num_inference_steps, guidance_scale, eta)
+        total = len(recordings) if hasattr(recordings, "__len__") else None
+        upcoming = iter(recordings)
+        with tqdm(total=total, unit="portrait", disable=not progress) as bar:
+            while batch := list(islice(upcoming, batch_size)):
+                voices = [self.listen(recording) for recording in batch]
+                seeds = [choose_seeds(1, seed, None)[0] for _ in batch]
+                with _memory_errors(self.device):
+                    images = self._decode(self._sample(voices, seeds, settings, None))
+                for portrait in self._portraits(images, voices, seeds, settings):
+                    yield portrait
+                    bar.update()
+
+    @torch.no_grad()
+    def listen(self, audio: Any, sample_rate: int | None = None) -> Voice:
+        """Embed a recording: load it, find speech, average over its windows.
+
+        Args:
+            audio: as in ``__call__``.
+            sample_rate: as in ``__call__``.
+
+        Raises:
+            AudioError: the recording cannot be used.
+        """
+        speech = find_speech(load_audio(audio, sample_rate))
+        windows = speech_windows(speech, seconds=self.speech_encoder.config.window_seconds)
+        batch = torch.from_numpy(windows).to(self.device)
+        with _memory_errors(self.device):
+            embeddings = torch.cat(
+                [self.speech_encoder(part).embedding for part in batch.split(MOST_WINDOWS_AT_ONCE)]
+            )
+            embedding = torch.nn.functional.normalize(embeddings.mean(0), dim=0)
+            encoding = self.speech_encoder.describe(embedding[None])
+        age = encoding.age_logits[0].float().softmax(0).tolist()
+        return Voice(
+            embedding,
+            Evidence(
+                speech_seconds=round(len(speech) / SAMPLE_RATE, 2),
+                windows=len(windows),
+                male_probability=float(encoding.sex_logits[0].float().softmax(0)[1]),
+                age_probabilities=dict(zip(AGE_DECADES, age, strict=True)),
+            ),
+        )
+
+    def _settings(self, num_inference_steps: int, guidance_scale: float, eta: float) -> Settings:
+        most_steps = self.scheduler.config.num_train_timesteps
+        if not _is_whole(num_inference_steps) or not 1 <= num_inference_steps <= most_steps:
+            raise SettingError(
+                f"num_inference_steps is 1 to {most_steps}, not {num_inference_steps!r}"
+            )
+        if not 0.0 <= guidance_scale <= 20.0:
+            raise SettingError(f"guidance_scale is 0 to 20, not {guidance_scale!r}")
+        if not 0.0 <= eta <= 1.0:
+            raise SettingError(f"eta is 0 to 1, not {eta!r}")
+        return Settings(int(num_inference_steps), float(guidance_scale), float(eta), self.name)
+
+    def _sample(
+        self,
+        voices: list[Voice],
+        seeds: list[int],
+        settings: Settings,
+        callback_on_step_end: StepCallback | None,
+    ) -> Tensor:
+        def callback(step: int, timestep: int, latents: Tensor) -> Tensor:
+            assert callback_on_step_end is not None
+            answer = callback_on_step_end(self, step, timestep, {"latents": latents})
+            return (answer or {}).get("latents", latents)
+
+        return scldm.sample_latents(
+            self.denoiser,
+            self.face_prior,
+            self.scheduler,
+            torch.stack([voice.embedding for voice in voices]),
+            [torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            eta=settings.eta,
+            callback=callback if callback_on_step_end is not None else None,
+        )
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Z^f to ``(images, output_size, output_size, 3)`` uint8."""
+        decoded = [self.face_decoder(part) for part in latents.to(self.dtype).split(16)]
+        scaled = ((torch.cat(decoded).float().clamp(-1, 1) + 1) * 127.5).round().byte()
+        pictures = scaled.permute(0, 2, 3, 1).cpu().numpy()
+        if pictures.shape[1] == self.output_size:
+            return pictures
+        size = (self.output_size, self.output_size)
+        return np.stack(
+            [
+                np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+                for picture in pictures
+            ]
+        )
+
+    def _portraits(
+        self,
+        images: NDArray[np.uint8],
+        voices: list[Voice],
+        seeds: list[int],
+        settings: Settings,
+    ) -> Portraits:
+        return Portraits(
+            tuple(
+                Portrait(Image.fromarray(image), seed, voice.evidence, settings)
+                for image, voice, seed in zip(images, voices, seeds, strict=True)
+            )
+        )
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; for ``None`` and ``"auto"`` CUDA, else MPS, else the CPU.
+
+    Raises:
+        DeviceError: not a device's name, or not there.
+    """
+    if device is None or device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"{device!r} is no device; use auto, cpu, cuda, cuda:1 or mps") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("CUDA is not available here; use device='cpu' or 'auto'")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("MPS is not available here; use device='cpu' or 'auto'")
+    return chosen
+
+
+def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None) -> list[int]:
+    """Consecutive seeds from the one given, drawn from the generator, or random.
+
+    Raises:
+        SettingError: both are given, or the seed is no whole number from 0 on.
+    """
+    if seed is not None and generator is not None:
+        raise SettingError("give a seed or a generator, not both")
+    if generator is not None:
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+    elif seed is None:
+        seed = secrets.randbelow(2**31)
+    if not _is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count:
+        raise SettingError(f"seed is a whole number from 0 to 2**63 - 1, not {seed!r}")
+    return [int(seed) + k for k in range(count)]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _chunks(values: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+class _memory_errors:
+    """Turns running out of memory into an error that says what to do."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        ):
+            raise DeviceError(
+                f"{self.device} ran out of memory; make fewer pictures at once or use the CPU"
+            ) from error

@@ -1,0 +1,208 @@
+"""What a call returns: portraits with their seeds, their evidence and their marks."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from voice2face.errors import OutputError
+
+SOFTWARE = "voice2face"
+SYNTHETIC_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+SYNTHETIC_NOTE = (
+    "Synthetic portrait made from a voice by a neural network. It shows nobody: "
+    "age and sex follow the voice, everything else is invented."
+)
+_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="{SOFTWARE}"
+ Iptc4xmpExt:DigitalSourceType="{SYNTHETIC_SOURCE}"/>
+</rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the recording told, before anything was invented.
+
+    Attributes:
+        speech_seconds: length of the speech found, in seconds.
+        windows: six-second windows that were averaged.
+        male_probability: 0 … 1; how far the voice sounds like a man's.
+        age_probabilities: 0 … 1 for each decade, ``"20-29"`` to ``"70+"``, summing to one.
+    """
+
+    speech_seconds: float
+    windows: int
+    male_probability: float
+    age_probabilities: Mapping[str, float]
+
+    @property
+    def sex(self) -> str:
+        """The likelier of ``"female"`` and ``"male"``."""
+        return "male" if self.male_probability >= 0.5 else "female"
+
+    @property
+    def age(self) -> str:
+        """The likeliest decade."""
+        return max(self.age_probabilities, key=self.age_probabilities.__getitem__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the pictures were drawn: the arguments of the call and the checkpoint's name."""
+
+    num_inference_steps: int
+    guidance_scale: float
+    eta: float
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One picture.
+
+    Attributes:
+        image: RGB, 256x256 with the released checkpoint.
+        seed: makes the same picture again, alone or in any batch.
+        evidence: what the recording told.
+        settings: how the picture was drawn.
+    """
+
+    image: Image.Image
+    seed: int
+    evidence: Evidence
+    settings: Settings
+
+    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> Path:
+        """Write the picture with its marks: IPTC ``trainedAlgorithmicMedia`` in XMP, and a note.
+
+        The file appears whole or not at all.
+
+        Args:
+            path: ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
+            quality: 1 … 95, of JPEG and WebP.
+
+        Returns:
+            The path written.
+
+        Raises:
+            OutputError: unknown ending, missing folder, or no permission.
+        """
+        path = Path(path).expanduser()
+        format_name = _FORMATS.get(path.suffix.lower())
+        if format_name is None:
+            raise OutputError(
+                f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
+            )
+        buffer = io.BytesIO()
+        self.image.save(buffer, format_name, **self._marks(format_name, quality))
+        write_atomically(path, buffer.getvalue())
+        return path
+
+    def _marks(self, format_name: str, quality: int) -> dict[str, Any]:
+        if format_name == "PNG":
+            info = PngInfo()
+            info.add_itxt("XML:com.adobe.xmp", _XMP)
+            info.add_text("Software", SOFTWARE)
+            info.add_text("Description", SYNTHETIC_NOTE)
+            info.add_text("voice2face:seed", str(self.seed))
+            for name, value in asdict(self.settings).items():
+                info.add_text(f"voice2face:{name}", str(value))
+            return {"pnginfo": info}
+        return {"xmp": _XMP.encode(), "quality": quality}
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG", **self._marks("PNG", 95))
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Portraits(Sequence[Portrait]):
+    """The pictures of one call, in the order of their seeds."""
+
+    items: tuple[Portrait, ...]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The pictures alone."""
+        return [portrait.image for portrait in self.items]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each picture."""
+        return [portrait.seed for portrait in self.items]
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the recording told; the same for all pictures of a call."""
+        return self.items[0].evidence
+
+    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Write every picture: ``face.png``, or ``face-1.png``, ``face-2.png`` … for several.
+
+        Raises:
+            OutputError: unknown ending, missing folder, or no permission.
+        """
+        path = Path(path).expanduser()
+        if len(self.items) == 1:
+            return [self.items[0].save(path)]
+        return [
+            portrait.save(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+            for number, portrait in enumerate(self.items, 1)
+        ]
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """All pictures in one, row by row."""
+        columns = min(columns or 4, len(self.items))
+        rows = -(-len(self.items) // columns)
+        width, height = self.items[0].image.size
+        sheet = Image.new("RGB", (columns * width, rows * height))
+        for k, image in enumerate(self.images):
+            sheet.paste(image, (k % columns * width, k // columns * height))
+        return sheet
+
+    @overload
+    def __getitem__(self, index: int) -> Portrait: ...
+    @overload
+    def __getitem__(self, index: slice) -> Portraits: ...
+    def __getitem__(self, index: int | slice) -> Portrait | Portraits:
+        if isinstance(index, slice):
+            return Portraits(self.items[index])
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[Portrait]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written to.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name the file to write in it")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; choose another place"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voice2face import audio
+from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
+from voice2face.errors import (
+    AudioDecodeError,
+    AudioFormatError,
+    AudioNotFoundError,
+    NoSpeechError,
+    Voice2FaceError,
+)
+
+
+def test_every_way_in_gives_the_same_samples(tone: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    sf.write(path, tone, SAMPLE_RATE, subtype="FLOAT")
+    data = path.read_bytes()
+    ways = [
+        load_audio(path),
+        load_audio(str(path)),
+        load_audio(data),
+        load_audio(bytearray(data)),
+        load_audio(io.BytesIO(data)),
+        load_audio(tone, SAMPLE_RATE),
+        load_audio(tone.astype(np.float64), SAMPLE_RATE),
+        load_audio(torch.from_numpy(tone), SAMPLE_RATE),
+        load_audio((torch.from_numpy(tone)[None], SAMPLE_RATE)),
+        load_audio((tone, SAMPLE_RATE)),
+        load_audio({"array": tone, "sampling_rate": SAMPLE_RATE}),
+        load_audio(tone.tolist(), SAMPLE_RATE),
+    ]
+    for samples in ways:
+        assert samples.dtype == np.float32
+        np.testing.assert_allclose(samples, tone, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8"])
+def test_integer_samples_are_scaled_by_their_type(tone: np.ndarray, kind: str) -> None:
+    info = np.iinfo(kind)
+    half = (int(info.max) - int(info.min) + 1) / 2
+    centre = half if info.min == 0 else 0
+    integers = np.clip(np.round(tone * half + centre), info.min, info.max).astype(kind)
+    np.testing.assert_allclose(load_audio(integers, SAMPLE_RATE), tone, atol=1.5 / half)
+
+
+@pytest.mark.parametrize("file_format", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
+def test_common_formats_are_decoded(tone: np.ndarray, file_format: str) -> None:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone, SAMPLE_RATE, format=file_format)
+    samples = load_audio(buffer.getvalue())
+    assert abs(len(samples) - len(tone)) < 3000
+    assert 0.1 < np.sqrt(np.square(samples).mean()) / np.sqrt(np.square(tone).mean()) < 1.2
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_channels_are_averaged(tone: np.ndarray, layout: str) -> None:
+    stereo = np.stack([tone, 0.5 * tone])
+    stereo = stereo if layout == "channels_first" else stereo.T
+    np.testing.assert_allclose(load_audio(stereo, SAMPLE_RATE), 0.75 * tone, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_any_rate_is_brought_to_16_khz(rate: int) -> None:
+    original = np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate).astype(np.float32)
+    expected = np.sin(2 * np.pi * 440 * np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE)
+    samples = load_audio(original, rate)
+    assert abs(len(samples) - len(expected)) <= 1
+    middle = slice(2_000, -2_000)
+    np.testing.assert_allclose(samples[middle], expected[: len(samples)][middle], atol=2e-3)
+
+
+@pytest.mark.skipif(not audio.torchaudio_available(), reason="torchaudio does not import here")
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_torchaudio_and_soxr_agree(female_speech: Path, rate: int) -> None:
+    speech, _ = sf.read(female_speech, dtype="float32")
+    one = audio.resample_with_torchaudio(speech, rate)
+    other = audio.resample_with_soxr(speech, rate)
+    length = min(len(one), len(other))
+    difference = one[:length] - other[:length]
+    assert np.square(difference).mean() < 1e-3 * np.square(one).mean()
+
+
+def test_without_torchaudio_soxr_is_used(
+    tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "torchaudio_available", lambda: False)
+    np.testing.assert_array_equal(
+        load_audio(tone, 48_000), audio.resample_with_soxr(tone, 48_000)
+    )
+
+
+def test_pauses_are_cut_away(tone: np.ndarray) -> None:
+    silence = np.zeros(5 * SAMPLE_RATE, np.float32)
+    found = find_speech(np.concatenate([silence, tone, silence, tone, silence]))
+    assert 6.0 <= len(found) / SAMPLE_RATE <= 7.0
+
+
+def test_short_speech_is_repeated_to_one_window(tone: np.ndarray) -> None:
+    windows = speech_windows(tone)
+    assert windows.shape == (1, 96_000)
+    np.testing.assert_array_equal(windows[0, :48_000], windows[0, 48_000:])
+
+
+@given(st.integers(1, 400_000))
+@settings(max_examples=40, deadline=None)
+def test_windows_cover_all_of_long_speech(length: int) -> None:
+    speech = np.arange(length, dtype=np.float32)
+    windows = speech_windows(speech)
+    assert windows.shape[1] == 96_000
+    assert set(np.unique(windows)) == set(speech.tolist())
+    assert len(windows) == max(1, -(-length // 96_000))
+
+
+@given(
+    st.integers(0, 3_000),
+    st.integers(-5, 10**6),
+    st.sampled_from(["float32", "int16", "uint8"]),
+    st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_odd_input_gives_samples_or_an_error_of_ours(
+    length: int, rate: int, kind: str, dimensions: int
+) -> None:
+    values = np.random.default_rng(length).integers(0, 100, (length,) + (1,) * (dimensions - 1))
+    try:
+        samples = load_audio(values.astype(kind), rate)
+    except Voice2FaceError:
+        return
+    assert samples.ndim == 1
+    assert np.isfinite(samples).all()
+
+
+@given(st.binary(max_size=4_000))
+@settings(max_examples=60, deadline=None)
+def test_garbage_bytes_are_no_audio(data: bytes) -> None:
+    with pytest.raises(Voice2FaceError):
+        load_audio(data)
+
+
+def test_truncated_file_is_refused(tone: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone, SAMPLE_RATE, format="FLAC")
+    with pytest.raises(AudioDecodeError, match="cut off|truncated"):
+        load_audio(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+
+
+ERRORS = {
+    "missing file": (lambda _: load_audio("no/such.wav"), AudioNotFoundError, "does not exist"),
+    "folder": (lambda folder: load_audio(folder), AudioNotFoundError, "is a folder"),
+    "not audio": (lambda _: load_audio(b"x" * 999), AudioDecodeError, "not audio that can be"),
+    "empty bytes": (lambda _: load_audio(b""), AudioDecodeError, "not audio that can be"),
+    "empty": (lambda _: load_audio(np.zeros(0), 16_000), NoSpeechError, "is empty"),
+    "no rate": (lambda _: load_audio(np.zeros(9)), AudioFormatError, "needs its sample_rate"),
+    "absurd rate": (lambda _: load_audio(np.zeros(9), 3), AudioFormatError, "sample rate of 3"),
+    "NaN rate": (
+        lambda _: load_audio(np.zeros(9), float("nan")),
+        AudioFormatError,
+        "sample rate of nan",
+    ),
+    "NaN": (lambda _: load_audio([0.0, float("nan")], 16_000), AudioFormatError, "NaN or inf"),
+    "infinite": (lambda _: load_audio([0.0, float("inf")], 16_000), AudioFormatError, "NaN or"),
+    "not scaled": (lambda _: load_audio([1e9, -1e9], 16_000), AudioFormatError, "full scale"),
+    "absurd length": (
+        lambda _: load_audio(np.zeros(5 * 3600 * 4000, np.int8), 4_000),
+        AudioFormatError,
+        "5.0 hours are more than",
+    ),
+    "three axes": (lambda _: load_audio(np.zeros((2, 2, 2)), 16_000), AudioFormatError, "shape"),
+    "many channels": (
+        lambda _: load_audio(np.zeros((100, 200)), 16_000),
+        AudioFormatError,
+        "over 64 channels",
+    ),
+    "text array": (lambda _: load_audio(["a"], 16_000), AudioFormatError, "not a numeric"),
+    "wrong keys": (lambda _: load_audio({"wave": 1}), AudioFormatError, "'sampling_rate'"),
+    "triple": (lambda _: load_audio((1, 2, 3)), AudioFormatError, "a tuple of 3"),
+    "wrong type": (lambda _: load_audio(7), AudioFormatError, "cannot be read from int"),
+    "silent": (lambda _: find_speech(np.zeros(99_999, np.float32)), NoSpeechError, "is silent"),
+    "constant": (lambda _: find_speech(np.ones(99_999, np.float32)), NoSpeechError, "is silent"),
+    "too short": (lambda _: find_speech(_noise(0.5)), NoSpeechError, "only 0.50 s of speech"),
+    "a few samples": (lambda _: find_speech(_noise(0.01)), NoSpeechError, "only 0.01 s"),
+}
+
+
+def _noise(seconds: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.uniform(-0.5, 0.5, int(seconds * SAMPLE_RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_say_what_was_wrong(case: str, tmp_path: Path) -> None:
+    call, kind, message = ERRORS[case]
+    with pytest.raises(kind, match=message) as caught:
+        call(tmp_path)
+    assert isinstance(caught.value, Voice2FaceError)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = tmp_path / "locked.wav"
+    path.write_bytes(b"")
+    path.chmod(0)
+    with pytest.raises(AudioNotFoundError, match="cannot be read"):
+        load_audio(path)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from tests.conftest import tiny_components
+from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeechEncoder
+from voice2face.models.attention import CBAM
+
+NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_survive_saving(name: str, tmp_path: Path) -> None:
+    network = tiny_components()[name]
+    network.save_pretrained(tmp_path)
+    again = type(network).from_pretrained(tmp_path, use_safetensors=True, low_cpu_mem_usage=False)
+    for key, value in network.config.items():
+        if not key.startswith("_"):
+            kept = again.config[key]
+            assert (tuple(kept) if isinstance(kept, list) else kept) == value, key
+    state = again.state_dict()
+    for key, value in network.state_dict().items():
+        assert torch.equal(state[key], value), key
+    assert [path.suffix for path in tmp_path.iterdir() if "json" not in path.suffix] == [
+        ".safetensors"
+    ]
+
+
+def test_cbam_keeps_the_shape_and_only_weakens() -> None:
+    features = torch.rand(2, 16, 5, 7)
+    weighed = CBAM(16)(features)
+    assert weighed.shape == features.shape
+    assert (weighed <= features).all()
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_latent_is_eight_by_eight_at_any_resolution(size: int) -> None:
+    shape = {"image_size": size, "patch_size": size // 64, "block_channels": (8, 8, 8, 8)}
+    encoder, decoder = FaceEncoder(**shape), FaceDecoder(**shape)
+    images = torch.rand(2, 3, size, size) * 2 - 1
+    latents = encoder(images)
+    assert encoder.latent_size == 8
+    assert latents.shape == (2, 16, 8, 8)
+    assert decoder(latents).shape == images.shape
+    torch.testing.assert_close(encoder.embed(latents).norm(dim=1), torch.ones(2))
+
+
+def test_latents_are_standardised_per_channel_in_training() -> None:
+    encoder = FaceEncoder(image_size=32, block_channels=(8, 8), blocks_per_level=(0, 1)).train()
+    latents = encoder(torch.rand(16, 3, 32, 32))
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        latents.std((0, 2, 3), correction=0), torch.ones(16), atol=1e-2, rtol=0
+    )
+
+
+def test_speech_embedding_ignores_loudness(female_speech: Path) -> None:
+    speech, _ = sf.read(female_speech, dtype="float32")
+    encoder = tiny_components()["speech_encoder"].eval()
+    batch = torch.from_numpy(np.stack([speech[:96_000], 0.1 * speech[:96_000]]))
+    encoding = encoder(batch)
+    assert encoding.embedding.shape == (2, 16)
+    assert encoding.sex_logits.shape == (2, 2)
+    assert encoding.age_logits.shape == (2, 6)
+    torch.testing.assert_close(encoding.embedding.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(encoding.embedding[0], encoding.embedding[1], atol=1e-3, rtol=0)
+
+
+def test_silence_gives_a_finite_embedding() -> None:
+    encoding = tiny_components()["speech_encoder"].eval()(torch.zeros(1, 32_000))
+    assert torch.isfinite(encoding.embedding).all()
+
+
+def test_a_window_is_six_seconds_at_16_khz() -> None:
+    assert SpeechEncoder().window_samples == 96_000
+
+
+def test_denoiser_hears_voice_time_and_quality() -> None:
+    denoiser: Denoiser = tiny_components()["denoiser"].eval()
+    latents = torch.randn(1, 4, 8, 8)
+    speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+
+    def predict(voice: int, time: int, sharpness: float, kept: bool = True) -> torch.Tensor:
+        quality = torch.tensor([[sharpness, 0, 0, 0, 0, 0]])
+        flags = torch.tensor([kept])
+        condition = denoiser.condition(speech[voice : voice + 1], quality, flags, flags)
+        return denoiser(latents, torch.tensor([time]), condition)
+
+    usual = predict(0, 500, 0.0)
+    assert usual.shape == latents.shape
+    for other in (predict(1, 500, 0.0), predict(0, 100, 0.0), predict(0, 500, 2.0)):
+        assert not torch.allclose(usual, other)
+    assert torch.equal(predict(0, 500, 0.0, kept=False), predict(1, 500, 2.0, kept=False))

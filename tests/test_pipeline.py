@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from voice2face import Portraits, Voice2FaceError, Voice2FacePipeline
+from voice2face.errors import (
+    ArchitectureError,
+    CheckpointNotFoundError,
+    DeviceError,
+    NoSpeechError,
+    OutputError,
+    SettingError,
+)
+from voice2face.pipeline import choose_device
+
+
+@pytest.fixture
+def portraits(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> Portraits:
+    return tiny_pipeline(tone, 16_000, num_images=3, seed=7, num_inference_steps=2)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def test_result_holds_pictures_seeds_evidence_and_settings(portraits: Portraits) -> None:
+    assert portraits.seeds == [7, 8, 9]
+    assert [image.size for image in portraits.images] == [(48, 48)] * 3
+    evidence = portraits.evidence
+    assert 2.5 < evidence.speech_seconds < 3.1
+    assert evidence.windows == 2
+    assert sum(evidence.age_probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+    assert 0.0 <= evidence.male_probability <= 1.0
+    assert evidence.sex in ("female", "male")
+    assert evidence.age in evidence.age_probabilities
+    assert portraits[0].settings.checkpoint == "tiny"
+    assert len(portraits[1:]) == 2
+    assert portraits.grid(2).size == (96, 96)
+
+
+def test_same_seed_same_bytes(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
+    one, other = (tiny_pipeline(tone, 16_000, seed=3, num_inference_steps=3) for _ in range(2))
+    assert one.images[0].tobytes() == other.images[0].tobytes()
+    different = tiny_pipeline(tone, 16_000, seed=4, num_inference_steps=3)
+    assert one.images[0].tobytes() != different.images[0].tobytes()
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_picture_alone_is_the_picture_in_a_batch(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, eta: float
+) -> None:
+    settings = {"num_inference_steps": 4, "eta": eta}
+    batch = tiny_pipeline(tone, 16_000, num_images=4, seed=7, **settings)
+    for portrait in batch:
+        alone = tiny_pipeline(tone, 16_000, seed=portrait.seed, **settings)
+        assert np.abs(pixels(alone.images[0]) - pixels(portrait.image)).max() <= 1
+
+
+def test_generator_draws_the_seed(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
+    draws = [
+        tiny_pipeline(
+            tone, 16_000, generator=torch.Generator().manual_seed(5), num_inference_steps=1
+        ).seeds
+        for _ in range(2)
+    ]
+    assert draws[0] == draws[1]
+
+
+def test_without_a_seed_pictures_differ(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    seeds = {tiny_pipeline(tone, 16_000, num_inference_steps=1).seeds[0] for _ in range(3)}
+    assert len(seeds) == 3
+
+
+def test_output_types_show_the_same_picture(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    def make(output_type: str):  # noqa: ANN202
+        return tiny_pipeline(
+            tone, 16_000, seed=1, num_images=2, num_inference_steps=2, output_type=output_type
+        )
+
+    array, tensor, latent = make("np"), make("pt"), make("latent")
+    assert array.shape == (2, 48, 48, 3)
+    assert tensor.shape == (2, 3, 48, 48)
+    assert latent.shape == (2, 4, 8, 8)
+    np.testing.assert_allclose(tensor.permute(0, 2, 3, 1).numpy(), array)
+    for picture, image in zip(array, make("pil").images, strict=True):
+        np.testing.assert_array_equal(np.round(picture * 255), pixels(image))
+
+
+def test_callback_sees_the_latents_and_may_change_them(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    steps = []
+
+    def callback(pipe, step, timestep, state):  # noqa: ANN001, ANN202
+        steps.append((pipe is tiny_pipeline, step, timestep, tuple(state["latents"].shape)))
+        return {"latents": torch.zeros_like(state["latents"])} if step == 2 else {}
+
+    found = tiny_pipeline(
+        tone,
+        16_000,
+        num_images=2,
+        num_inference_steps=3,
+        callback_on_step_end=callback,
+        output_type="latent",
+    )
+    assert steps == [(True, k, t, (2, 4, 8, 8)) for k, t in enumerate((999, 665, 332))]
+    assert not found.any()
+
+
+def test_map_streams_in_order(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    taken = []
+
+    def recordings():  # noqa: ANN202
+        for k in range(5):
+            taken.append(k)
+            yield (tone[: 20_000 + 4_000 * k], 16_000)
+
+    stream = tiny_pipeline.map(
+        recordings(), batch_size=2, seed=1, num_inference_steps=2, progress=False
+    )
+    first = next(stream)
+    assert taken == [0, 1]
+    rest = list(stream)
+    seconds = [portrait.evidence.speech_seconds for portrait in (first, *rest)]
+    assert seconds == sorted(seconds)
+    assert len(seconds) == 5
+    alone = tiny_pipeline(tone[:36_000], 16_000, seed=1, num_inference_steps=2)
+    assert np.abs(pixels(alone.images[0]) - pixels(rest[-1].image)).max() <= 1
+
+
+def test_threads_get_the_pictures_they_would_have_had_alone(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    def make(seed: int) -> bytes:
+        steps = 1 + seed % 3
+        portrait = tiny_pipeline(tone, 16_000, seed=seed, num_inference_steps=steps)
+        return portrait.images[0].tobytes()
+
+    alone = [make(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(make, range(8))) == alone
+
+
+def test_saving_and_loading_gives_the_same_pictures(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tiny_pipeline.save_pretrained(tmp_path / "checkpoint")
+    tiny_pipeline.save_pretrained(folder)
+    again = Voice2FacePipeline.from_pretrained(folder, device="cpu")
+    before, after = (
+        pipe(tone, 16_000, seed=2, num_inference_steps=3).images[0].tobytes()
+        for pipe in (tiny_pipeline, again)
+    )
+    assert before == after
+    assert again.output_size == 48
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_files_say_that_they_are_synthetic(
+    portraits: Portraits, tmp_path: Path, suffix: str
+) -> None:
+    path = portraits[0].save(tmp_path / f"face{suffix}")
+    with Image.open(path) as image:
+        assert image.size == (48, 48)
+        marks = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
+        marks = marks if isinstance(marks, str) else marks.decode()
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in marks
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_png_carries_seed_and_settings(portraits: Portraits, tmp_path: Path) -> None:
+    with Image.open(portraits[2].save(tmp_path / "face.png")) as image:
+        assert image.info["voice2face:seed"] == "9"
+        assert image.info["voice2face:num_inference_steps"] == "2"
+        assert "shows nobody" in image.info["Description"]
+
+
+def test_several_pictures_are_numbered(portraits: Portraits, tmp_path: Path) -> None:
+    paths = portraits.save(tmp_path / "face.png")
+    assert [path.name for path in paths] == ["face-1.png", "face-2.png", "face-3.png"]
+    assert all(path.is_file() for path in paths)
+
+
+def test_notebooks_show_a_png(portraits: Portraits) -> None:
+    with Image.open(io.BytesIO(portraits[0]._repr_png_())) as image:
+        assert image.format == "PNG"
+
+
+SETTINGS = {
+    "num_inference_steps is 1 to 1000": {"num_inference_steps": 0},
+    "num_inference_steps is 1 to 1000, not 2.5": {"num_inference_steps": 2.5},
+    "num_inference_steps is 1 to 1000, not 1001": {"num_inference_steps": 1001},
+    "num_images is 1 to 1024": {"num_images": 0},
+    "guidance_scale is 0 to 20": {"guidance_scale": -1.0},
+    "guidance_scale is 0 to 20, not nan": {"guidance_scale": float("nan")},
+    "eta is 0 to 1": {"eta": 2.0},
+    "seed is a whole number": {"seed": -1},
+    "give a seed or a generator": {"seed": 1, "generator": torch.Generator()},
+    "output_type is pil, np, pt or latent": {"output_type": "jpeg"},
+}
+
+
+@pytest.mark.parametrize("message", SETTINGS)
+def test_settings_out_of_range_are_refused(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        tiny_pipeline(tone, 16_000, **SETTINGS[message])
+
+
+def test_unknown_arguments_are_refused(tiny_pipeline: Voice2FacePipeline) -> None:
+    with pytest.raises(TypeError, match="revison"):
+        Voice2FacePipeline.from_pretrained(revison="main")
+    with pytest.raises(TypeError, match="num_step"):
+        tiny_pipeline("talk.wav", num_step=3)
+
+
+def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
+    with pytest.raises(NoSpeechError, match="silent"):
+        tiny_pipeline(np.zeros(99_999), 16_000)
+
+
+def test_map_names_a_wrong_batch_size(tiny_pipeline: Voice2FacePipeline) -> None:
+    with pytest.raises(SettingError, match="batch_size"):
+        next(tiny_pipeline.map([], batch_size=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("face.bmp", "saved as .png"), ("no/such/face.png", "cannot be written"), (".png", "saved")],
+)
+def test_unwritable_output(
+    portraits: Portraits, tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message):
+        portraits[0].save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_output_file(portraits: Portraits, tmp_path: Path) -> None:
+    (tmp_path / "face.png").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        portraits[0].save(tmp_path / "face.png")
+
+
+def test_devices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(DeviceError, match="is no device"):
+        choose_device("toaster")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="CUDA is not available"):
+            choose_device("cuda")
+
+
+def test_running_out_of_memory_says_what_to_do(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tiny_pipeline.face_decoder, "forward", fail)
+    with pytest.raises(DeviceError, match="fewer pictures"):
+        tiny_pipeline(tone, 16_000, num_inference_steps=1)
+
+
+def test_missing_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointNotFoundError, match="holds no model_index.json"):
+        Voice2FacePipeline.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match="neither a folder"):
+        Voice2FacePipeline.from_pretrained("no-such-model")
+    with pytest.raises(CheckpointNotFoundError, match="cannot be fetched"):
+        Voice2FacePipeline.from_pretrained(
+            "owner/name", cache_dir=tmp_path / "cache", local_files_only=True
+        )
+
+
+def damage(folder: Path, what: str) -> None:
+    if what == "no denoiser":
+        for file in (folder / "denoiser").iterdir():
+            file.unlink()
+        (folder / "denoiser").rmdir()
+    elif what == "weights cut off":
+        weights = folder / "denoiser" / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif what == "other shapes":
+        config = folder / "face_decoder" / "config.json"
+        config.write_text(config.read_text().replace('"latent_channels": 4', '"latent_channels": 5'))
+    elif what == "other config":
+        config = folder / "face_encoder" / "config.json"
+        config.write_text("{")
+    elif what == "newer format":
+        (folder / "model_index.json").write_text('{"format_version": 99, "method": "scldm"}')
+    elif what == "other method":
+        (folder / "model_index.json").write_text('{"format_version": 1, "method": "gan"}')
+    elif what == "broken index":
+        (folder / "model_index.json").write_text("[")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no denoiser", "is missing from the checkpoint"),
+        ("weights cut off", "does not fit Denoiser"),
+        ("other shapes", "does not fit FaceDecoder"),
+        ("other config", "does not fit FaceEncoder"),
+        ("newer format", "newer version"),
+        ("other method", "'gan'"),
+        ("broken index", "cannot be read"),
+    ],
+)
+def test_damaged_checkpoints(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, what: str, message: str
+) -> None:
+    folder = tiny_pipeline.save_pretrained(tmp_path / "checkpoint")
+    damage(folder, what)
+    with pytest.raises(ArchitectureError, match=message) as caught:
+        Voice2FacePipeline.from_pretrained(folder)
+    assert isinstance(caught.value, Voice2FaceError)
+
+
+def test_checkpoints_never_replace_other_files(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds other files"):
+        tiny_pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import tiny_components
+from voice2face.methods.scldm import denoising_loss, sample_latents, shifted_noising
+from voice2face.models import FacePrior
+
+
+def test_prior_is_the_mean_latent() -> None:
+    latents = torch.randn(10, 4, 8, 8)
+    prior = FacePrior.from_latents(latents, weight=0.5)
+    assert prior.config.num_faces == 10
+    torch.testing.assert_close(prior(), 0.5 * latents.mean(0))
+
+
+def test_noising_is_equation_4_shifted_by_equation_2() -> None:
+    parts = tiny_components()
+    schedule, prior = parts["scheduler"], parts["face_prior"]
+    clean, noise = torch.randn(2, 3, 4, 8, 8)
+    timesteps = torch.tensor([0, 500, 999])
+    alpha_bar = schedule.alphas_cumprod[timesteps].view(3, 1, 1, 1)
+    expected = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise + 0.01 * prior.mean
+    torch.testing.assert_close(
+        shifted_noising(clean, noise, timesteps, schedule, prior), expected
+    )
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_loss_is_equation_6(prediction_type: str) -> None:
+    parts = tiny_components(prediction_type)
+    schedule, prior = parts["scheduler"], parts["face_prior"]
+    clean, noise = torch.randn(2, 3, 4, 8, 8)
+    timesteps = torch.tensor([10, 500, 900])
+    seen = {}
+
+    def denoiser(latents: torch.Tensor, t: torch.Tensor, condition: object) -> torch.Tensor:
+        seen["latents"] = latents
+        return torch.full_like(latents, 0.25)
+
+    loss = denoising_loss(denoiser, prior, schedule, clean, noise, timesteps, None)
+    torch.testing.assert_close(
+        seen["latents"], shifted_noising(clean, noise, timesteps, schedule, prior)
+    )
+    target = noise
+    if prediction_type == "v_prediction":
+        alpha_bar = schedule.alphas_cumprod[timesteps].view(3, 1, 1, 1)
+        target = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+    torch.testing.assert_close(loss, (0.25 - target).square().mean((1, 2, 3)))
+
+
+class _Oracle(torch.nn.Module):
+    """Predicts the velocity towards one fixed latent, and remembers what it was shown."""
+
+    def __init__(self, parts: dict, goal: torch.Tensor) -> None:
+        super().__init__()
+        self.config = parts["denoiser"].config
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.schedule, self.prior, self.goal = parts["scheduler"], parts["face_prior"], goal
+        self.shown: list[torch.Tensor] = []
+
+    def good_portrait(self, batch: int) -> torch.Tensor:
+        return torch.zeros(batch, 6)
+
+    def condition(self, *_: object) -> None:
+        return None
+
+    def forward(self, latents: torch.Tensor, t: torch.Tensor, _: object) -> torch.Tensor:
+        self.shown.append(latents)
+        alpha_bar = self.schedule.alphas_cumprod[t].view(-1, 1, 1, 1)
+        plain = latents - self.prior()
+        noise = (plain - alpha_bar.sqrt() * self.goal) / (1 - alpha_bar).sqrt()
+        return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * self.goal
+
+
+@pytest.mark.parametrize("steps", [1, 5, 30])
+def test_sampling_starts_around_the_prior_and_leaves_without_it(steps: int) -> None:
+    parts = tiny_components("v_prediction")
+    parts["face_prior"].register_to_config(weight=100.0)
+    goal = torch.randn(4, 8, 8)
+    oracle = _Oracle(parts, goal)
+    found = sample_latents(
+        oracle,
+        parts["face_prior"],
+        parts["scheduler"],
+        torch.zeros(2, 16),
+        [torch.Generator().manual_seed(k) for k in range(2)],
+        num_inference_steps=steps,
+    )
+    first = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(oracle.shown[0][0], first + 100.0 * parts["face_prior"].mean)
+    torch.testing.assert_close(found, goal.expand(2, -1, -1, -1), atol=1e-3, rtol=1e-3)
+
+
+def test_guidance_extrapolates_from_no_voice_to_the_voice() -> None:
+    parts = tiny_components("v_prediction")
+    speech = torch.nn.functional.normalize(torch.randn(1, 16), dim=1)
+
+    def sample(scale: float) -> torch.Tensor:
+        return sample_latents(
+            parts["denoiser"].eval(),
+            parts["face_prior"],
+            parts["scheduler"],
+            speech,
+            [torch.Generator().manual_seed(0)],
+            num_inference_steps=1,
+            guidance_scale=scale,
+        )
+
+    ignored, followed, doubled = sample(0.0), sample(1.0), sample(2.0)
+    assert not torch.allclose(ignored, followed)
+    torch.testing.assert_close(doubled, 2 * followed - ignored, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,44 @@
+"""``python -m voice2face.evaluation``: measure a checkpoint on held-out data."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from voice2face.evaluation.report import evaluate
+from voice2face.pipeline import Voice2FacePipeline
+
+
+def main() -> None:
+    """Parse the arguments, measure, print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation", description=__doc__)
+    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of faces-*.parquet and voices-*.parquet"
+    )
+    parser.add_argument(
+        "--networks", type=Path, required=True, help="folder of the measuring networks"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    parser.add_argument("--steps", type=int, default=25, help="DDIM steps (default: 25)")
+    parser.add_argument("--guidance", type=float, default=2.0, help="guidance (default: 2.0)")
+    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+    report = evaluate(
+        pipe,
+        options.data,
+        options.networks,
+        options.out,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        limit=options.limit,
+    )
+    print(report.markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Shares of agreement with confidence intervals, resampled by speaker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Share(NamedTuple):
+    """A share with its 95 % interval and the number of cases."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%}, n={self.count})"
+
+
+def bootstrap_share(
+    right: np.ndarray, owners: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> Share:
+    """Share of true entries, its interval found by drawing owners with replacement.
+
+    Args:
+        right: ``(N,)`` boolean.
+        owners: the speaker of each entry; entries of one speaker are drawn together.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: there are no entries.
+    """
+    if len(right) == 0:
+        raise ValueError("there is nothing to take a share of")
+    names, index = np.unique(np.asarray(owners), return_inverse=True)
+    hits = np.bincount(index, weights=right.astype(float))
+    counts = np.bincount(index)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(names), size=(resamples, len(names)))
+    shares = hits[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return Share(float(right.mean()), float(low), float(high), len(right))
+
+
+def within_one_decade(said: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Whether a decade index is the true one or its neighbour."""
+    return np.abs(said - true) <= 1

@@ -1,0 +1,106 @@
+"""A judge that tells sex and age decade from a face picture, trained on labelled faces.
+
+A small perceptron reads the features of a face-recognition network that neither the face
+autoencoder nor the denoiser has seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.training.tables import FaceTable
+
+# from the alignment of the 192-pixel training faces to the 112-pixel recognition template
+TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])
+ALIGNED_SIZE = 192
+TEMPLATE_SIZE = 112
+
+
+class Verdict(NamedTuple):
+    """What the judge says of each picture: ``(N,)`` index into SEXES and into AGE_DECADES."""
+
+    sex: np.ndarray
+    age: np.ndarray
+
+
+class FaceFeatures:
+    """Unit-length face-recognition features of aligned faces.
+
+    Args:
+        network: a TorchScript file; RGB 0 … 255, ``(N, 3, 112, 112)`` to ``(N, 256)``.
+    """
+
+    def __init__(self, network: Path) -> None:
+        self.network = torch.jit.load(str(network)).eval()
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray) -> Tensor:
+        """Features ``(N, 256)`` of ``(N, size, size, 3)`` uint8 faces in the data's alignment."""
+        features = []
+        for start in range(0, len(images), 64):
+            batch = np.stack([self._to_template(image) for image in images[start : start + 64]])
+            features.append(self.network(torch.from_numpy(batch).permute(0, 3, 1, 2).float()))
+        return torch.cat(features).clone()
+
+    @staticmethod
+    def _to_template(image: np.ndarray) -> np.ndarray:
+        if image.shape[0] != ALIGNED_SIZE:
+            image = cv2.resize(image, (ALIGNED_SIZE, ALIGNED_SIZE), interpolation=cv2.INTER_LINEAR)
+        size = (TEMPLATE_SIZE, TEMPLATE_SIZE)
+        return cv2.warpAffine(
+            image, TO_TEMPLATE, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
+        )
+
+
+class Judge:
+    """Two heads over face features.
+
+    Args:
+        features: the frozen feature network.
+        feature_dim: length of its output.
+    """
+
+    def __init__(self, features: FaceFeatures, feature_dim: int = 256) -> None:
+        self.features = features
+        self.heads = nn.Sequential(
+            nn.Linear(feature_dim, 256),
+            nn.SiLU(),
+            nn.Dropout(0.5),
+            nn.Linear(256, 2 + len(AGE_DECADES)),
+        )
+
+    def fit(self, faces: FaceTable, *, epochs: int = 12, seed: int = 0) -> None:
+        """Train the heads on labelled faces."""
+        torch.manual_seed(seed)
+        features = self._scaled(faces.images)
+        sex, age = torch.from_numpy(faces.sex), torch.from_numpy(faces.age)
+        optimizer = torch.optim.AdamW(self.heads.parameters(), 1e-3, weight_decay=0.1)
+        self.heads.train()
+        for _ in range(epochs):
+            for rows in torch.randperm(len(features)).split(256):
+                logits = self.heads(features[rows])
+                loss = F.cross_entropy(logits[:, :2], sex[rows]) + F.cross_entropy(
+                    logits[:, 2:], age[rows]
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        self.heads.eval()
+
+    @torch.no_grad()
+    def __call__(self, images: np.ndarray) -> Verdict:
+        """Judge ``(N, size, size, 3)`` uint8 faces in the data's alignment."""
+        logits = self.heads.eval()(self._scaled(images))
+        return Verdict(logits[:, :2].argmax(1).numpy(), logits[:, 2:].argmax(1).numpy())
+
+    def _scaled(self, images: np.ndarray) -> Tensor:
+        features = self.features(images)
+        return features * features.shape[1] ** 0.5

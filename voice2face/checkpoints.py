@@ -193,6 +193,7 @@ def save_checkpoint(
             fresh, old = Path(space) / "fresh", Path(space) / "old"
             for name, component in components.items():
                 component.save_pretrained(fresh / name)
+                _tidy(fresh / name)
             (fresh / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n")
             if folder.exists():
                 shutil.move(folder, old)
@@ -200,3 +201,13 @@ def save_checkpoint(
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
+
+
+def _tidy(folder: Path) -> None:
+    """Forget where a component was loaded from, and let everyone read its files."""
+    for path in folder.iterdir():
+        if path.suffix == ".json":
+            config = json.loads(path.read_text())
+            config.pop("_name_or_path", None)
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        path.chmod(0o644)

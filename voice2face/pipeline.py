@@ -167,7 +167,7 @@ class Voice2FacePipeline:
                 self.denoiser,
                 self.face_decoder,
             ):
-                network.to(chosen, dtype)
+                torch.nn.Module.to(network, chosen, dtype)  # ModelMixin.to warns of nothing
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
         return self

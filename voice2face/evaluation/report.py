@@ -147,9 +147,7 @@ def measure_autoencoder(
     report.add(group, "perceptual distance", float(distance))
     report.add(group, "cosine of recognition features, original and reconstruction", float(same.mean()))
     rows = [images[k : k + 12] for k in (0, 12, 24) for images in (table.images, pictures)]
-    contact_sheet([row for row in rows if len(row) == 12] or [pictures]).save(
-        out / "reconstructions.png"
-    )
+    contact_sheet(rows).save(out / "reconstructions.png")
 
 
 def measure_voices(
@@ -195,10 +193,7 @@ def measure_voices(
 
     firsts = list({speaker: k for k, speaker in reversed(list(enumerate(owners)))}.values())[::-1]
     sheet = pictures[firsts[:64]]
-    width = min(8, len(sheet))
-    contact_sheet(
-        [sheet[k : k + width] for k in range(0, len(sheet) - width + 1, width)]
-    ).save(out / "portraits.png")
+    contact_sheet([sheet[k : k + 8] for k in range(0, len(sheet), 8)]).save(out / "portraits.png")
 
 
 def _agreement(

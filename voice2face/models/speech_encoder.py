@@ -40,8 +40,6 @@ class Spectrogram(nn.Module):
         fft_size: points of the Fourier transform.
     """
 
-    hann: Tensor
-
     def __init__(
         self, sample_rate: int, window_ms: float, hop_ms: float, fft_size: int
     ) -> None:
@@ -49,7 +47,6 @@ class Spectrogram(nn.Module):
         self.window_length = round(sample_rate * window_ms / 1000)
         self.hop_length = round(sample_rate * hop_ms / 1000)
         self.fft_size = fft_size
-        self.register_buffer("hann", torch.hann_window(self.window_length), persistent=False)
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
@@ -60,7 +57,7 @@ class Spectrogram(nn.Module):
                 self.fft_size,
                 self.hop_length,
                 self.window_length,
-                self.hann.float(),
+                torch.hann_window(self.window_length, device=waveform.device),
                 return_complex=True,
             )
             power = spectrum.abs().square()

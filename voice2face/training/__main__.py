@@ -1,4 +1,4 @@
-"""``python -m voice2face.training collaborative|diffusion``: the two stages of SCLDM."""
+"""``python -m voice2face.training collaborative|diffusion|release``: SCLDM from data to package."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 STAGES = {
     "collaborative": "stage 1: speech encoder, face encoder and face decoder",
     "diffusion": "stage 2: the latent denoiser, the encoders frozen",
+    "release": "both stages' results into one checkpoint folder and the manifest",
 }
 
 
@@ -21,7 +22,8 @@ def main() -> None:
         modules[name] = importlib.import_module(f"voice2face.training.{name}")
         modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
     arguments = parser.parse_args()
-    if not arguments.pairs and not (arguments.faces and arguments.voices):
+    trains = arguments.stage != "release"
+    if trains and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     modules[arguments.stage].main(arguments)

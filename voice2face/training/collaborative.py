@@ -176,6 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train stage 1 as the command line asks."""
+    torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
     faces, voices, pairing = load_split(arguments, "train", arguments.image_size)
     held_out = load_split(arguments, "validation", arguments.image_size)[:2]

@@ -215,6 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train stage 2 as the command line asks."""
+    torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
     folder, out = arguments.encoders, arguments.out
     out.mkdir(parents=True, exist_ok=True)

@@ -71,10 +71,11 @@ class PerceptualLoss(nn.Module):
     """LPIPS-style distance (Zhang et al. 2018): squared difference of unit-normalised features.
 
     Args:
-        weights: a safetensors file of ImageNet SqueezeNet 1.0 features, torchvision's names.
+        weights: a safetensors file of ImageNet SqueezeNet 1.0 features, torchvision's names;
+            ``None`` leaves the features random.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path | None) -> None:
         super().__init__()
         self.features = nn.ModuleDict(
             {
@@ -89,10 +90,12 @@ class PerceptualLoss(nn.Module):
                 "12": Fire(512, 64, 256),
             }
         )
-        self.load_state_dict(load_file(weights))
+        if weights is not None:
+            self.load_state_dict(load_file(weights))
         self.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps of RGB pictures in [-1, 1], each position of unit length."""

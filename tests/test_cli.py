@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from PIL import Image
+
+from voice2face import Voice2FacePipeline
+from voice2face.cli import main
+
+
+@pytest.fixture
+def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
+    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
+
+
+@pytest.fixture
+def recording(tone: np.ndarray, tmp_path: Path) -> str:
+    path = tmp_path / "talk.wav"
+    sf.write(path, tone, 16_000)
+    return str(path)
+
+
+def test_command_writes_a_picture_and_says_where(
+    recording: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    face = tmp_path / "face.png"
+    arguments = [recording, "-o", str(face), "--model", checkpoint, "--device", "cpu"]
+    assert main([*arguments, "--seed", "7", "--steps", "2", "--guidance", "3"]) == 0
+    with Image.open(face) as image:
+        assert image.size == (48, 48)
+        assert image.info["voice2face:guidance_scale"] == "3.0"
+    printed = capsys.readouterr().out
+    assert f"{face}  seed 7" in printed
+    assert "s of speech, sounds" in printed
+
+
+def test_several_pictures_quietly(
+    recording: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    face = tmp_path / "face.jpg"
+    arguments = [recording, "-o", str(face), "--model", checkpoint, "--steps", "1", "-q"]
+    assert main([*arguments, "--num-images", "2"]) == 0
+    assert (tmp_path / "face-1.jpg").is_file()
+    assert (tmp_path / "face-2.jpg").is_file()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_picture_is_named_after_the_recording(
+    recording: str, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main([recording, "--model", checkpoint, "--steps", "1", "-q"]) == 0
+    assert [path.name for path in elsewhere.iterdir()] == ["talk.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no.wav", "-o", "face.png"], "no.wav does not exist"),
+        (["talk.wav", "-o", "no/face.png"], "no is not a folder"),
+        (["talk.wav", "-o", "face.gif"], "saved as .png"),
+        (["talk.wav", "--steps", "0"], "num_inference_steps is 1 to 1000"),
+        (["talk.wav", "--model", "no/such/model"], "neither a folder"),
+        (["talk.wav", "--device", "toaster"], "is no device"),
+    ],
+)
+def test_errors_take_one_line_and_exit_code_1(
+    arguments: list[str],
+    message: str,
+    recording: str,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "--model" not in arguments:
+        arguments = [*arguments, "--model", checkpoint]
+    assert main([*arguments, "-q"]) == 1
+    printed, complaint = capsys.readouterr()
+    assert printed == ""
+    assert complaint.startswith("voice2face: ")
+    assert message in complaint
+    assert complaint.count("\n") == 1
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_interruption_has_its_own_exit_code(
+    recording: str, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Voice2FacePipeline, "__call__", interrupt)
+    assert main([recording, "--model", checkpoint, "-q"]) == 130
+
+
+def run_module(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "voice2face", *arguments], capture_output=True, text=True
+    )
+
+
+def test_help_teaches_and_wrong_usage_exits_with_2() -> None:
+    helped = run_module("-h")
+    assert helped.returncode == 0
+    assert "examples:" in helped.stdout
+    assert "--num-images" in helped.stdout
+    wrong = run_module("--steps", "many", "talk.wav")
+    assert wrong.returncode == 2
+    assert "invalid int value" in wrong.stderr
+
+
+def test_importing_the_package_imports_no_framework() -> None:
+    code = "import sys, voice2face; print([m for m in ('torch','diffusers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_all_exist() -> None:
+    import voice2face
+
+    for name in voice2face.__all__:
+        assert getattr(voice2face, name) is not None
+    assert dir(voice2face) == sorted(voice2face.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = voice2face.nothing

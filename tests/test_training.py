@@ -1,0 +1,240 @@
+"""Both stages on a handful of drawn faces and voices, from tables to a checkpoint that loads."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from voice2face import Voice2FacePipeline
+from voice2face.training import __main__ as command
+from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.losses import (
+    PerceptualLoss,
+    age_loss,
+    contrastive_loss,
+    sex_loss,
+)
+from voice2face.training.pairing import AttributeBridge, TruePairs
+from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable, load_faces, load_voices
+
+
+def picture(rng: np.random.Generator) -> bytes:
+    pixels = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((64, 64)).save(buffer, "WEBP")
+    return buffer.getvalue()
+
+
+def recording(rng: np.random.Generator) -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, rng.uniform(-0.3, 0.3, 24_000), 16_000, format="FLAC")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(0)
+    people = [
+        {
+            "id": f"{split}-{k}",
+            "split": split,
+            "gender": ("female", "male")[k % 2],
+            "age": ("20-29", "30-39")[k // 2 % 2],
+        }
+        for split in ("train", "validation")
+        for k in range(8)
+    ]
+    numbers = {"sharpness": 90.0, "yaw": 0.1, "pitch": 0.6, "brightness": 100.0, "contrast": 40.0}
+    faces = [person | numbers | {"outside": 0.0, "image": picture(rng)} for person in people]
+    voices = [person | {"speaker": person["id"], "audio": recording(rng)} for person in people]
+    pairs = [
+        person | {"person": person["id"], "face": picture(rng), "audio": recording(rng)}
+        for person in people
+    ]
+    for name, rows in (("faces", faces), ("voices", voices), ("pairs", pairs)):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    torch.manual_seed(0)
+    network = PerceptualLoss(None)
+    save_file(network.state_dict(), folder / "squeezenet.safetensors")
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+    command.main()
+
+
+def data_options(tables: dict[str, str], kind: str) -> list[str]:
+    if kind == "true pairs":
+        return ["--pairs", tables["pairs"]]
+    return ["--faces", tables["faces"], "--voices", tables["voices"]]
+
+
+@pytest.mark.parametrize("kind", ["attribute-bridged pairs", "true pairs"])
+def test_two_stages_make_a_checkpoint(
+    kind: str,
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tone: np.ndarray,
+) -> None:
+    data = data_options(tables, kind)
+    common = ["--max-steps", 2, "--batch-size", 4]
+    one, two, released = tmp_path / "one", tmp_path / "two", tmp_path / "released"
+    perceptual = ["--perceptual-weights", tables["squeezenet"], "--image-size", 64]
+    run(monkeypatch, "collaborative", *data, *perceptual, "--out", one, *common)
+    assert (one / "reconstructions.png").is_file()
+    rows = [json.loads(line) for line in (one / "log.jsonl").read_text().splitlines()]
+    assert {"held_out_absolute", "held_out_perceptual"} <= set(rows[-1])
+
+    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common)
+    assert (two / "portraits.png").is_file()
+    rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]
+    assert 0.0 < rows[-1]["held_out_loss"] < 10.0
+
+    manifest = tmp_path / "manifest.json"
+    stages = ["--collaborative", one, "--diffusion", two]
+    run(monkeypatch, "release", *stages, "--to", released, "--manifest", manifest)
+    entry = json.loads(manifest.read_text())["checkpoints"]["released"]
+    assert entry["resolution"] == 64
+    assert set(entry["files"]) == {
+        path.relative_to(released).as_posix() for path in released.rglob("*") if path.is_file()
+    }
+    configs = "".join(path.read_text() for path in released.rglob("*.json"))
+    assert str(tmp_path) not in configs
+    pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
+    assert pipe(tone, 16_000, num_inference_steps=2).images[0].size == (256, 256)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_options(tables, "attribute-bridged pairs")
+    shape = ["--perceptual-weights", tables["squeezenet"], "--image-size", 64, "--batch-size", 4]
+
+    def train(out: Path, steps: int, *more: str) -> None:
+        everything = ["--out", out, "--max-steps", steps, *more]
+        run(monkeypatch, "collaborative", *data, *shape, *everything)
+
+    monkeypatch.setattr("voice2face.training.loop.TrainingLoop.rate_factor", lambda _: 1.0)
+    train(tmp_path / "unbroken", 4)
+    train(tmp_path / "broken", 2)
+    train(tmp_path / "broken", 4, "--resume")
+    states = [
+        load_file(tmp_path / name / "training_state.safetensors") for name in ("unbroken", "broken")
+    ]
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+
+
+def test_training_stops_when_the_time_is_up(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_options(tables, "attribute-bridged pairs")
+    shape = ["--perceptual-weights", tables["squeezenet"], "--image-size", 64, "--batch-size", 4]
+    run(monkeypatch, "collaborative", *data, *shape, "--out", tmp_path, "--time-budget", 0.01)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 1
+
+
+def test_data_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "diffusion", "--encoders", tmp_path, "--out", tmp_path)
+
+
+def test_tables_are_read_by_split(tables: dict[str, str]) -> None:
+    faces = load_faces(tables["faces"], "train", 32)
+    assert faces.images.shape == (8, 32, 32, 3)
+    assert faces.quality[0, 0] == pytest.approx(np.log(90.0))
+    voices = load_voices(tables["voices"], "train", limit=3)
+    assert len(voices) == 3
+    assert voices.waveforms[0].shape == (24_000,)
+    with pytest.raises(ValueError, match="no row of split 'nonsense'"):
+        load_voices(tables["voices"], "nonsense")
+    with pytest.raises(FileNotFoundError, match=r"no-such\.parquet"):
+        load_faces("no-such.parquet", "train", 32)
+
+
+def bridge() -> AttributeBridge:
+    sex, age = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 5])
+    faces = FaceTable(np.zeros((4, 2, 2, 3)), sex, age, np.zeros((4, 6)), list("abcd"))
+    voice_sex = np.array([0, 0, 1, 1, 1])
+    voice_age = np.array([0, 1, 0, 0, UNKNOWN])
+    voices = VoiceTable([np.zeros(1)] * 5, voice_sex, voice_age, list("pqrst"), list("vwxyz"))
+    return AttributeBridge(faces, voices)
+
+
+def test_bridged_pairs_share_sex_and_age_where_it_is_known() -> None:
+    pairing = bridge()
+    faces, voices = pairing.sample(np.random.default_rng(0), 500)
+    assert pairing.matches(faces, voices).diagonal().all()
+    assert set(faces) == {0, 1, 2}
+    assert set(voices) == {0, 1, 2, 3, 4}
+
+
+def test_true_pairs_are_of_one_person() -> None:
+    pairing = TruePairs(["a", "b", "b"], ["b", "a", "c"])
+    faces, voices = pairing.sample(np.random.default_rng(0), 50)
+    assert {*zip(faces.tolist(), voices.tolist(), strict=True)} == {(0, 1), (1, 0), (2, 0)}
+    assert pairing.matches(np.array([0, 1]), np.array([1, 0])).tolist() == [
+        [True, False],
+        [False, True],
+    ]
+    with pytest.raises(ValueError, match="no person"):
+        TruePairs(["a"], ["b"])
+
+
+def test_contrastive_loss_wants_matches_close() -> None:
+    speech = torch.eye(4)
+    scale = torch.tensor(3.0)
+    right = contrastive_loss(speech, torch.eye(4), torch.eye(4).bool(), scale)
+    wrong = contrastive_loss(speech, torch.eye(4).roll(1, 0), torch.eye(4).bool(), scale)
+    assert right < 0.01 < 5.0 < wrong
+    alike = contrastive_loss(speech, torch.eye(4), torch.ones(4, 4).bool(), torch.tensor(-9.0))
+    assert alike == pytest.approx(np.log(4), abs=1e-3)
+
+
+def test_unknown_labels_do_not_count() -> None:
+    logits = torch.tensor([[4.0, -4.0], [-4.0, 4.0]])
+    with_unknown = sex_loss(logits, torch.tensor([0, UNKNOWN]))
+    torch.testing.assert_close(with_unknown, sex_loss(logits[:1], torch.tensor([0])))
+    assert sex_loss(logits, torch.tensor([UNKNOWN, UNKNOWN])) == 0
+    ages = torch.zeros(2, 6)
+    assert age_loss(ages, torch.tensor([UNKNOWN, UNKNOWN])) == 0
+    near, far = torch.zeros(1, 6), torch.zeros(1, 6)
+    near[0, 1], far[0, 5] = 3.0, 3.0
+    assert age_loss(near, torch.tensor([0])) < age_loss(far, torch.tensor([0]))
+
+
+def test_perceptual_loss_is_zero_for_the_same_picture_only() -> None:
+    torch.manual_seed(0)
+    loss = PerceptualLoss(None)
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert loss(images, images) == 0
+    assert loss(images, images.flip(3)) > 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_augmented_voices_keep_length_and_range(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    speech = (rng.uniform(-0.5, 0.5, 20_000) * 32767).astype(np.int16)
+    excerpt = random_crop(speech, 32_000, rng)
+    changed = augment_voice(excerpt, rng)
+    assert changed.shape == (32_000,)
+    assert changed.dtype == np.float32
+    assert np.abs(changed).max() <= 1.0
+    assert np.isfinite(changed).all()
+    assert not np.array_equal(changed, excerpt)

@@ -91,13 +91,9 @@ def test_torchaudio_and_soxr_agree(female_speech: Path, rate: int) -> None:
     assert np.square(difference).mean() < 1e-3 * np.square(one).mean()
 
 
-def test_without_torchaudio_soxr_is_used(
-    tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torchaudio_soxr_is_used(tone: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "torchaudio_available", lambda: False)
-    np.testing.assert_array_equal(
-        load_audio(tone, 48_000), audio.resample_with_soxr(tone, 48_000)
-    )
+    np.testing.assert_array_equal(load_audio(tone, 48_000), audio.resample_with_soxr(tone, 48_000))
 
 
 def test_pauses_are_cut_away(tone: np.ndarray) -> None:
@@ -151,7 +147,7 @@ def test_garbage_bytes_are_no_audio(data: bytes) -> None:
 def test_truncated_file_is_refused(tone: np.ndarray) -> None:
     buffer = io.BytesIO()
     sf.write(buffer, tone, SAMPLE_RATE, format="FLAC")
-    with pytest.raises(AudioDecodeError, match="cut off|truncated"):
+    with pytest.raises(AudioDecodeError, match=r"cut off|truncated"):
         load_audio(buffer.getvalue()[: len(buffer.getvalue()) // 2])
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -15,8 +17,8 @@ def test_any_number_of_steps_starts_at_the_noisiest_and_falls(steps: int) -> Non
     assert len(timesteps) == steps
     assert timesteps[0] == 999
     assert timesteps[-1] >= 0
-    assert all(a > b for a, b in zip(timesteps, timesteps[1:], strict=False))
-    gaps = {a - b for a, b in zip(timesteps, timesteps[1:], strict=False)}
+    assert all(a > b for a, b in pairwise(timesteps))
+    gaps = {a - b for a, b in pairwise(timesteps)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

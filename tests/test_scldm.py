@@ -22,9 +22,7 @@ def test_noising_is_equation_4_shifted_by_equation_2() -> None:
     timesteps = torch.tensor([0, 500, 999])
     alpha_bar = schedule.alphas_cumprod[timesteps].view(3, 1, 1, 1)
     expected = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise + 0.01 * prior.mean
-    torch.testing.assert_close(
-        shifted_noising(clean, noise, timesteps, schedule, prior), expected
-    )
+    torch.testing.assert_close(shifted_noising(clean, noise, timesteps, schedule, prior), expected)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

@@ -70,7 +70,9 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         )
     mono = _to_mono(samples, where)
     if len(mono) == 0:
-        raise NoSpeechError(f"{where}: the recording is empty; record at least one second of speech")
+        raise NoSpeechError(
+            f"{where}: the recording is empty; record at least one second of speech"
+        )
     if len(mono) > LONGEST_SECONDS * rate:
         raise AudioFormatError(
             f"{where}: {len(mono) / rate / 3600:.1f} hours are more than the "

@@ -88,7 +88,7 @@ def _download(
         folder = snapshot_download(
             repo_id,
             revision=revision,
-            cache_dir=cache_dir,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
             local_files_only=local_files_only,
             token=token,
             allow_patterns=list(ALLOWED_FILES),
@@ -146,7 +146,7 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def load_component(kind: type, folder: Path) -> Any:
+def load_component(kind: Any, folder: Path) -> Any:
     """Load one network or schedule from its folder, every weight exactly accounted for.
 
     Raises:
@@ -158,7 +158,7 @@ def load_component(kind: type, folder: Path) -> Any:
         raise ArchitectureError(f"{folder} is missing from the checkpoint")
     try:
         if not issubclass(kind, ModelMixin):
-            return kind.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+            return kind.from_pretrained(folder, local_files_only=True)
         network, report = kind.from_pretrained(
             folder,
             use_safetensors=True,
@@ -197,7 +197,7 @@ def save_checkpoint(
             (fresh / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n")
             if folder.exists():
                 shutil.move(folder, old)
-            os.replace(fresh, folder)
+            fresh.replace(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder

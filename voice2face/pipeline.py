@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -281,7 +281,7 @@ class Voice2FacePipeline:
         if not _is_whole(batch_size) or not 1 <= batch_size <= MOST_IMAGES:
             raise SettingError(f"batch_size is 1 to {MOST_IMAGES}, not {batch_size!r}")
         settings = self._settings(num_inference_steps, guidance_scale, eta)
-        total = len(recordings) if hasattr(recordings, "__len__") else None
+        total = len(recordings) if isinstance(recordings, Sized) else None
         upcoming = iter(recordings)
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             while batch := list(islice(upcoming, batch_size)):

@@ -14,10 +14,10 @@ class Share(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    cases: int
 
     def __str__(self) -> str:
-        return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%}, n={self.count})"
+        return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%}, n={self.cases})"
 
 
 def bootstrap_share(

@@ -17,8 +17,8 @@ from voice2face.evaluation.agreement import Share, bootstrap_share, within_one_d
 from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.pipeline import Voice, Voice2FacePipeline
-from voice2face.training.losses import PerceptualLoss
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
+from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import SEXES, UNKNOWN, load_faces, load_voices
 
 logger = logging.getLogger("voice2face.evaluation")
@@ -127,7 +127,9 @@ def measure_autoencoder(
     with torch.inference_mode():
         decoded = torch.cat(
             [
-                pipe.face_decoder(pipe.face_encoder(part.to(pipe.device, pipe.dtype)).to(pipe.dtype))
+                pipe.face_decoder(
+                    pipe.face_encoder(part.to(pipe.device, pipe.dtype)).to(pipe.dtype)
+                )
                 .float()
                 .cpu()
                 for part in target.split(16)
@@ -145,7 +147,9 @@ def measure_autoencoder(
     group = "face autoencoder, test faces"
     report.add(group, "mean absolute error (range -1 to 1)", float((decoded - target).abs().mean()))
     report.add(group, "perceptual distance", float(distance))
-    report.add(group, "cosine of recognition features, original and reconstruction", float(same.mean()))
+    report.add(
+        group, "cosine of recognition features, original and reconstruction", float(same.mean())
+    )
     rows = [images[k : k + 12] for k in (0, 12, 24) for images in (table.images, pictures)]
     contact_sheet(rows).save(out / "reconstructions.png")
 
@@ -176,9 +180,15 @@ def measure_voices(
     sex, age = table.sex[index], table.age[index]
     said_sex = np.array([SEXES.index(voice.evidence.sex) for voice in heard])
     said_age = np.array([AGE_DECADES.index(voice.evidence.age) for voice in heard])
-    _agreement(report, "speech encoder, test speakers, each clip", said_sex, said_age, sex, age, owners)
+    _agreement(
+        report, "speech encoder, test speakers, each clip", said_sex, said_age, sex, age, owners
+    )
 
-    report.add("speech encoder, test speakers, each clip", "clips too short to use", float(len(table) - len(rows)))
+    report.add(
+        "speech encoder, test speakers, each clip",
+        "clips too short to use",
+        float(len(table) - len(rows)),
+    )
     seeds = list(range(len(heard)))
     settings = pipe._settings(num_inference_steps, guidance_scale, 0.0)
     pictures = np.concatenate(
@@ -188,7 +198,9 @@ def measure_voices(
         ]
     )
     verdict = judge(pictures)
-    _agreement(report, "portraits, test speakers, each clip", verdict.sex, verdict.age, sex, age, owners)
+    _agreement(
+        report, "portraits, test speakers, each clip", verdict.sex, verdict.age, sex, age, owners
+    )
     _by_label("portraits, by sex and age of the speaker", report, verdict, sex, age, owners)
 
     firsts = list({speaker: k for k, speaker in reversed(list(enumerate(owners)))}.values())[::-1]
@@ -235,7 +247,11 @@ def _by_label(
         rows = age == decade
         if rows.any():
             near = within_one_decade(verdict.age, age)[rows]
-            report.add(group, f"age within 10 years, speakers of {name}", bootstrap_share(near, _of(owners, rows)))
+            report.add(
+                group,
+                f"age within 10 years, speakers of {name}",
+                bootstrap_share(near, _of(owners, rows)),
+            )
 
 
 def _of(owners: Iterable[str], rows: np.ndarray) -> list[str]:

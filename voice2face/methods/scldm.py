@@ -92,9 +92,7 @@ def sample_latents(
     guided = guidance_scale != 1.0
     copies = 2 if guided else 1
     kept = (torch.arange(copies * batch, device=device) < batch) if guided else None
-    condition = denoiser.condition(
-        speech.repeat(copies, 1), quality.repeat(copies, 1), kept, kept
-    )
+    condition = denoiser.condition(speech.repeat(copies, 1), quality.repeat(copies, 1), kept, kept)
     shift = prior().to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
 

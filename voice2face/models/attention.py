@@ -31,9 +31,7 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        summary = torch.cat(
-            [features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1
-        )
+        summary = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
         return features * torch.sigmoid(self.conv(summary))
 
 

@@ -55,9 +55,7 @@ class FaceEncoder(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.patchify = nn.PixelUnshuffle(patch_size)
-        layers: list[nn.Module] = [
-            nn.Conv2d(3 * patch_size**2, block_channels[0], 3, padding=1)
-        ]
+        layers: list[nn.Module] = [nn.Conv2d(3 * patch_size**2, block_channels[0], 3, padding=1)]
         for level, (channels, blocks) in enumerate(
             zip(block_channels, blocks_per_level, strict=True)
         ):

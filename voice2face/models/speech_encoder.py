@@ -40,9 +40,7 @@ class Spectrogram(nn.Module):
         fft_size: points of the Fourier transform.
     """
 
-    def __init__(
-        self, sample_rate: int, window_ms: float, hop_ms: float, fft_size: int
-    ) -> None:
+    def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, fft_size: int) -> None:
         super().__init__()
         self.window_length = round(sample_rate * window_ms / 1000)
         self.hop_length = round(sample_rate * hop_ms / 1000)

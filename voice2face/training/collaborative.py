@@ -60,12 +60,25 @@ class CollaborativeOptions:
     window_seconds: tuple[float, float] = (2.0, 5.0)
 
 
+class CollaborativeNetworks(nn.Module):
+    """The three networks of stage 1 and the logarithm of the contrastive inverse temperature."""
+
+    def __init__(
+        self, speech_encoder: SpeechEncoder, face_encoder: FaceEncoder, face_decoder: FaceDecoder
+    ) -> None:
+        super().__init__()
+        self.speech_encoder = speech_encoder
+        self.face_encoder = face_encoder
+        self.face_decoder = face_decoder
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+
 class Collaborative:
     """The step and the held-out evaluation of stage 1."""
 
     def __init__(
         self,
-        networks: nn.ModuleDict,
+        networks: CollaborativeNetworks,
         faces: FaceTable,
         voices: VoiceTable,
         pairing: Pairing,
@@ -101,23 +114,25 @@ class Collaborative:
         matches = torch.from_numpy(self.pairing.matches(face_rows, voice_rows).T).to(self.device)
 
         with torch.autocast(self.device.type, torch.bfloat16):
-            latents = self.networks["face_encoder"](target)
+            latents = self.networks.face_encoder(target)
             noisy = latents + options.latent_noise * torch.randn_like(latents)
-            decoded = self.networks["face_decoder"](noisy).float()
-            embedded = self.networks["face_encoder"].embed(latents)
-            voice = self.networks["speech_encoder"](speech)
+            decoded = self.networks.face_decoder(noisy).float()
+            embedded = self.networks.face_encoder.embed(latents)
+            voice = self.networks.speech_encoder(speech)
             perceptual = self.perceptual(decoded, target)
         losses = {
             "absolute": (decoded - target).abs().mean(),
             "perceptual": perceptual,
             "contrastive": contrastive_loss(
-                voice.embedding, embedded, matches, self.networks["scale"].value
+                voice.embedding, embedded, matches, self.networks.log_scale
             ),
             "sex": sex_loss(
-                voice.sex_logits.float(), torch.from_numpy(self.voices.sex[voice_rows]).to(self.device)
+                voice.sex_logits.float(),
+                torch.from_numpy(self.voices.sex[voice_rows]).to(self.device),
             ),
             "age": age_loss(
-                voice.age_logits.float(), torch.from_numpy(self.voices.age[voice_rows]).to(self.device)
+                voice.age_logits.float(),
+                torch.from_numpy(self.voices.age[voice_rows]).to(self.device),
             ),
         }
         losses["loss"] = (
@@ -134,7 +149,7 @@ class Collaborative:
         target = to_model_range(faces.images[:256]).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             parts = [
-                networks["face_decoder"](networks["face_encoder"](chunk)).float()
+                networks.face_decoder(networks.face_encoder(chunk)).float()
                 for chunk in target.split(32)
             ]
             decoded = torch.cat(parts)
@@ -148,30 +163,33 @@ class Collaborative:
         rows = [images[k : k + 12] for k in (0, 12) for images in (faces.images, pictures)]
         contact_sheet(rows).save(self.out / "reconstructions.png")
         for name in ("speech_encoder", "face_encoder", "face_decoder"):
-            networks[name].save_pretrained(self.out / name)
+            getattr(networks, name).save_pretrained(self.out / name)
         return {
             "absolute": float((decoded - target).abs().mean()),
             "perceptual": float(perceptual),
-            **speech_scores(networks["speech_encoder"], voices, self.device),
+            **speech_scores(networks.speech_encoder, voices, self.device),
         }
-
-
-class Scale(nn.Module):
-    """The learned logarithm of the contrastive loss's inverse temperature."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.tensor(math.log(10.0)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
     add_loop_options(parser)
-    parser.add_argument("--perceptual-weights", type=Path, required=True, help="SqueezeNet 1.0 features (safetensors)")
-    parser.add_argument("--image-size", type=int, default=128, help="side of the training pictures in pixels")
-    parser.add_argument("--latent-channels", type=int, default=16, help="channels of the face latent")
-    parser.add_argument("--batch-size", type=int, default=CollaborativeOptions.batch_size, help="pairs a step")
+    parser.add_argument(
+        "--perceptual-weights",
+        type=Path,
+        required=True,
+        help="SqueezeNet 1.0 features (safetensors)",
+    )
+    parser.add_argument(
+        "--image-size", type=int, default=128, help="side of the training pictures in pixels"
+    )
+    parser.add_argument(
+        "--latent-channels", type=int, default=16, help="channels of the face latent"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=CollaborativeOptions.batch_size, help="pairs a step"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -186,16 +204,10 @@ def main(arguments: argparse.Namespace) -> None:
         "patch_size": patch_size,
         "latent_channels": arguments.latent_channels,
     }
-    networks = nn.ModuleDict(
-        {
-            "speech_encoder": SpeechEncoder(),
-            "face_encoder": FaceEncoder(**shape),
-            "face_decoder": FaceDecoder(**shape),
-            "scale": Scale(),
-        }
-    ).to(device, memory_format=torch.channels_last)
+    networks = CollaborativeNetworks(SpeechEncoder(), FaceEncoder(**shape), FaceDecoder(**shape))
+    networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     options = CollaborativeOptions(batch_size=arguments.batch_size)
-    speech = [p for n, p in networks.named_parameters() if n.startswith(("speech", "scale"))]
+    speech = [p for n, p in networks.named_parameters() if not n.startswith("face")]
     face = [p for n, p in networks.named_parameters() if n.startswith("face")]
     optimizer = torch.optim.AdamW(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Diffusion:
 
     def __init__(
         self,
-        networks: nn.ModuleDict,
+        denoiser: Denoiser,
         prior: FacePrior,
         decoder: FaceDecoder,
         schedule: DDIMScheduler,
@@ -103,7 +104,7 @@ class Diffusion:
         out: Path,
         device: torch.device,
     ) -> None:
-        self.networks, self.prior, self.decoder = networks, prior, decoder
+        self.denoiser, self.prior, self.decoder = denoiser, prior, decoder
         self.schedule, self.train, self.held_out = schedule, train, held_out
         self.options, self.out, self.device = options, out, device
 
@@ -118,11 +119,11 @@ class Diffusion:
         quality_kept = dropped >= options.drop_all
         speech_kept = dropped >= options.drop_all + options.drop_speech
         with torch.autocast(self.device.type, torch.bfloat16):
-            condition = self.networks["denoiser"].condition(
+            condition = self.denoiser.condition(
                 nn.functional.normalize(noisy, dim=1), quality, speech_kept, quality_kept
             )
             loss = denoising_loss(
-                self.networks["denoiser"],
+                self.denoiser,
                 self.prior,
                 self.schedule,
                 clean,
@@ -144,9 +145,8 @@ class Diffusion:
             tables.embeddings[voice_rows, variant].to(self.device),
         )
 
-    def evaluate(self, networks: Any) -> dict[str, float]:
+    def evaluate(self, denoiser: Any) -> dict[str, float]:
         """Held-out loss, with and without the voice; writes the denoiser and a sheet of faces."""
-        denoiser = networks["denoiser"]
         rng = np.random.default_rng(0)
         generator = torch.Generator().manual_seed(0)
         sums = {"loss": 0.0, "loss_without_voice": 0.0}
@@ -227,17 +227,16 @@ def main(arguments: argparse.Namespace) -> None:
     encoded, settings, sexes = {}, {}, {}
     for split in ("train", "validation"):
         faces, voices, pairing = load_split(arguments, split, face_encoder.config.image_size)
-        tables = load_or_encode(
-            out / f"latents_{split}.safetensors",
-            lambda faces=faces, voices=voices, split=split: encode_tables(
-                faces,
-                voices,
-                face_encoder,
-                speech_encoder,
-                variants=4 if split == "train" else 1,
-                device=device,
-            ),
+        encode = partial(
+            encode_tables,
+            faces,
+            voices,
+            face_encoder,
+            speech_encoder,
+            variants=4 if split == "train" else 1,
+            device=device,
         )
+        tables = load_or_encode(out / f"latents_{split}.safetensors", encode)
         encoded[split] = (tables, pairing)
         settings[split] = quality_settings(faces)
         sexes[split] = faces.sex
@@ -257,13 +256,13 @@ def main(arguments: argparse.Namespace) -> None:
         layers_per_block=arguments.layers_per_block,
         **settings["train"],
     )
-    networks = nn.ModuleDict({"denoiser": denoiser}).to(device, memory_format=torch.channels_last)
+    denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
-        networks.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01
+        denoiser.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01
     )
-    loop = TrainingLoop(networks, optimizer, loop_options(arguments))
+    loop = TrainingLoop(denoiser, optimizer, loop_options(arguments))
     stage = Diffusion(
-        networks,
+        denoiser,
         prior.to(device),
         decoder,
         schedule,

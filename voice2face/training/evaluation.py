@@ -9,9 +9,7 @@ from voice2face.models.speech_encoder import SpeechEncoder
 from voice2face.training.tables import UNKNOWN, VoiceTable
 
 
-def embed_clip(
-    encoder: SpeechEncoder, waveform: np.ndarray, device: torch.device
-) -> torch.Tensor:
+def embed_clip(encoder: SpeechEncoder, waveform: np.ndarray, device: torch.device) -> torch.Tensor:
     """Z^s of one int16 recording, unit length, ``(embedding_dim,)``: first window, repeated."""
     samples = np.resize(waveform, encoder.window_samples).astype(np.float32) / 32768.0
     return encoder(torch.from_numpy(samples)[None].to(device)).embedding[0]

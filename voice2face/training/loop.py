@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import signal
 import time
 from collections import defaultdict
@@ -87,7 +86,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its place and move it there, so that a crash leaves old or new."""
     partial = path.with_name(path.name + ".partial")
     write(partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 class TrainingLoop:

@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from voice2face.training.tables import UNKNOWN
 
 
-def contrastive_loss(
-    speech: Tensor, face: Tensor, matches: Tensor, log_scale: Tensor
-) -> Tensor:
+def contrastive_loss(speech: Tensor, face: Tensor, matches: Tensor, log_scale: Tensor) -> Tensor:
     """Symmetric cross-entropy between speech and face embeddings.
 
     With one match a row this is the loss of SCLDM's stage 1; where several rows match (people of
@@ -74,6 +72,9 @@ class PerceptualLoss(nn.Module):
         weights: a safetensors file of ImageNet SqueezeNet 1.0 features, torchvision's names;
             ``None`` leaves the features random.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()

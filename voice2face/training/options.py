@@ -15,7 +15,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data", "either --faces with --voices, or --pairs")
     data.add_argument("--faces", nargs="+", help="parquet files (or patterns) of labelled faces")
     data.add_argument("--voices", nargs="+", help="parquet files (or patterns) of labelled voices")
-    data.add_argument("--pairs", nargs="+", help="parquet files (or patterns) of true pairs: audio, face, person")
+    data.add_argument(
+        "--pairs", nargs="+", help="parquet files (or patterns) of true pairs: audio, face, person"
+    )
     data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
 
 
@@ -36,11 +38,25 @@ def load_split(
 def add_loop_options(parser: argparse.ArgumentParser) -> None:
     """Declare how long to train and where to write."""
     loop = parser.add_argument_group("training")
-    loop.add_argument("--out", type=Path, required=True, help="folder for log, state, components, contact sheets")
-    loop.add_argument("--time-budget", type=float, default=3600.0, metavar="SECONDS", help="seconds of training, resumes included (default: %(default)s)")
+    loop.add_argument(
+        "--out", type=Path, required=True, help="folder for log, state, components, contact sheets"
+    )
+    loop.add_argument(
+        "--time-budget",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="seconds of training, resumes included (default: %(default)s)",
+    )
     loop.add_argument("--max-steps", type=int, default=10**9, help="optimiser steps at most")
     loop.add_argument("--resume", action="store_true", help="continue from the state in --out")
-    loop.add_argument("--evaluate-every", type=float, default=300.0, metavar="SECONDS", help="seconds between evaluations (default: %(default)s)")
+    loop.add_argument(
+        "--evaluate-every",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="seconds between evaluations (default: %(default)s)",
+    )
     loop.add_argument("--seed", type=int, default=0, help="seed of everything random")
     loop.add_argument("--device", default="cpu", help="cpu, cuda or mps")
 

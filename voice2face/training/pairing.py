@@ -47,9 +47,7 @@ class AttributeBridge:
         self.face_labels = np.stack([faces.sex, faces.age], 1)
         self.voice_labels = np.stack([voices.sex, voices.age], 1)
         clips: dict[tuple[int, int], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for row, (label, speaker) in enumerate(
-            zip(self.voice_labels, voices.speaker, strict=True)
-        ):
+        for row, (label, speaker) in enumerate(zip(self.voice_labels, voices.speaker, strict=True)):
             clips[int(label[0]), int(label[1])][speaker].append(row)
         self.clips = {group: list(of_group.values()) for group, of_group in clips.items()}
         known = {group for group in self.clips if UNKNOWN not in group}

@@ -69,7 +69,9 @@ class VoiceTable:
         return len(self.ids)
 
 
-def read_rows(paths: str | Sequence[str], split: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
+def read_rows(
+    paths: str | Sequence[str], split: str | None, limit: int | None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of parquet files as dictionaries.
 
     Args:
@@ -82,7 +84,11 @@ def read_rows(paths: str | Sequence[str], split: str | None, limit: int | None) 
         ValueError: no row is left.
     """
     patterns = [paths] if isinstance(paths, str) else list(paths)
-    files = sorted(file for pattern in patterns for file in glob.glob(str(Path(pattern).expanduser())))
+    files = sorted(
+        file
+        for pattern in patterns
+        for file in glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207
+    )
     if not files:
         raise FileNotFoundError(f"no parquet file matches {', '.join(patterns)}")
     count = 0

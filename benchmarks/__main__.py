@@ -1,0 +1,104 @@
+"""Measure starting, loading, sampling and memory of the embedded checkpoint; print a table.
+
+Every time is also given as a ratio to importing torch and diffusers in the same run, since
+machines differ and are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
+
+
+def seconds_of(run: Callable[[], object], repeats: int) -> float:
+    """Median wall-clock seconds of a call."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def python(code: str, *arguments: str) -> Callable[[], object]:
+    """A call that runs code in a new interpreter."""
+    command = [sys.executable, "-c", code, *arguments]
+    return lambda: subprocess.run(command, check=True, capture_output=True)
+
+
+def peak_megabytes(*command: str) -> float:
+    """Largest resident memory of a command in megabytes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed with exit code {process.returncode}")
+    per_megabyte = 1024 * 1024 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss / per_megabyte
+
+
+def main() -> None:
+    """Parse arguments, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--steps", type=int, default=25, help="DDIM steps (default: 25)")
+    parser.add_argument("--guidance", type=float, default=2.0, help="guidance (default: 2.0)")
+    parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
+    options = parser.parse_args()
+    settings = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+
+    start = seconds_of(python("pass"), options.repeats)
+    package = seconds_of(python("import voice2face"), options.repeats) - start
+    frameworks = (
+        seconds_of(python("import torch; from diffusers import UNet2DConditionModel"), 3) - start
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "voice2face", str(SPEECH), "-q"),
+            *("-o", f"{folder}/face.png", "--steps", str(options.steps)),
+            *("--guidance", str(options.guidance)),
+        ]
+        cold = seconds_of(lambda: subprocess.run(command, check=True), 3)
+        memory = peak_megabytes(*command)
+
+    from voice2face import Voice2FacePipeline
+
+    load = seconds_of(lambda: Voice2FacePipeline.from_pretrained(), 3)
+    pipe = Voice2FacePipeline.from_pretrained()
+    pipe(SPEECH, seed=0, num_inference_steps=2)
+    listen = seconds_of(lambda: pipe.listen(SPEECH), options.repeats)
+    warm = seconds_of(lambda: pipe(SPEECH, seed=0, **settings), options.repeats)
+    batch = seconds_of(lambda: pipe(SPEECH, seed=0, num_images=options.batch, **settings), 2)
+
+    rows = [
+        ("import voice2face, beyond Python's start", package),
+        ("import torch and diffusers, beyond Python's start", frameworks),
+        ("from_pretrained, files verified", load),
+        (f"listening to {SPEECH.name}", listen),
+        (f"one portrait, warm, {options.steps} steps with guidance", warm),
+        (f"each of {options.batch} portraits, warm", batch / options.batch),
+        ("command line, cold", cold),
+    ]
+    import torch
+
+    print(
+        f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}, "
+        f"torch {torch.__version__}\n"
+    )
+    print("| what | seconds | ratio to importing torch and diffusers |\n|---|---:|---:|")
+    for name, seconds in rows:
+        print(f"| {name} | {seconds:.3f} | {seconds / frameworks:.2f} |")
+    print(f"\npeak memory of the command: {memory:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Four portraits of one voice, side by side: ``python examples/portrait.py talk.wav faces.png``."""
+
+import sys
+
+from voice2face import Voice2FacePipeline
+
+recording, picture = sys.argv[1:3]
+pipe = Voice2FacePipeline.from_pretrained()
+portraits = pipe(recording, num_images=4, seed=7)
+evidence = portraits.evidence
+print(f"sounds {evidence.sex}, about {evidence.age}, from {evidence.speech_seconds} s of speech")
+portraits.grid(columns=4).save(picture)

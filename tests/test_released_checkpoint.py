@@ -1,0 +1,215 @@
+"""The main job: the embedded weights on speech."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from voice2face import Voice2FacePipeline, checkpoints
+from voice2face.errors import CheckpointNotFoundError, ChecksumError
+
+ROOT = Path(__file__).parent.parent
+LARGEST_BYTES = 90_000_000
+SCHEMA = {
+    "type": "object",
+    "required": ["format_version", "default", "checkpoints"],
+    "properties": {
+        "format_version": {"const": 1},
+        "checkpoints": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "type": "object",
+                "required": [
+                    *("method", "resolution", "output_size", "parameters", "licence"),
+                    *("training_data", "files"),
+                ],
+                "properties": {
+                    "method": {"const": "scldm"},
+                    "files": {
+                        "type": "object",
+                        "propertyNames": {"pattern": r"^[\w-]+(/[\w-]+)*\.(json|safetensors|md)$"},
+                        "additionalProperties": {
+                            "type": "object",
+                            "required": ["size", "sha256"],
+                            "properties": {
+                                "size": {"type": "integer", "minimum": 1},
+                                "sha256": {"pattern": "^[0-9a-f]{64}$"},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def skin_like(image: Image.Image) -> float:
+    """Share of the middle of the picture whose red is above green and green above blue."""
+    red, green, blue = np.asarray(image)[80:200, 80:176].reshape(-1, 3).T.astype(int)
+    return float(((red > green) & (green >= blue)).mean())
+
+
+def test_a_voice_becomes_a_portrait(pipeline: Voice2FacePipeline, female_speech: Path) -> None:
+    portrait = pipeline(female_speech, seed=7)[0]
+    assert portrait.image.size == (256, 256)
+    pixels = np.asarray(portrait.image).astype(float)
+    assert pixels.std() > 25
+    assert skin_like(portrait.image) > 0.6
+    left, right = pixels[:, :128].mean(2), pixels[:, 128:][:, ::-1].mean(2)
+    assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.3, "faces are symmetric"
+
+
+def test_the_voices_sex_is_heard(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
+) -> None:
+    assert pipeline.listen(female_speech).evidence.male_probability < 0.2
+    assert pipeline.listen(male_speech).evidence.male_probability > 0.8
+
+
+def test_the_voice_decides_more_than_chance(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
+) -> None:
+    settings = {"num_images": 6, "seed": 0, "num_inference_steps": 10, "output_type": "latent"}
+    women, men = (pipeline(speech, **settings) for speech in (female_speech, male_speech))
+    women_again = pipeline(female_speech, **(settings | {"seed": 100}))
+    between = (women.mean(0) - men.mean(0)).square().mean()
+    within = (women.mean(0) - women_again.mean(0)).square().mean()
+    assert between > within
+
+
+def test_same_seed_same_bytes_and_alone_as_in_a_batch(
+    pipeline: Voice2FacePipeline, male_speech: Path
+) -> None:
+    batch = pipeline(male_speech, num_images=3, seed=5, num_inference_steps=5)
+    again = pipeline(male_speech, num_images=3, seed=5, num_inference_steps=5)
+    assert [i.tobytes() for i in batch.images] == [i.tobytes() for i in again.images]
+    alone = pipeline(male_speech, seed=6, num_inference_steps=5)
+    difference = np.asarray(alone.images[0]).astype(int) - np.asarray(batch.images[1])
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 3, 30])
+def test_any_number_of_steps_gives_a_finite_latent(
+    pipeline: Voice2FacePipeline, female_speech: Path, steps: int
+) -> None:
+    latents = pipeline(
+        female_speech,
+        seed=0,
+        num_inference_steps=steps,
+        guidance_scale=1.0,
+        output_type="latent",
+    )
+    assert torch.isfinite(latents).all()
+    assert 0.1 < latents.std() < 2.0
+
+
+def test_manifest_and_files_agree() -> None:
+    manifest = json.loads((ROOT / "weights_manifest.json").read_text())
+    jsonschema.validate(manifest, SCHEMA)
+    assert manifest == checkpoints.manifest()
+    assert manifest["default"] in manifest["checkpoints"]
+    total = 0
+    for name, entry in manifest["checkpoints"].items():
+        folder = checkpoints.PACKAGED_WEIGHTS / name
+        checkpoints.verify(folder, entry["files"])
+        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        assert present == set(entry["files"])
+        total += sum(file["size"] for file in entry["files"].values())
+    assert total < LARGEST_BYTES
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    files = {
+        "a.json": {"size": 2, "sha256": checkpoints.sha256_of(write(tmp_path / "a.json", "{}"))}
+    }
+    checkpoints.verify(tmp_path, files)
+    write(tmp_path / "a.json", "[]")
+    with pytest.raises(ChecksumError, match="not the released file"):
+        checkpoints.verify(tmp_path, files)
+    (tmp_path / "a.json").unlink()
+    with pytest.raises(CheckpointNotFoundError, match="is missing"):
+        checkpoints.verify(tmp_path, files)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_loading_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    assert Voice2FacePipeline.from_pretrained(device="cpu").name
+
+
+def test_wheel_holds_the_weights_and_runs_elsewhere(tmp_path: Path, female_speech: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", site, wheel], check=True)
+    packages = {path.name for path in site.iterdir() if path.suffix != ".dist-info"}
+    assert packages - {"bin", "__pycache__"} == {"voice2face"}
+    assert (site / "voice2face" / "py.typed").is_file()
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import voice2face.cli as c; "
+        "assert c.__file__.startswith(sys.argv[1]); sys.exit(c.main(sys.argv[2:]))"
+    )
+    run = [sys.executable, "-P", "-c", code, str(site), str(female_speech.resolve())]
+    done = subprocess.run(
+        [*run, "-o", "face.png", "--steps", "2"], cwd=elsewhere, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(elsewhere / "face.png") as image:
+        assert image.size == (256, 256)
+
+
+@pytest.mark.parametrize("name", ["portrait.py", "folder.py"])
+def test_examples_run(name: str, tmp_path: Path, female_speech: Path) -> None:
+    script = ROOT / "examples" / name
+    if name == "portrait.py":
+        arguments, expected = [female_speech, tmp_path / "faces.png"], ["faces.png"]
+    else:
+        arguments, expected = [female_speech.parent, tmp_path], ["female.png", "male.png"]
+    subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
+
+
+def test_benchmarks_print_a_table() -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--steps", "1", "--batch", "2", "--repeats", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    seconds = [float(x) for x in re.findall(r"\| ([\d.]+) \| [\d.]+ \|", done.stdout)]
+    assert len(seconds) == 7
+    assert sum(seconds) < time.monotonic() - began
+    assert "peak memory" in done.stdout
+
+
+def test_readme_and_ci_run_the_same_test_command() -> None:
+    command = "pip install '.[test]' && python -m pytest"
+    assert command in (ROOT / "README.md").read_text()
+    assert command in (ROOT / ".ci" / "run").read_text()

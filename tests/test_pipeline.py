@@ -338,3 +338,31 @@ def test_checkpoints_never_replace_other_files(
     with pytest.raises(OutputError, match="holds other files"):
         tiny_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_draw_makes_one_portrait_for_each_voice(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    voice = tiny_pipeline.listen(tone, 16_000)
+    drawn = tiny_pipeline.draw([voice] * 70, list(range(70)), num_inference_steps=1)
+    assert drawn.seeds == list(range(70))
+    alone = tiny_pipeline(tone, 16_000, seed=69, num_inference_steps=1)
+    assert np.abs(pixels(alone.images[0]) - pixels(drawn.images[-1])).max() <= 1
+    with pytest.raises(SettingError, match="1 voices and 2 seeds"):
+        tiny_pipeline.draw([voice], [1, 2])
+    with pytest.raises(SettingError, match="seed is a whole number"):
+        tiny_pipeline.draw([voice], [-1])
+
+
+def test_half_precision_gives_nearly_the_same_picture(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, tmp_path: Path
+) -> None:
+    half = Voice2FacePipeline.from_pretrained(
+        tiny_pipeline.save_pretrained(tmp_path / "tiny"), device="cpu", dtype=torch.bfloat16
+    )
+    assert half.dtype == torch.bfloat16
+    whole, rough = (
+        pixels(pipe(tone, 16_000, seed=1, num_inference_steps=4).images[0])
+        for pipe in (tiny_pipeline, half)
+    )
+    assert np.abs(whole - rough).mean() < 4

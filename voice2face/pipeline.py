@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -234,19 +234,14 @@ class Voice2FacePipeline:
             raise SettingError(f"num_images is 1 to {MOST_IMAGES}, not {num_images!r}")
         settings = self._settings(num_inference_steps, guidance_scale, eta)
         seeds = choose_seeds(num_images, seed, generator)
-        voice = self.listen(audio, sample_rate)
+        voices = [self.listen(audio, sample_rate)] * num_images
         with _memory_errors(self.device):
-            latents = torch.cat(
-                [
-                    self._sample([voice] * len(part), part, settings, callback_on_step_end)
-                    for part in _chunks(seeds, MOST_LATENTS_AT_ONCE)
-                ]
-            )
+            latents = self._sample(voices, seeds, settings, callback_on_step_end)
             if output_type == "latent":
                 return latents
             images = self._decode(latents)
         if output_type == "pil":
-            return self._portraits(images, [voice] * num_images, seeds, settings)
+            return self._portraits(images, voices, seeds, settings)
         array = images.astype(np.float32) / 255.0
         return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2)
 
@@ -287,9 +282,7 @@ class Voice2FacePipeline:
             while batch := list(islice(upcoming, batch_size)):
                 voices = [self.listen(recording) for recording in batch]
                 seeds = [choose_seeds(1, seed, None)[0] for _ in batch]
-                with _memory_errors(self.device):
-                    images = self._decode(self._sample(voices, seeds, settings, None))
-                for portrait in self._portraits(images, voices, seeds, settings):
+                for portrait in self._draw(voices, seeds, settings):
                     yield portrait
                     bar.update()
 
@@ -324,6 +317,39 @@ class Voice2FacePipeline:
             ),
         )
 
+    def draw(
+        self,
+        voices: Sequence[Voice],
+        seeds: Sequence[int],
+        *,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 2.0,
+        eta: float = 0.0,
+    ) -> Portraits:
+        """Make one portrait for each voice that ``listen`` returned.
+
+        Args:
+            voices: embeddings and their evidence.
+            seeds: one for each voice.
+            num_inference_steps: as in ``__call__``.
+            guidance_scale: as in ``__call__``.
+            eta: as in ``__call__``.
+
+        Raises:
+            SettingError: an argument is out of range, or there is not one seed for each voice.
+            DeviceError: the device ran out of memory.
+        """
+        if len(voices) != len(seeds) or not voices:
+            raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
+        checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
+        settings = self._settings(num_inference_steps, guidance_scale, eta)
+        return self._draw(voices, checked, settings)
+
+    def _draw(self, voices: Sequence[Voice], seeds: Sequence[int], settings: Settings) -> Portraits:
+        with _memory_errors(self.device):
+            images = self._decode(self._sample(voices, seeds, settings, None))
+        return self._portraits(images, voices, seeds, settings)
+
     def _settings(self, num_inference_steps: int, guidance_scale: float, eta: float) -> Settings:
         most_steps = self.scheduler.config.num_train_timesteps
         if not _is_whole(num_inference_steps) or not 1 <= num_inference_steps <= most_steps:
@@ -338,8 +364,8 @@ class Voice2FacePipeline:
 
     def _sample(
         self,
-        voices: list[Voice],
-        seeds: list[int],
+        voices: Sequence[Voice],
+        seeds: Sequence[int],
         settings: Settings,
         callback_on_step_end: StepCallback | None,
     ) -> Tensor:
@@ -348,17 +374,25 @@ class Voice2FacePipeline:
             answer = callback_on_step_end(self, step, timestep, {"latents": latents})
             return (answer or {}).get("latents", latents)
 
-        return scldm.sample_latents(
-            self.denoiser,
-            self.face_prior,
-            self.scheduler,
-            torch.stack([voice.embedding for voice in voices]),
-            [torch.Generator().manual_seed(seed) for seed in seeds],
-            num_inference_steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
-            eta=settings.eta,
-            callback=callback if callback_on_step_end is not None else None,
-        )
+        speech = torch.stack([voice.embedding for voice in voices])
+        parts = [
+            scldm.sample_latents(
+                self.denoiser,
+                self.face_prior,
+                self.scheduler,
+                speech[start : start + MOST_LATENTS_AT_ONCE],
+                [
+                    torch.Generator().manual_seed(seed)
+                    for seed in seeds[start : start + MOST_LATENTS_AT_ONCE]
+                ],
+                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance_scale,
+                eta=settings.eta,
+                callback=callback if callback_on_step_end is not None else None,
+            )
+            for start in range(0, len(seeds), MOST_LATENTS_AT_ONCE)
+        ]
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
@@ -379,8 +413,8 @@ class Voice2FacePipeline:
     def _portraits(
         self,
         images: NDArray[np.uint8],
-        voices: list[Voice],
-        seeds: list[int],
+        voices: Sequence[Voice],
+        seeds: Sequence[int],
         settings: Settings,
     ) -> Portraits:
         return Portraits(
@@ -431,11 +465,6 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _chunks(values: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
 
 
 class _memory_errors:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import Share, bootstrap_share, within_one_decade
 from voice2face.evaluation.judge import FaceFeatures, Judge
+from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.pipeline import Voice, Voice2FacePipeline
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
@@ -190,11 +191,16 @@ def measure_voices(
         float(len(table) - len(rows)),
     )
     seeds = list(range(len(heard)))
-    settings = pipe._settings(num_inference_steps, guidance_scale, 0.0)
-    pictures = np.concatenate(
+    pictures = np.stack(
         [
-            pipe._decode(pipe._sample(heard[k : k + 32], seeds[k : k + 32], settings, None))
+            np.asarray(portrait.image)
             for k in tqdm(range(0, len(heard), 32), desc="portraits", unit="batch")
+            for portrait in pipe.draw(
+                heard[k : k + 32],
+                seeds[k : k + 32],
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+            )
         ]
     )
     verdict = judge(pictures)
@@ -203,9 +209,15 @@ def measure_voices(
     )
     _by_label("portraits, by sex and age of the speaker", report, verdict, sex, age, owners)
 
-    firsts = list({speaker: k for k, speaker in reversed(list(enumerate(owners)))}.values())[::-1]
-    sheet = pictures[firsts[:64]]
-    contact_sheet([sheet[k : k + 8] for k in range(0, len(sheet), 8)]).save(out / "portraits.png")
+    firsts = np.sort(np.unique(owners, return_index=True)[1])
+    for count, columns in ((64, 8), (24, 8)):
+        chosen = firsts[:count]
+        captions = [
+            f"{SEXES[sex[k]]} {AGE_DECADES[age[k]] if age[k] != UNKNOWN else ''} · seed {seeds[k]}"
+            for k in chosen
+        ]
+        sheet = captioned_sheet(pictures[chosen], captions, columns=columns, size=128)
+        sheet.save(out / f"portraits-{count}.png")
 
 
 def _agreement(

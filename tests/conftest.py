@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import soundfile as sf
 import torch
 from diffusers import DDIMScheduler
+from PIL import Image
+from safetensors.torch import save_file
 
 from voice2face import Voice2FacePipeline
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.training.losses import PerceptualLoss
 
 SPEECH = Path(__file__).parent.parent / "examples" / "speech"
 
@@ -69,3 +76,54 @@ def tone() -> np.ndarray:
     """Three seconds that are loud enough to count as speech, 16 kHz."""
     time = np.arange(48_000) / 16_000
     return (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(6 * time))).astype(np.float32)
+
+
+def picture(rng: np.random.Generator) -> bytes:
+    pixels = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((64, 64)).save(buffer, "WEBP")
+    return buffer.getvalue()
+
+
+def recording(rng: np.random.Generator) -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, rng.uniform(-0.3, 0.3, 24_000), 16_000, format="FLAC")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(0)
+    people = [
+        {
+            "id": f"{split}-{k}",
+            "split": split,
+            "gender": ("female", "male")[k % 2],
+            "age": ("20-29", "30-39")[k // 2 % 2],
+        }
+        for split in ("train", "validation", "test")
+        for k in range(8)
+    ]
+    numbers = {"sharpness": 90.0, "yaw": 0.1, "pitch": 0.6, "brightness": 100.0, "contrast": 40.0}
+    faces = [person | numbers | {"outside": 0.0, "image": picture(rng)} for person in people]
+    voices = [person | {"speaker": person["id"], "audio": recording(rng)} for person in people]
+    pairs = [
+        person | {"person": person["id"], "face": picture(rng), "audio": recording(rng)}
+        for person in people
+    ]
+    for name, rows in (("faces", faces), ("voices", voices), ("pairs", pairs)):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}-0.parquet")
+    torch.manual_seed(0)
+    save_file(PerceptualLoss(None).state_dict(), folder / "squeezenet1_0.safetensors")
+    recognition = torch.nn.Sequential(
+        torch.nn.AvgPool2d(14), torch.nn.Flatten(), torch.nn.Linear(192, 256), UnitLength()
+    )
+    example = torch.rand(2, 3, 112, 112)
+    torch.jit.trace(recognition, example).save(folder / "mobileface_v2.torchscript.pt")
+    return {path.name.split(".")[0]: str(path) for path in folder.iterdir()}
+
+
+class UnitLength(torch.nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(features, dim=1)

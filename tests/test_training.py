@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import soundfile as sf
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from voice2face import Voice2FacePipeline
 from voice2face.training import __main__ as command
@@ -29,48 +24,6 @@ from voice2face.training.pairing import AttributeBridge, TruePairs
 from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable, load_faces, load_voices
 
 
-def picture(rng: np.random.Generator) -> bytes:
-    pixels = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize((64, 64)).save(buffer, "WEBP")
-    return buffer.getvalue()
-
-
-def recording(rng: np.random.Generator) -> bytes:
-    buffer = io.BytesIO()
-    sf.write(buffer, rng.uniform(-0.3, 0.3, 24_000), 16_000, format="FLAC")
-    return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("tables")
-    rng = np.random.default_rng(0)
-    people = [
-        {
-            "id": f"{split}-{k}",
-            "split": split,
-            "gender": ("female", "male")[k % 2],
-            "age": ("20-29", "30-39")[k // 2 % 2],
-        }
-        for split in ("train", "validation")
-        for k in range(8)
-    ]
-    numbers = {"sharpness": 90.0, "yaw": 0.1, "pitch": 0.6, "brightness": 100.0, "contrast": 40.0}
-    faces = [person | numbers | {"outside": 0.0, "image": picture(rng)} for person in people]
-    voices = [person | {"speaker": person["id"], "audio": recording(rng)} for person in people]
-    pairs = [
-        person | {"person": person["id"], "face": picture(rng), "audio": recording(rng)}
-        for person in people
-    ]
-    for name, rows in (("faces", faces), ("voices", voices), ("pairs", pairs)):
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
-    torch.manual_seed(0)
-    network = PerceptualLoss(None)
-    save_file(network.state_dict(), folder / "squeezenet.safetensors")
-    return {path.stem: str(path) for path in folder.iterdir()}
-
-
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
     command.main()
@@ -78,8 +31,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 def data_options(tables: dict[str, str], kind: str) -> list[str]:
     if kind == "true pairs":
-        return ["--pairs", tables["pairs"]]
-    return ["--faces", tables["faces"], "--voices", tables["voices"]]
+        return ["--pairs", tables["pairs-0"]]
+    return ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
 
 
 @pytest.mark.parametrize("kind", ["attribute-bridged pairs", "true pairs"])
@@ -93,7 +46,7 @@ def test_two_stages_make_a_checkpoint(
     data = data_options(tables, kind)
     common = ["--max-steps", 2, "--batch-size", 4]
     one, two, released = tmp_path / "one", tmp_path / "two", tmp_path / "released"
-    perceptual = ["--perceptual-weights", tables["squeezenet"], "--image-size", 64]
+    perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
     run(monkeypatch, "collaborative", *data, *perceptual, "--out", one, *common)
     assert (one / "reconstructions.png").is_file()
     rows = [json.loads(line) for line in (one / "log.jsonl").read_text().splitlines()]
@@ -122,7 +75,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = data_options(tables, "attribute-bridged pairs")
-    shape = ["--perceptual-weights", tables["squeezenet"], "--image-size", 64, "--batch-size", 4]
+    shape = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64, "--batch-size", 4]
 
     def train(out: Path, steps: int, *more: str) -> None:
         everything = ["--out", out, "--max-steps", steps, *more]
@@ -144,7 +97,7 @@ def test_training_stops_when_the_time_is_up(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = data_options(tables, "attribute-bridged pairs")
-    shape = ["--perceptual-weights", tables["squeezenet"], "--image-size", 64, "--batch-size", 4]
+    shape = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64, "--batch-size", 4]
     run(monkeypatch, "collaborative", *data, *shape, "--out", tmp_path, "--time-budget", 0.01)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 1
@@ -156,14 +109,14 @@ def test_data_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_tables_are_read_by_split(tables: dict[str, str]) -> None:
-    faces = load_faces(tables["faces"], "train", 32)
+    faces = load_faces(tables["faces-0"], "train", 32)
     assert faces.images.shape == (8, 32, 32, 3)
     assert faces.quality[0, 0] == pytest.approx(np.log(90.0))
-    voices = load_voices(tables["voices"], "train", limit=3)
+    voices = load_voices(tables["voices-0"], "train", limit=3)
     assert len(voices) == 3
     assert voices.waveforms[0].shape == (24_000,)
     with pytest.raises(ValueError, match="no row of split 'nonsense'"):
-        load_voices(tables["voices"], "nonsense")
+        load_voices(tables["voices-0"], "nonsense")
     with pytest.raises(FileNotFoundError, match=r"no-such\.parquet"):
         load_faces("no-such.parquet", "train", 32)
 

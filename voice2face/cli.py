@@ -12,7 +12,7 @@ from voice2face.errors import OutputError, Voice2FaceError
 
 EXAMPLES = """\
 examples:
-  voice2face talk.wav                          writes talk.png beside nothing else
+  voice2face talk.wav                          writes talk.png in this folder
   voice2face talk.wav -o face.png --seed 7     the same portrait every time
   voice2face talk.wav -o face.png --num-images 4
                                                face-1.png … face-4.png, four plausible speakers

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from voice2face.checkpoints import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.evaluation import speech_scores
@@ -30,7 +31,7 @@ from voice2face.training.options import (
     loop_options,
 )
 from voice2face.training.pairing import Pairing
-from voice2face.training.tables import FaceTable, VoiceTable
+from voice2face.training.tables import SAMPLE_RATE, FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")
 
@@ -48,6 +49,7 @@ class CollaborativeOptions:
         heads_weight: weight of the sex and age losses.
         latent_noise: standard deviation of the noise on Z^f before decoding.
         window_seconds: shortest and longest excerpt of speech in a step.
+        freeze_faces: train the speech encoder alone, towards a frozen face encoder.
     """
 
     batch_size: int = 32
@@ -58,6 +60,7 @@ class CollaborativeOptions:
     heads_weight: float = 1.0
     latent_noise: float = 0.1
     window_seconds: tuple[float, float] = (2.0, 5.0)
+    freeze_faces: bool = False
 
 
 class CollaborativeNetworks(nn.Module):
@@ -94,54 +97,59 @@ class Collaborative:
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch of pairs."""
-        options = self.options
-        face_rows, voice_rows = self.pairing.sample(rng, options.batch_size)
-        images = self.faces.images[face_rows]
+        face_rows, voice_rows = self.pairing.sample(rng, self.options.batch_size)
+        seen, embedded = self._look(face_rows, rng)
+        heard, voice = self._listen(voice_rows, rng)
+        matches = torch.from_numpy(self.pairing.matches(face_rows, voice_rows).T).to(self.device)
+        contrastive = contrastive_loss(voice, embedded, matches, self.networks.log_scale)
+        losses = seen | heard | {"contrastive": contrastive}
+        weights = {
+            "absolute": 1.0,
+            "perceptual": self.options.perceptual_weight,
+            "contrastive": self.options.contrastive_weight,
+            "sex": self.options.heads_weight,
+            "age": self.options.heads_weight,
+        }
+        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        return losses | {"loss": total}
+
+    def _look(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses of the face autoencoder, none if it is frozen, and the faces' embeddings."""
+        images = self.faces.images[rows]
         mirrored = rng.random(len(images)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
         target = to_model_range(images).to(self.device)
-        seconds = rng.uniform(*options.window_seconds)
-        speech = torch.from_numpy(
-            np.stack(
-                [
-                    augment_voice(
-                        random_crop(self.voices.waveforms[row], int(seconds * 16_000), rng), rng
-                    )
-                    for row in voice_rows
-                ]
-            )
-        ).to(self.device)
-        matches = torch.from_numpy(self.pairing.matches(face_rows, voice_rows).T).to(self.device)
-
+        encoder = self.networks.face_encoder
+        if self.options.freeze_faces:
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+                return {}, encoder.embed(encoder.eval()(target))
         with torch.autocast(self.device.type, torch.bfloat16):
-            latents = self.networks.face_encoder(target)
-            noisy = latents + options.latent_noise * torch.randn_like(latents)
+            latents = encoder(target)
+            noisy = latents + self.options.latent_noise * torch.randn_like(latents)
             decoded = self.networks.face_decoder(noisy).float()
-            embedded = self.networks.face_encoder.embed(latents)
-            voice = self.networks.speech_encoder(speech)
+            embedded = encoder.embed(latents)
             perceptual = self.perceptual(decoded, target)
+        return {"absolute": (decoded - target).abs().mean(), "perceptual": perceptual}, embedded
+
+    def _listen(
+        self, rows: np.ndarray, rng: np.random.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses of the speech encoder's heads, and Z^s."""
+        samples = int(rng.uniform(*self.options.window_seconds) * SAMPLE_RATE)
+        windows = [
+            augment_voice(random_crop(self.voices.waveforms[row], samples, rng), rng)
+            for row in rows
+        ]
+        speech = torch.from_numpy(np.stack(windows)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            encoding = self.networks.speech_encoder(speech)
+        sex = torch.from_numpy(self.voices.sex[rows]).to(self.device)
+        age = torch.from_numpy(self.voices.age[rows]).to(self.device)
         losses = {
-            "absolute": (decoded - target).abs().mean(),
-            "perceptual": perceptual,
-            "contrastive": contrastive_loss(
-                voice.embedding, embedded, matches, self.networks.log_scale
-            ),
-            "sex": sex_loss(
-                voice.sex_logits.float(),
-                torch.from_numpy(self.voices.sex[voice_rows]).to(self.device),
-            ),
-            "age": age_loss(
-                voice.age_logits.float(),
-                torch.from_numpy(self.voices.age[voice_rows]).to(self.device),
-            ),
+            "sex": sex_loss(encoding.sex_logits.float(), sex),
+            "age": age_loss(encoding.age_logits.float(), age),
         }
-        losses["loss"] = (
-            losses["absolute"]
-            + options.perceptual_weight * losses["perceptual"]
-            + options.contrastive_weight * losses["contrastive"]
-            + options.heads_weight * (losses["sex"] + losses["age"])
-        )
-        return losses
+        return losses, encoding.embedding
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """Held-out figures; writes the components and a sheet of faces and reconstructions."""
@@ -190,6 +198,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=CollaborativeOptions.batch_size, help="pairs a step"
     )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="components of an earlier run to go on from",
+    )
+    parser.add_argument(
+        "--freeze-faces", action="store_true", help="train the speech encoder alone"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -198,24 +215,17 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     faces, voices, pairing = load_split(arguments, "train", arguments.image_size)
     held_out = load_split(arguments, "validation", arguments.image_size)[:2]
-    patch_size = max(2, arguments.image_size // 64)
-    shape = {
-        "image_size": arguments.image_size,
-        "patch_size": patch_size,
-        "latent_channels": arguments.latent_channels,
-    }
-    networks = CollaborativeNetworks(SpeechEncoder(), FaceEncoder(**shape), FaceDecoder(**shape))
+    networks = build_networks(arguments)
     networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    options = CollaborativeOptions(batch_size=arguments.batch_size)
-    speech = [p for n, p in networks.named_parameters() if not n.startswith("face")]
-    face = [p for n, p in networks.named_parameters() if n.startswith("face")]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": speech, "lr": options.speech_rate, "weight_decay": 0.05},
-            {"params": face, "lr": options.face_rate, "weight_decay": 0.01},
-        ],
-        betas=(0.9, 0.99),
+    options = CollaborativeOptions(
+        batch_size=arguments.batch_size, freeze_faces=arguments.freeze_faces
     )
+    speech = [p for n, p in networks.named_parameters() if not n.startswith("face")]
+    groups = [{"params": speech, "lr": options.speech_rate, "weight_decay": 0.05}]
+    if not options.freeze_faces:
+        face = [p for n, p in networks.named_parameters() if n.startswith("face")]
+        groups.append({"params": face, "lr": options.face_rate, "weight_decay": 0.01})
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
     loop_settings = loop_options(arguments)
     loop = TrainingLoop(networks, optimizer, loop_settings)
     stage = Collaborative(
@@ -230,3 +240,20 @@ def main(arguments: argparse.Namespace) -> None:
         device,
     )
     loop.run(stage.step, stage.evaluate)
+
+
+def build_networks(arguments: argparse.Namespace) -> CollaborativeNetworks:
+    """New networks of the asked size, or those of an earlier run."""
+    folder: Path | None = arguments.start_from
+    if folder is not None:
+        return CollaborativeNetworks(
+            load_component(SpeechEncoder, folder / "speech_encoder"),
+            load_component(FaceEncoder, folder / "face_encoder"),
+            load_component(FaceDecoder, folder / "face_decoder"),
+        )
+    shape = {
+        "image_size": arguments.image_size,
+        "patch_size": max(2, arguments.image_size // 64),
+        "latent_channels": arguments.latent_channels,
+    }
+    return CollaborativeNetworks(SpeechEncoder(), FaceEncoder(**shape), FaceDecoder(**shape))

@@ -49,6 +49,13 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         help="seconds of training, resumes included (default: %(default)s)",
     )
     loop.add_argument("--max-steps", type=int, default=10**9, help="optimiser steps at most")
+    loop.add_argument(
+        "--cooldown",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="last share of the run over which the learning rate falls (default: %(default)s)",
+    )
     loop.add_argument("--resume", action="store_true", help="continue from the state in --out")
     loop.add_argument(
         "--evaluate-every",
@@ -68,6 +75,7 @@ def loop_options(arguments: argparse.Namespace) -> LoopOptions:
         time_budget=arguments.time_budget,
         max_steps=arguments.max_steps,
         resume=arguments.resume,
+        cooldown=arguments.cooldown,
         evaluate_every=arguments.evaluate_every,
         seed=arguments.seed,
     )

@@ -65,12 +65,12 @@ def noise_schedule(prediction_type: str) -> DDIMScheduler:
 
 
 def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: float) -> FacePrior:
-    """Eq. 3 over as many women as men, ``count`` faces at most, mirrored copies included."""
+    """Eq. 3 over as many women as men, ``count`` faces at most, each averaged with its mirror."""
     halves = [np.flatnonzero(sex == value) for value in (0, 1)]
-    each = min(count // 4, *(len(half) for half in halves)) or max(len(half) for half in halves)
+    each = min(count // 2, *(len(half) for half in halves)) or max(len(half) for half in halves)
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.permutation(half)[:each] for half in halves])
-    return FacePrior.from_latents(tables.latents[rows].flatten(0, 1), weight=beta)
+    return FacePrior.from_latents(tables.latents[rows].mean(1), weight=beta)
 
 
 def quality_settings(faces: FaceTable) -> dict[str, list[float]]:

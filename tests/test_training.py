@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from voice2face import Voice2FacePipeline
 from voice2face.training import __main__ as command
 from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.diffusion import balanced_prior
+from voice2face.training.latents import EncodedTables
 from voice2face.training.losses import (
     PerceptualLoss,
     age_loss,
@@ -148,6 +150,18 @@ def test_true_pairs_are_of_one_person() -> None:
     ]
     with pytest.raises(ValueError, match="no person"):
         TruePairs(["a"], ["b"])
+
+
+def test_prior_is_balanced_where_it_can_be() -> None:
+    latents = torch.arange(10.0).view(10, 1, 1, 1, 1).expand(10, 2, 1, 1, 1)
+    encoded = EncodedTables(latents, torch.zeros(10, 2, 6), torch.zeros(1, 1, 1))
+    sex = np.array([0] * 2 + [1] * 8)
+    prior = balanced_prior(encoded, sex, 4, 0.01)
+    assert prior.config.num_faces == 4
+    assert prior.mean.item() < 4.5, "both women count as much as both men"
+    unlabelled = balanced_prior(encoded, np.full(10, UNKNOWN), 10_000, 0.01)
+    assert unlabelled.config.num_faces == 10
+    assert unlabelled.mean.item() == pytest.approx(4.5)
 
 
 def test_contrastive_loss_wants_matches_close() -> None:

@@ -65,11 +65,17 @@ def noise_schedule(prediction_type: str) -> DDIMScheduler:
 
 
 def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: float) -> FacePrior:
-    """Eq. 3 over as many women as men, ``count`` faces at most, each averaged with its mirror."""
-    halves = [np.flatnonzero(sex == value) for value in (0, 1)]
-    each = min(count // 2, *(len(half) for half in halves)) or max(len(half) for half in halves)
+    """Eq. 3 over as many women as men, ``count`` faces at most, each averaged with its mirror.
+
+    Where one sex is missing or unlabelled, there is nothing to balance and any faces are taken.
+    """
     rng = np.random.default_rng(0)
-    rows = np.concatenate([rng.permutation(half)[:each] for half in halves])
+    women, men = (rng.permutation(np.flatnonzero(sex == value)) for value in (0, 1))
+    each = min(count // 2, len(women), len(men))
+    if each == 0:
+        rows = rng.permutation(len(sex))[:count]
+    else:
+        rows = np.concatenate([women[:each], men[:each]])
     return FacePrior.from_latents(tables.latents[rows].mean(1), weight=beta)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from voice2face.errors import AudioError
@@ -120,8 +121,6 @@ def measure_autoencoder(
     limit: int | None,
 ) -> None:
     """How well faces survive encoding and decoding."""
-    import torch
-
     size = pipe.face_decoder.config.image_size
     table = load_faces(faces, "test", size, limit=min(limit or 512, 512))
     target = to_model_range(table.images)
@@ -181,9 +180,12 @@ def measure_voices(
     sex, age = table.sex[index], table.age[index]
     said_sex = np.array([SEXES.index(voice.evidence.sex) for voice in heard])
     said_age = np.array([AGE_DECADES.index(voice.evidence.age) for voice in heard])
-    _agreement(
-        report, "speech encoder, test speakers, each clip", said_sex, said_age, sex, age, owners
-    )
+    group = "speech encoder, test speakers, each clip"
+    _agreement(report, group, said_sex, said_age, sex, age, owners)
+    group = "speech encoder, test speakers, their clips averaged"
+    people, firsts = np.unique(owners, return_index=True)
+    by_speaker = _hear_speakers(pipe, heard, np.asarray(owners), people)
+    _agreement(report, group, *by_speaker, sex[firsts], age[firsts], people.tolist())
 
     report.add(
         "speech encoder, test speakers, each clip",
@@ -209,7 +211,7 @@ def measure_voices(
     )
     _by_label("portraits, by sex and age of the speaker", report, verdict, sex, age, owners)
 
-    firsts = np.sort(np.unique(owners, return_index=True)[1])
+    firsts = np.sort(firsts)
     for count, columns in ((64, 8), (24, 8)):
         chosen = firsts[:count]
         captions = [
@@ -218,6 +220,17 @@ def measure_voices(
         ]
         sheet = captioned_sheet(pictures[chosen], captions, columns=columns, size=128)
         sheet.save(out / f"portraits-{count}.png")
+
+
+@torch.inference_mode()
+def _hear_speakers(
+    pipe: Voice2FacePipeline, heard: list[Voice], owners: np.ndarray, people: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sex and age decade of each speaker, from the mean embedding of the speaker's clips."""
+    embeddings = torch.stack([voice.embedding for voice in heard])
+    means = torch.stack([embeddings[torch.from_numpy(owners == who)].mean(0) for who in people])
+    encoding = pipe.speech_encoder.describe(torch.nn.functional.normalize(means, dim=1))
+    return encoding.sex_logits.argmax(1).cpu().numpy(), encoding.age_logits.argmax(1).cpu().numpy()
 
 
 def _agreement(

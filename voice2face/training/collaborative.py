@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from voice2face.checkpoints import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
-from voice2face.training.evaluation import speech_scores
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_loss, sex_loss
@@ -31,6 +30,7 @@ from voice2face.training.options import (
     loop_options,
 )
 from voice2face.training.pairing import Pairing
+from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import SAMPLE_RATE, FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from voice2face import Portraits, Voice2FaceError, Voice2FacePipeline
+from voice2face.devices import choose_device
 from voice2face.errors import (
     ArchitectureError,
     CheckpointNotFoundError,
@@ -18,7 +19,6 @@ from voice2face.errors import (
     OutputError,
     SettingError,
 )
-from voice2face.pipeline import choose_device
 
 
 @pytest.fixture

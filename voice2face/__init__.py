@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from voice2face.audio import load_audio
     from voice2face.errors import Voice2FaceError
     from voice2face.pipeline import Voice2FacePipeline
-    from voice2face.portrait import Evidence, Portrait, Portraits, Settings
+    from voice2face.portrait import Evidence, Portrait, Portraits
+    from voice2face.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _HOMES = {
     "Portrait": "voice2face.portrait",
     "Portraits": "voice2face.portrait",
     "Evidence": "voice2face.portrait",
-    "Settings": "voice2face.portrait",
+    "Settings": "voice2face.settings",
     "load_audio": "voice2face.audio",
     "Voice2FaceError": "voice2face.errors",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
@@ -18,11 +17,13 @@ from torch import Tensor
 
 from voice2face import checkpoints
 from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
+from voice2face.devices import choose_device, memory_errors
 from voice2face.errors import DeviceError, SettingError
 from voice2face.methods import scldm
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
 from voice2face.models.speech_encoder import AGE_DECADES
-from voice2face.portrait import Evidence, Portrait, Portraits, Settings
+from voice2face.portrait import Evidence, Portrait, Portraits
+from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,10 +36,8 @@ COMPONENTS: dict[str, type] = {
     "face_decoder": FaceDecoder,
     "scheduler": DDIMScheduler,
 }
-MOST_IMAGES = 1024
 MOST_WINDOWS_AT_ONCE = 32
 MOST_LATENTS_AT_ONCE = 64
-LARGEST_SEED = 2**63 - 1
 
 StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -230,12 +229,11 @@ class Voice2FacePipeline:
         """
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
-        if not _is_whole(num_images) or not 1 <= num_images <= MOST_IMAGES:
-            raise SettingError(f"num_images is 1 to {MOST_IMAGES}, not {num_images!r}")
+        check_whole("num_images", num_images, MOST_IMAGES)
         settings = self._settings(num_inference_steps, guidance_scale, eta)
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
-        with _memory_errors(self.device):
+        with memory_errors(self.device):
             latents = self._sample(voices, seeds, settings, callback_on_step_end)
             if output_type == "latent":
                 return latents
@@ -273,8 +271,7 @@ class Voice2FacePipeline:
         """
         from tqdm.auto import tqdm
 
-        if not _is_whole(batch_size) or not 1 <= batch_size <= MOST_IMAGES:
-            raise SettingError(f"batch_size is 1 to {MOST_IMAGES}, not {batch_size!r}")
+        check_whole("batch_size", batch_size, MOST_IMAGES)
         settings = self._settings(num_inference_steps, guidance_scale, eta)
         total = len(recordings) if isinstance(recordings, Sized) else None
         upcoming = iter(recordings)
@@ -300,7 +297,7 @@ class Voice2FacePipeline:
         speech = find_speech(load_audio(audio, sample_rate))
         windows = speech_windows(speech, seconds=self.speech_encoder.config.window_seconds)
         batch = torch.from_numpy(windows).to(self.device)
-        with _memory_errors(self.device):
+        with memory_errors(self.device):
             embeddings = torch.cat(
                 [self.speech_encoder(part).embedding for part in batch.split(MOST_WINDOWS_AT_ONCE)]
             )
@@ -346,21 +343,14 @@ class Voice2FacePipeline:
         return self._draw(voices, checked, settings)
 
     def _draw(self, voices: Sequence[Voice], seeds: Sequence[int], settings: Settings) -> Portraits:
-        with _memory_errors(self.device):
+        with memory_errors(self.device):
             images = self._decode(self._sample(voices, seeds, settings, None))
         return self._portraits(images, voices, seeds, settings)
 
     def _settings(self, num_inference_steps: int, guidance_scale: float, eta: float) -> Settings:
-        most_steps = self.scheduler.config.num_train_timesteps
-        if not _is_whole(num_inference_steps) or not 1 <= num_inference_steps <= most_steps:
-            raise SettingError(
-                f"num_inference_steps is 1 to {most_steps}, not {num_inference_steps!r}"
-            )
-        if not 0.0 <= guidance_scale <= 20.0:
-            raise SettingError(f"guidance_scale is 0 to 20, not {guidance_scale!r}")
-        if not 0.0 <= eta <= 1.0:
-            raise SettingError(f"eta is 0 to 1, not {eta!r}")
-        return Settings(int(num_inference_steps), float(guidance_scale), float(eta), self.name)
+        settings = Settings(num_inference_steps, guidance_scale, eta, self.name)
+        settings.check(self.scheduler.config.num_train_timesteps)
+        return settings
 
     def _sample(
         self,
@@ -423,63 +413,3 @@ class Voice2FacePipeline:
                 for image, voice, seed in zip(images, voices, seeds, strict=True)
             )
         )
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; for ``None`` and ``"auto"`` CUDA, else MPS, else the CPU.
-
-    Raises:
-        DeviceError: not a device's name, or not there.
-    """
-    if device is None or device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise DeviceError(f"{device!r} is no device; use auto, cpu, cuda, cuda:1 or mps") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("CUDA is not available here; use device='cpu' or 'auto'")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("MPS is not available here; use device='cpu' or 'auto'")
-    return chosen
-
-
-def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None) -> list[int]:
-    """Consecutive seeds from the one given, drawn from the generator, or random.
-
-    Raises:
-        SettingError: both are given, or the seed is no whole number from 0 on.
-    """
-    if seed is not None and generator is not None:
-        raise SettingError("give a seed or a generator, not both")
-    if generator is not None:
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
-    elif seed is None:
-        seed = secrets.randbelow(2**31)
-    if not _is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count:
-        raise SettingError(f"seed is a whole number from 0 to 2**63 - 1, not {seed!r}")
-    return [int(seed) + k for k in range(count)]
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-class _memory_errors:
-    """Turns running out of memory into an error that says what to do."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        ):
-            raise DeviceError(
-                f"{self.device} ran out of memory; make fewer pictures at once or use the CPU"
-            ) from error

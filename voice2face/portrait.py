@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from voice2face.errors import OutputError
+from voice2face.settings import Settings
 
 SOFTWARE = "voice2face"
 SYNTHETIC_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -55,16 +56,6 @@ class Evidence:
     def age(self) -> str:
         """The likeliest decade."""
         return max(self.age_probabilities, key=self.age_probabilities.__getitem__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the pictures were drawn: the arguments of the call and the checkpoint's name."""
-
-    num_inference_steps: int
-    guidance_scale: float
-    eta: float
-    checkpoint: str
 
 
 @dataclass(frozen=True)

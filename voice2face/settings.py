@@ -1,0 +1,80 @@
+"""The numbers of a call, checked: steps, guidance, eta, pictures and seeds."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from voice2face.errors import SettingError
+
+MOST_IMAGES = 1024
+LARGEST_SEED = 2**63 - 1
+LARGEST_RANDOM_SEED = 2**31 - 1
+HIGHEST_GUIDANCE = 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures are drawn.
+
+    Attributes:
+        num_inference_steps: DDIM steps, 1 to the steps of the noise schedule.
+        guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it.
+        eta: 0 is deterministic DDIM, 1 has the variance of DDPM.
+        checkpoint: name of the checkpoint.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    eta: float
+    checkpoint: str
+
+    def check(self, most_steps: int) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            SettingError: says which number, and its range.
+        """
+        check_whole("num_inference_steps", self.num_inference_steps, most_steps)
+        if not 0.0 <= self.guidance_scale <= HIGHEST_GUIDANCE:
+            raise SettingError(
+                f"guidance_scale is 0 to {HIGHEST_GUIDANCE:.0f}, not {self.guidance_scale!r}"
+            )
+        if not 0.0 <= self.eta <= 1.0:
+            raise SettingError(f"eta is 0 to 1, not {self.eta!r}")
+
+
+def check_whole(name: str, value: object, most: int) -> None:
+    """Refuse what is no whole number from 1 to ``most``.
+
+    Raises:
+        SettingError: says which argument, and its range.
+    """
+    if not is_whole(value) or not 1 <= value <= most:  # type: ignore[operator]
+        raise SettingError(f"{name} is 1 to {most}, not {value!r}")
+
+
+def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None) -> list[int]:
+    """Consecutive seeds from the one given, drawn from the generator, or random.
+
+    Raises:
+        SettingError: both are given, or the seed is no whole number from 0 on.
+    """
+    if seed is not None and generator is not None:
+        raise SettingError("give a seed or a generator, not both")
+    if generator is not None:
+        place = {"generator": generator, "device": generator.device}
+        seed = int(torch.randint(LARGEST_RANDOM_SEED + 1, (1,), **place))
+    elif seed is None:
+        seed = secrets.randbelow(LARGEST_RANDOM_SEED + 1)
+    if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count:
+        raise SettingError(f"seed is a whole number from 0 to 2**63 - 1, not {seed!r}")
+    return [int(seed) + k for k in range(count)]
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer, of Python or NumPy; booleans are not."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

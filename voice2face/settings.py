@@ -66,8 +66,8 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
     if seed is not None and generator is not None:
         raise SettingError("give a seed or a generator, not both")
     if generator is not None:
-        place = {"generator": generator, "device": generator.device}
-        seed = int(torch.randint(LARGEST_RANDOM_SEED + 1, (1,), **place))
+        device, above = generator.device, LARGEST_RANDOM_SEED + 1
+        seed = int(torch.randint(above, (1,), generator=generator, device=device))
     elif seed is None:
         seed = secrets.randbelow(LARGEST_RANDOM_SEED + 1)
     if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count:

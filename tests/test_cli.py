@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,38 @@ def test_public_names_all_exist() -> None:
     assert dir(voice2face) == sorted(voice2face.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = voice2face.nothing
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture) -> None:
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert "scldm-128, default" in printed
+    assert "M parameters" in printed
+    assert "in the package" in printed
+
+
+def test_download_copies_and_verify_reads_every_file(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    copy = tmp_path / "copy"
+    assert main(["download", checkpoint, "--to", str(copy)]) == 0
+    assert "every file verified" in capsys.readouterr().out
+    assert main(["verify-weights", str(copy)]) == 0
+    printed = capsys.readouterr().out
+    assert "denoiser/diffusion_pytorch_model.safetensors" in printed
+    assert "11 files are as they were written" in printed
+    weights = copy / "denoiser" / "diffusion_pytorch_model.safetensors"
+    before = weights.stat()
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert main(["verify-weights", str(copy)]) == 1, "size and time are not believed"
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_download_does_not_overwrite_other_files(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["download", checkpoint, "--to", str(tmp_path)]) == 1
+    assert "holds other files" in capsys.readouterr().err

@@ -9,11 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from voice2face import Portraits, Voice2FaceError, Voice2FacePipeline
+from voice2face import Portraits, Voice2FacePipeline
 from voice2face.devices import choose_device
 from voice2face.errors import (
-    ArchitectureError,
-    CheckpointNotFoundError,
     DeviceError,
     NoSpeechError,
     OutputError,
@@ -272,72 +270,6 @@ def test_running_out_of_memory_says_what_to_do(
     monkeypatch.setattr(tiny_pipeline.face_decoder, "forward", fail)
     with pytest.raises(DeviceError, match="fewer pictures"):
         tiny_pipeline(tone, 16_000, num_inference_steps=1)
-
-
-def test_missing_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointNotFoundError, match=r"holds no model_index\.json"):
-        Voice2FacePipeline.from_pretrained(tmp_path)
-    with pytest.raises(CheckpointNotFoundError, match="neither a folder"):
-        Voice2FacePipeline.from_pretrained("no-such-model")
-    with pytest.raises(CheckpointNotFoundError, match="cannot be fetched"):
-        Voice2FacePipeline.from_pretrained(
-            "owner/name", cache_dir=tmp_path / "cache", local_files_only=True
-        )
-
-
-def damage(folder: Path, what: str) -> None:
-    if what == "no denoiser":
-        for file in (folder / "denoiser").iterdir():
-            file.unlink()
-        (folder / "denoiser").rmdir()
-    elif what == "weights cut off":
-        weights = folder / "denoiser" / "diffusion_pytorch_model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:1000])
-    elif what == "other shapes":
-        config = folder / "face_decoder" / "config.json"
-        config.write_text(
-            config.read_text().replace('"latent_channels": 4', '"latent_channels": 5')
-        )
-    elif what == "other config":
-        config = folder / "face_encoder" / "config.json"
-        config.write_text("{")
-    elif what == "newer format":
-        (folder / "model_index.json").write_text('{"format_version": 99, "method": "scldm"}')
-    elif what == "other method":
-        (folder / "model_index.json").write_text('{"format_version": 1, "method": "gan"}')
-    elif what == "broken index":
-        (folder / "model_index.json").write_text("[")
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("no denoiser", "is missing from the checkpoint"),
-        ("weights cut off", "does not fit Denoiser"),
-        ("other shapes", "does not fit FaceDecoder"),
-        ("other config", "does not fit FaceEncoder"),
-        ("newer format", "newer version"),
-        ("other method", "'gan'"),
-        ("broken index", "cannot be read"),
-    ],
-)
-def test_damaged_checkpoints(
-    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, what: str, message: str
-) -> None:
-    folder = tiny_pipeline.save_pretrained(tmp_path / "checkpoint")
-    damage(folder, what)
-    with pytest.raises(ArchitectureError, match=message) as caught:
-        Voice2FacePipeline.from_pretrained(folder)
-    assert isinstance(caught.value, Voice2FaceError)
-
-
-def test_checkpoints_never_replace_other_files(
-    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
-) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="holds other files"):
-        tiny_pipeline.save_pretrained(tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_draw_makes_one_portrait_for_each_voice(

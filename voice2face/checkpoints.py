@@ -1,30 +1,49 @@
-"""Name, folder or Hub id to a folder of verified files; components loaded from it and saved."""
+"""Name, folder or Hub id to a folder of verified files; saving, downloading and uploading."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from voice2face.errors import ArchitectureError, CheckpointNotFoundError, ChecksumError, OutputError
+from voice2face.errors import (
+    ArchitectureError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    ChecksumError,
+    OutputError,
+)
+from voice2face.folders import replace_folder
+from voice2face.verified_files import is_remembered, remember
 
 FORMAT_VERSION = 1
 MODEL_INDEX = "model_index.json"
+CARD = "README.md"
+INDEX_KEYS = {"format_version", "method", "name", "output_size", "files"}
+METHODS = ("scldm",)
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST_FILE = PACKAGED_WEIGHTS / "weights_manifest.json"
-ALLOWED_FILES = ("*.json", "*.safetensors", "README.md")
+DOWNLOADED_FILES = (MODEL_INDEX, CARD, "*/*.json", "*/*.safetensors")
+LARGEST_INDEX_BYTES = 1 << 20
+LARGEST_FILE_BYTES = 8 << 30
+MOST_FILES = 64
+OUTPUT_SIZES = (8, 4096)
+FILE_NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @lru_cache(maxsize=1)
 def manifest() -> dict[str, Any]:
     """The released checkpoints and their files, as ``weights_manifest.json`` lists them."""
-    content: dict[str, Any] = json.loads(MANIFEST_FILE.read_text())
+    content: dict[str, Any] = json.loads(MANIFEST_FILE.read_text(encoding="utf-8"))
     return content
 
 
@@ -36,90 +55,123 @@ def resolve(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> Path:
-    """Find a checkpoint's folder, downloading only if a Hub id is given.
+    """Find a checkpoint's folder and verify its files; download only what is on the Hub.
 
     Args:
         name_or_path: a name of the manifest, a folder, or ``owner/name`` on the Hugging Face Hub;
             ``None`` is the checkpoint in the package.
-        revision: branch, tag or commit of a Hub id.
+        revision: branch, tag or commit of a Hub id; names of the manifest have theirs pinned.
         cache_dir: where downloads are kept; the Hub's usual cache by default.
         local_files_only: never open a connection.
         token: for private Hub repositories.
 
     Raises:
         CheckpointNotFoundError: nothing of that name, here or on the Hub.
-        ChecksumError: a packaged file is damaged.
+        ChecksumError: a file is damaged.
+        ArchitectureError: the checkpoint's table of contents cannot be used.
     """
-    if name_or_path is None:
-        name_or_path = manifest()["default"]
-    if isinstance(name_or_path, str) and name_or_path in manifest()["checkpoints"]:
-        folder = PACKAGED_WEIGHTS / name_or_path
-        verify(folder, manifest()["checkpoints"][name_or_path]["files"])
-        return folder
-    folder = Path(name_or_path).expanduser()
-    if (folder / MODEL_INDEX).is_file():
-        return folder
+    name = manifest()["default"] if name_or_path is None else os.fspath(name_or_path)
+    entry = manifest()["checkpoints"].get(name)
+    if entry is not None and revision is not None:
+        raise CheckpointNotFoundError(
+            f"{name} is a released checkpoint, its revision is pinned; leave revision out, "
+            "or give owner/name with it"
+        )
+    if entry is not None and (PACKAGED_WEIGHTS / name).is_dir():
+        folder = PACKAGED_WEIGHTS / name
+    elif entry is not None:
+        hub = entry["hub"]
+        folder = download(hub["repo_id"], hub["revision"], cache_dir, local_files_only, token)
+    else:
+        folder = Path(name).expanduser()
+        if not (folder / MODEL_INDEX).is_file():
+            check_hub_id(name, folder)
+            folder = download(name, revision, cache_dir, local_files_only, token)
+    if entry is not None:
+        verify(folder, entry["files"])
+    verify(folder, read_model_index(folder)["files"])
+    return folder
+
+
+def check_hub_id(name: str, folder: Path) -> None:
+    """Refuse what is neither a checkpoint folder nor ``owner/name``.
+
+    Raises:
+        CheckpointNotFoundError: says what was looked for.
+    """
     if folder.exists():
         raise CheckpointNotFoundError(
             f"{folder} is no checkpoint: it holds no {MODEL_INDEX}; name the folder that "
             "save_pretrained wrote"
         )
-    name = os.fspath(name_or_path)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII):
         known = ", ".join(manifest()["checkpoints"])
         raise CheckpointNotFoundError(
             f"{name!r} is neither a folder, nor a released checkpoint ({known}), nor an "
             "owner/name on the Hub"
         )
-    return _download(name, revision, cache_dir, local_files_only, token)
 
 
-def _download(
+def download(
     repo_id: str,
-    revision: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    local_files_only: bool,
-    token: str | bool | None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
 ) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    """Fetch a checkpoint's files from the Hub into its cache, going on where a download broke off.
 
-    try:
+    Args:
+        repo_id: ``owner/name``.
+        revision: branch, tag or commit.
+        cache_dir: where downloads are kept.
+        local_files_only: use the cache alone.
+        token: for private repositories.
+
+    Raises:
+        CheckpointNotFoundError: missing, private, or out of reach; says which.
+    """
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(repo_id):
         folder = snapshot_download(
             repo_id,
             revision=revision,
             cache_dir=None if cache_dir is None else Path(cache_dir),
             local_files_only=local_files_only,
             token=token,
-            allow_patterns=list(ALLOWED_FILES),
+            allow_patterns=list(DOWNLOADED_FILES),
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointNotFoundError(
-            f"{repo_id} cannot be fetched from the Hub ({type(error).__name__}); check the name, "
-            "the revision, the token and the connection, or pass a local folder"
-        ) from error
     return Path(folder)
 
 
-def verify(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Compare size and sha256 of every file with what was released.
+@contextmanager
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into one error that says what to do.
 
     Raises:
-        CheckpointNotFoundError: a file is missing.
-        ChecksumError: a file differs.
+        CheckpointNotFoundError: the code inside could not reach or use the repository.
     """
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointNotFoundError(f"{path} is missing; reinstall voice2face")
-        if path.stat().st_size != expected["size"] or sha256_of(path) != expected["sha256"]:
-            raise ChecksumError(f"{path} is not the released file; reinstall voice2face")
+    from huggingface_hub import errors
 
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        yield
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointNotFoundError(f"{repo_id} has no such revision on the Hub") from error
+    except (errors.RepositoryNotFoundError, errors.GatedRepoError) as error:
+        raise CheckpointNotFoundError(
+            f"{repo_id} is not on the Hub, or is private; check the name, or pass a token"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise CheckpointNotFoundError(
+            f"{repo_id} is not completely in the cache and the Hub was not reached; go online "
+            "and load it once without local_files_only, or pass a local folder"
+        ) from error
+    except Exception as error:  # the client lets its transport's many errors through
+        raise CheckpointNotFoundError(
+            f"{repo_id} cannot be fetched from the Hub ({type(error).__name__}: {error}); try "
+            "again later: what was already fetched is kept"
+        ) from error
 
 
 def read_model_index(folder: Path) -> dict[str, Any]:
@@ -128,86 +180,237 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     Raises:
         ArchitectureError: unreadable, of a newer format, or of an unknown method.
     """
+    path = folder / MODEL_INDEX
+    check_place(folder, MODEL_INDEX)
     try:
-        index = json.loads((folder / MODEL_INDEX).read_text())
-    except (OSError, ValueError) as error:
-        raise ArchitectureError(f"{folder / MODEL_INDEX} cannot be read: {error}") from error
-    if not isinstance(index, dict) or not isinstance(index.get("format_version"), int):
-        raise ArchitectureError(f"{folder / MODEL_INDEX} is not a voice2face checkpoint's")
+        if path.stat().st_size > LARGEST_INDEX_BYTES:
+            raise ArchitectureError(f"{path} is over {LARGEST_INDEX_BYTES >> 20} MiB")
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArchitectureError(f"{path} cannot be read: {error}") from error
+    if not isinstance(index, dict) or type(index.get("format_version")) is not int:
+        raise ArchitectureError(f"{path} is not of a voice2face checkpoint")
     if index["format_version"] > FORMAT_VERSION:
         raise ArchitectureError(
             f"{folder} was made by a newer version (format {index['format_version']}, this one "
             f"reads {FORMAT_VERSION}); upgrade voice2face"
         )
-    if index.get("method") != "scldm":
+    if index.get("method") not in METHODS:
         raise ArchitectureError(
-            f"{folder} is of method {index.get('method')!r}; this version knows 'scldm'"
+            f"{folder} is of method {index.get('method')!r}; this version knows "
+            f"{', '.join(METHODS)}"
         )
+    if set(index) != INDEX_KEYS:
+        raise ArchitectureError(f"{path} has the keys {sorted(index)}, not {sorted(INDEX_KEYS)}")
+    size, files = index["output_size"], index["files"]
+    if type(size) is not int or not OUTPUT_SIZES[0] <= size <= OUTPUT_SIZES[1]:
+        raise ArchitectureError(f"{path}: output_size is {OUTPUT_SIZES[0]} to {OUTPUT_SIZES[1]}")
+    if not isinstance(index["name"], str) or len(index["name"]) > 100:
+        raise ArchitectureError(f"{path}: name is a string of at most 100 characters")
+    if not isinstance(files, dict) or not 1 <= len(files) <= MOST_FILES:
+        raise ArchitectureError(f"{path}: files lists 1 to {MOST_FILES} files")
+    for name, facts in files.items():
+        if (
+            not isinstance(facts, dict)
+            or type(facts.get("size")) is not int
+            or not isinstance(facts.get("sha256"), str)
+            or not SHA256.fullmatch(facts["sha256"])
+        ):
+            raise ArchitectureError(f"{path}: {name!r:.80} needs its size and sha256")
     return index
 
 
-def load_component(kind: Any, folder: Path) -> Any:
-    """Load one network or schedule from its folder, every weight exactly accounted for.
+def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool = False) -> None:
+    """Compare size and sha256 of every file with what was written down.
+
+    A file that was verified before and has kept size and time is not read again.
+
+    Args:
+        folder: the checkpoint.
+        files: size and sha256 by name.
+        again: read every file, whatever is remembered.
 
     Raises:
-        ArchitectureError: files are missing, damaged, or do not fit the configuration.
+        ArchitectureError: a name or a link leads out of the folder.
+        CheckpointNotFoundError: a file is missing.
+        ChecksumError: a file differs.
     """
-    from diffusers import ModelMixin
+    for name, expected in files.items():
+        path = check_place(folder, name)
+        if not path.is_file():
+            raise CheckpointNotFoundError(f"{path} is missing; {_repair(folder)}")
+        size = path.stat().st_size
+        if size != expected["size"] or size > LARGEST_FILE_BYTES:
+            raise ChecksumError(
+                f"{path} has {size} bytes, not the {expected['size']} written down; "
+                f"{_repair(folder)}"
+            )
+        if not again and is_remembered(path, expected["sha256"]):
+            continue
+        if sha256_of(path) != expected["sha256"]:
+            raise ChecksumError(
+                f"{path} is damaged: its sha256 is not the one written down; {_repair(folder)}"
+            )
+        remember(path, expected["sha256"])
 
-    if not folder.is_dir():
-        raise ArchitectureError(f"{folder} is missing from the checkpoint")
-    try:
-        if not issubclass(kind, ModelMixin):
-            return kind.from_pretrained(folder, local_files_only=True)
-        network, report = kind.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
-    except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
-        raise ArchitectureError(
-            f"{folder} does not fit {kind.__name__} of this version: {error}"
-        ) from error
-    strays = {name: found for name, found in report.items() if found}
-    if strays:
-        raise ArchitectureError(f"{folder} does not fit {kind.__name__} of this version: {strays}")
-    return network.float().eval()
+
+def check_place(folder: Path, name: str) -> Path:
+    """The path of a checkpoint's file, which may not lie outside its folder.
+
+    The links of the Hub's cache, from a snapshot to the blobs beside it, are followed.
+
+    Raises:
+        ArchitectureError: the name or a link leads elsewhere.
+    """
+    if not FILE_NAME.fullmatch(name):
+        raise ArchitectureError(f"{folder}: {name!r:.80} is no name of a checkpoint's file")
+    path = folder / name
+    root = folder.parent.parent if folder.parent.name == "snapshots" else folder
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ArchitectureError(f"{path} is a link that leads out of the checkpoint")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file in a folder, by its path from there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "sha256": sha256_of(path),
+        }
+        for path in paths
+    }
 
 
 def save_checkpoint(
-    folder: str | os.PathLike[str], components: Mapping[str, Any], index: Mapping[str, Any]
+    folder: str | os.PathLike[str],
+    components: Mapping[str, Any],
+    *,
+    method: str,
+    name: str,
+    output_size: int,
+    card: str,
 ) -> Path:
-    """Write components and table of contents; an older checkpoint there is replaced as a whole.
+    """Write a checkpoint; an older one at that place is replaced as a whole.
+
+    Args:
+        folder: a new folder, an empty one, or an older checkpoint.
+        components: what has ``save_pretrained``, by folder name.
+        method: the paper it implements.
+        name: what results call the checkpoint.
+        output_size: side of the pictures in pixels.
+        card: text of the model card.
 
     Raises:
         OutputError: the place cannot be written to, or holds something else.
     """
     folder = Path(folder).expanduser().absolute()
-    if folder.exists() and not (folder / MODEL_INDEX).is_file() and any(folder.iterdir()):
-        raise OutputError(f"{folder} holds other files; choose an empty folder")
+    with fresh_folder(folder) as fresh:
+        for part, component in components.items():
+            component.save_pretrained(fresh / part)
+            _tidy(fresh / part)
+        index = {
+            "format_version": FORMAT_VERSION,
+            "method": method,
+            "name": name,
+            "output_size": output_size,
+            "files": describe_files(fresh),
+        }
+        (fresh / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        (fresh / CARD).write_text(card, encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, and put it at its place once it was filled without error.
+
+    Raises:
+        OutputError: the place cannot be written to, or holds something else.
+    """
     try:
+        if folder.exists() and not (folder / MODEL_INDEX).is_file() and any(folder.iterdir()):
+            raise OutputError(f"{folder} holds other files; choose an empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as space:
-            fresh, old = Path(space) / "fresh", Path(space) / "old"
-            for name, component in components.items():
-                component.save_pretrained(fresh / name)
-                _tidy(fresh / name)
-            (fresh / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n")
-            if folder.exists():
-                shutil.move(folder, old)
-            fresh.replace(folder)
+            fresh = Path(space) / "fresh"
+            fresh.mkdir()
+            yield fresh
+            replace_folder(fresh, folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
+    """Copy a resolved checkpoint's own files to another folder and verify the copy.
+
+    Raises:
+        OutputError: the place cannot be written to, or holds something else.
+        CheckpointError: the copy is damaged.
+    """
+    folder = Path(folder).expanduser().absolute()
+    files = read_model_index(source)["files"]
+    extra = [MODEL_INDEX] + ([CARD] if (source / CARD).is_file() else [])
+    with fresh_folder(folder) as fresh:
+        for name in (*files, *extra):
+            target = fresh / name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(check_place(source, name), target)
+        verify(fresh, files, again=True)
     return folder
+
+
+def upload(folder: Path, repo_id: str, *, private: bool, token: str | bool | None) -> str:
+    """Put a checkpoint folder on the Hub, model card included, and return its address.
+
+    Raises:
+        CheckpointNotFoundError: the Hub was not reached, or refused.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo_id):
+        api = HfApi(token=token)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message="Upload voice2face checkpoint"
+        )
+    return str(address)
+
+
+def where(name: str) -> str:
+    """Where a checkpoint of the manifest lies: in the package, or on the Hub."""
+    entry = manifest()["checkpoints"][name]
+    if (PACKAGED_WEIGHTS / name).is_dir():
+        return f"in the package, {PACKAGED_WEIGHTS / name}"
+    hub = entry["hub"]
+    try:
+        folder = download(hub["repo_id"], hub["revision"], local_files_only=True)
+    except CheckpointError:
+        return f"on the Hub, {hub['repo_id']} at {hub['revision'][:12]}, not downloaded"
+    return f"in the cache, {folder}"
+
+
+def _repair(folder: Path) -> str:
+    """What to do about a damaged checkpoint, by where it lies."""
+    if folder.is_relative_to(PACKAGED_WEIGHTS):
+        return "reinstall voice2face"
+    if folder.parent.name == "snapshots":
+        return f"delete {folder.parent.parent} and download it again"
+    return "save or copy the checkpoint again"
 
 
 def _tidy(folder: Path) -> None:
     """Forget where a component was loaded from, and let everyone read its files."""
     for path in folder.iterdir():
         if path.suffix == ".json":
-            config = json.loads(path.read_text())
+            config = json.loads(path.read_text(encoding="utf-8"))
             config.pop("_name_or_path", None)
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         path.chmod(0o644)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from voice2face import __version__
+from voice2face import __version__, checkpoint_commands
 from voice2face.errors import OutputError, Voice2FaceError
 
 EXAMPLES = """\
@@ -18,6 +18,11 @@ examples:
                                                face-1.png … face-4.png, four plausible speakers
   voice2face talk.wav --guidance 3             follows sex and age of the voice more strongly
   voice2face talk.wav --steps 10               faster, a little rougher
+
+checkpoints:
+  voice2face models                            lists them: size, licence, where each lies
+  voice2face download NAME --to DIR            copies one, from the package or the Hub
+  voice2face verify-weights [NAME|DIR]         compares every file's sha256
 
 A voice tells sex, age and build at best; the rest of the portrait is invented. It shows nobody.
 exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage
@@ -68,9 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        make_portraits(options)
+        if words and words[0] in checkpoint_commands.COMMANDS:
+            checkpoint_commands.run(words)
+        else:
+            make_portraits(build_parser().parse_args(words))
     except Voice2FaceError as error:
         print(f"voice2face: {error}", file=sys.stderr)
         return 1

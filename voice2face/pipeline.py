@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from voice2face import checkpoints
 from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
+from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, memory_errors
-from voice2face.errors import DeviceError, SettingError
+from voice2face.errors import ArchitectureError, DeviceError, SettingError
 from voice2face.methods import scldm
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
 from voice2face.models.speech_encoder import AGE_DECADES
@@ -36,6 +38,7 @@ COMPONENTS: dict[str, type] = {
     "face_decoder": FaceDecoder,
     "scheduler": DDIMScheduler,
 }
+METHOD = "scldm"
 MOST_WINDOWS_AT_ONCE = 32
 MOST_LATENTS_AT_ONCE = 64
 
@@ -63,6 +66,7 @@ class Voice2FacePipeline:
         scheduler: the noise schedule; read, never changed.
         output_size: side of the pictures in pixels; the decoder's are resized where it differs.
         name: what results call this checkpoint.
+        card: text of the model card, saved with the checkpoint.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Voice2FacePipeline:
         *,
         output_size: int = 256,
         name: str = "unnamed",
+        card: str | None = None,
     ) -> None:
         self.speech_encoder = speech_encoder.eval()
         self.face_encoder = face_encoder.eval()
@@ -85,6 +90,7 @@ class Voice2FacePipeline:
         self.scheduler = scheduler
         self.output_size = output_size
         self.name = name
+        self.card = card or f"# {name}\n\nA checkpoint of voice2face, without a model card yet.\n"
 
     @classmethod
     def from_pretrained(
@@ -102,8 +108,9 @@ class Voice2FacePipeline:
 
         Args:
             name_or_path: nothing for the checkpoint in the package (no network is touched), a
-                folder, or ``owner/name`` on the Hugging Face Hub.
-            revision: branch, tag or commit on the Hub.
+                name that ``voice2face models`` lists, a folder, or ``owner/name`` on the Hugging
+                Face Hub.
+            revision: branch, tag or commit of a Hub id.
             cache_dir: where downloads are kept.
             local_files_only: never open a connection.
             token: for private Hub repositories.
@@ -114,6 +121,7 @@ class Voice2FacePipeline:
             CheckpointError: the checkpoint is missing, damaged, or of another architecture.
             DeviceError: there is no such device.
         """
+        chosen = choose_device(device)
         folder = checkpoints.resolve(
             name_or_path,
             revision=revision,
@@ -122,16 +130,18 @@ class Voice2FacePipeline:
             token=token,
         )
         index = checkpoints.read_model_index(folder)
-        components = {
-            name: checkpoints.load_component(kind, folder / name)
-            for name, kind in COMPONENTS.items()
-        }
+        for name, kind in COMPONENTS.items():
+            for file in files_of(kind):
+                if f"{name}/{file}" not in index["files"]:
+                    raise ArchitectureError(f"{folder}: {name}/{file} is missing")
+        card = folder / checkpoints.CARD
         pipeline = cls(
-            **components,
-            output_size=int(index.get("output_size", 256)),
-            name=str(index.get("name", folder.name)),
+            **{name: load_component(kind, folder / name) for name, kind in COMPONENTS.items()},
+            output_size=index["output_size"],
+            name=index["name"],
+            card=card.read_text(encoding="utf-8") if card.is_file() else None,
         )
-        return pipeline.to(device, dtype)
+        return pipeline.to(chosen, dtype)
 
     @property
     def device(self) -> torch.device:
@@ -171,20 +181,49 @@ class Voice2FacePipeline:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
         return self
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+    def save_pretrained(self, folder: str | os.PathLike[str], *, safe: bool = True) -> Path:
         """Write the checkpoint as a folder that ``from_pretrained`` reads.
 
+        It appears as a whole: a crash leaves what was there before, or the new checkpoint.
+
+        Args:
+            folder: a new folder, an empty one, or an older checkpoint to replace.
+            safe: weights are written as safetensors; there is no other way, false is refused.
+
         Raises:
+            SettingError: ``safe`` is false.
             OutputError: the folder cannot be written, or holds other files.
         """
-        components = {name: getattr(self, name) for name in COMPONENTS}
-        index = {
-            "format_version": checkpoints.FORMAT_VERSION,
-            "method": "scldm",
-            "name": self.name,
-            "output_size": self.output_size,
-        }
-        return checkpoints.save_checkpoint(folder, components, index)
+        if not safe:
+            raise SettingError("weights are written as safetensors only; leave safe=True")
+        return checkpoints.save_checkpoint(
+            folder,
+            {name: getattr(self, name) for name in COMPONENTS},
+            method=METHOD,
+            name=self.name,
+            output_size=self.output_size,
+            card=self.card,
+        )
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | bool | None = None
+    ) -> str:
+        """Upload the checkpoint and its model card to the Hugging Face Hub.
+
+        Args:
+            repo_id: ``owner/name``; made where it does not exist.
+            private: whether a new repository is private.
+            token: of an account that may write there; the one logged in by default.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            CheckpointNotFoundError: the Hub was not reached, or refused.
+        """
+        with tempfile.TemporaryDirectory() as space:
+            folder = self.save_pretrained(Path(space) / "checkpoint")
+            return checkpoints.upload(folder, repo_id, private=private, token=token)
 
     def __call__(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from voice2face.checkpoints import load_component
+from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8

@@ -13,6 +13,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from voice2face.components import load_component
 from voice2face.methods.scldm import denoising_loss, sample_latents
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
 from voice2face.training.images import contact_sheet, to_uint8
@@ -225,10 +226,9 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     folder, out = arguments.encoders, arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    load = {"use_safetensors": True, "local_files_only": True}
-    face_encoder = FaceEncoder.from_pretrained(folder / "face_encoder", **load).eval()
-    speech_encoder = SpeechEncoder.from_pretrained(folder / "speech_encoder", **load).eval()
-    decoder = FaceDecoder.from_pretrained(folder / "face_decoder", **load).eval().to(device)
+    face_encoder = load_component(FaceEncoder, folder / "face_encoder")
+    speech_encoder = load_component(SpeechEncoder, folder / "speech_encoder")
+    decoder = load_component(FaceDecoder, folder / "face_decoder").to(device)
 
     encoded, settings, sexes = {}, {}, {}
     for split in ("train", "validation"):

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 
 from voice2face.checkpoints import (
+    CARD,
     FORMAT_VERSION,
     MANIFEST_FILE,
-    MODEL_INDEX,
-    load_component,
-    sha256_of,
+    describe_files,
+    read_model_index,
 )
+from voice2face.components import load_component
 from voice2face.pipeline import COMPONENTS, Voice2FacePipeline
 
 STAGE_OF = {
@@ -30,40 +30,40 @@ STAGE_OF = {
 
 
 def gather(
-    collaborative: Path, diffusion: Path, to: Path, *, name: str, output_size: int
-) -> dict[str, Any]:
-    """Write the checkpoint in half precision and return its entry for the manifest."""
+    collaborative: Path, diffusion: Path, to: Path, *, output_size: int, card: str | None
+) -> None:
+    """Write the checkpoint in half precision."""
     folders = {"collaborative": collaborative, "diffusion": diffusion}
     components = {
         part: load_component(kind, folders[STAGE_OF[part]] / part)
         for part, kind in COMPONENTS.items()
     }
-    networks = {
-        part: network
-        for part, network in components.items()
-        if not isinstance(network, DDIMScheduler)
-    }
-    for network in networks.values():
-        torch.nn.Module.to(network, torch.float16)
-    Voice2FacePipeline(**components, output_size=output_size, name=name).save_pretrained(to)
-    return describe(to)
+    for component in components.values():
+        if isinstance(component, torch.nn.Module):
+            torch.nn.Module.to(component, torch.float16)
+    pipe = Voice2FacePipeline(**components, output_size=output_size, name=to.name, card=card)
+    pipe.save_pretrained(to)
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """A checkpoint folder's entry for the manifest: sizes, checksums, parameter counts."""
-    index = json.loads((folder / MODEL_INDEX).read_text())
-    networks = {
-        part: load_component(kind, folder / part)
-        for part, kind in COMPONENTS.items()
-        if kind is not DDIMScheduler
+def describe(folder: Path, report: Path | None) -> dict[str, Any]:
+    """A checkpoint folder's entry for the manifest.
+
+    Args:
+        folder: the checkpoint.
+        report: ``report.json`` of the evaluation command, for the figures.
+    """
+    index = read_model_index(folder)
+    components: dict[str, Any] = {
+        part: load_component(kind, folder / part) for part, kind in COMPONENTS.items()
     }
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "method": index["method"],
-        "resolution": networks["face_decoder"].config.image_size,
+        "resolution": components["face_decoder"].config.image_size,
         "output_size": index["output_size"],
         "parameters": {
-            part: sum(p.numel() for p in network.parameters()) for part, network in networks.items()
+            part: sum(p.numel() for p in component.parameters())
+            for part, component in components.items()
+            if isinstance(component, torch.nn.Module)
         },
         "licence": "Apache-2.0",
         "training_data": [
@@ -72,23 +72,18 @@ def describe(folder: Path) -> dict[str, Any]:
             {"name": "LibriSpeech", "licence": "CC BY 4.0"},
             {"name": "speechocean762, adults", "licence": "free for any use"},
         ],
-        "files": {
-            path.relative_to(folder).as_posix(): {
-                "size": path.stat().st_size,
-                "sha256": sha256_of(path),
-            }
-            for path in files
-        },
+        "figures": json.loads(report.read_text()) if report is not None else {},
+        "files": describe_files(folder),
     }
 
 
-def write_manifest(folders: list[Path], file: Path) -> None:
-    """Write the manifest of packaged checkpoints; the first folder is the default."""
-    content = {
-        "format_version": FORMAT_VERSION,
-        "default": folders[0].name,
-        "checkpoints": {folder.name: describe(folder) for folder in folders},
-    }
+def write_manifest(folder: Path, file: Path, report: Path | None) -> None:
+    """Enter a packaged checkpoint into the manifest, and make it the default of a new one."""
+    content: dict[str, Any] = {"format_version": FORMAT_VERSION, "checkpoints": {}}
+    if file.exists():
+        content = json.loads(file.read_text())
+    content.setdefault("default", folder.name)
+    content["checkpoints"][folder.name] = describe(folder, report)
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -98,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diffusion", type=Path, help="output folder of stage 2")
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
+    parser.add_argument("--report", type=Path, help="report.json of the evaluation command")
     parser.add_argument("--manifest", type=Path, default=MANIFEST_FILE, help="manifest to write")
 
 
@@ -105,14 +101,11 @@ def main(arguments: argparse.Namespace) -> None:
     """Gather the stages where they are given, then write the manifest of the folder."""
     to: Path = arguments.to
     if arguments.collaborative and arguments.diffusion:
-        card = (to / "README.md").read_text() if (to / "README.md").exists() else None
         gather(
             arguments.collaborative,
             arguments.diffusion,
             to,
-            name=to.name,
             output_size=arguments.output_size,
+            card=(to / CARD).read_text() if (to / CARD).exists() else None,
         )
-        if card is not None:
-            (to / "README.md").write_text(card)
-    write_manifest([to], arguments.manifest)
+    write_manifest(to, arguments.manifest, arguments.report)

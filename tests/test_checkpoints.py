@@ -1,0 +1,433 @@
+"""No way in for bad files: every damaged checkpoint is refused before anything in it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from voice2face import Voice2FacePipeline, checkpoints, folders, verified_files
+from voice2face.components import (
+    CONFIG_FILE,
+    SCHEDULE_FILE,
+    WEIGHTS_FILE,
+    check_header,
+    load_component,
+    load_network,
+    load_schedule,
+)
+from voice2face.errors import (
+    ArchitectureError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    ChecksumError,
+    OutputError,
+    SettingError,
+)
+from voice2face.models import FacePrior, SpeechEncoder
+from voice2face.pipeline import COMPONENTS
+
+FUZZ = settings(
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_pipeline: Voice2FacePipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipeline.save_pretrained(tmp_path_factory.mktemp("saved") / "tiny")
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "checkpoint"))
+
+
+def edit(path: Path, change: Callable[[dict], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def reindex(folder: Path) -> None:
+    """Write checksums of the present files, as somebody who made the files on purpose would."""
+    files = checkpoints.describe_files(folder)
+    files = {name: facts for name, facts in files.items() if "/" in name}
+    edit(folder / "model_index.json", lambda index: index.update(files=files))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    path = folder / "face_prior" / WEIGHTS_FILE
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def config_of(folder: Path, name: str) -> Path:
+    return folder / name / (SCHEDULE_FILE if name == "scheduler" else CONFIG_FILE)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "folder missing": (lambda f: shutil.rmtree(f / "denoiser"), "denoiser.* is missing"),
+    "config missing": (lambda f: config_of(f, "denoiser").unlink(), "config.json is missing"),
+    "no object": (lambda f: config_of(f, "denoiser").write_text("[]"), "no JSON object"),
+    "no json": (lambda f: config_of(f, "denoiser").write_text("{"), "cannot be read"),
+    "no text": (lambda f: config_of(f, "denoiser").write_bytes(b"\xff"), "cannot be read"),
+    "deep json": (lambda f: config_of(f, "denoiser").write_text("[" * 10**5), "cannot be read"),
+    "large json": (lambda f: config_of(f, "denoiser").write_text(" " * 2**21), "over 1 MiB"),
+    "other class": (
+        lambda f: edit(config_of(f, "denoiser"), lambda c: c.update(_class_name="os.system")),
+        "'os.system', expected Denoiser",
+    ),
+    "unknown key": (
+        lambda f: edit(config_of(f, "denoiser"), lambda c: c.update(turbo=True)),
+        "unknown keys turbo",
+    ),
+    "number too large": (
+        lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(image_size=10**9)),
+        "image_size lies from 8 to 1024",
+    ),
+    "word for a number": (
+        lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(image_size="32")),
+        "image_size lies from",
+    ),
+    "long list": (
+        lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(block_channels=[8] * 99)),
+        "block_channels lies from",
+    ),
+    "lists that differ in length": (
+        lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(blocks_per_level=[1])),
+        "describes no FaceDecoder",
+    ),
+    "other shapes": (
+        lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(latent_channels=5)),
+        r"its configuration asks for \[\d+, 5",
+    ),
+    "unknown schedule": (
+        lambda f: edit(config_of(f, "scheduler"), lambda c: c.update(prediction_type="magic")),
+        "prediction_type is epsilon or v_prediction",
+    ),
+    "absurd schedule": (
+        lambda f: edit(config_of(f, "scheduler"), lambda c: c.update(num_train_timesteps=0)),
+        "num_train_timesteps lies from 1",
+    ),
+    "weights missing": (lambda f: (f / "denoiser" / WEIGHTS_FILE).unlink(), "is missing"),
+    "weights cut off": (
+        lambda f: os.truncate(f / "denoiser" / WEIGHTS_FILE, 5000),
+        "no safetensors file",
+    ),
+    "a pickle": (
+        lambda f: torch.save({}, f / "denoiser" / WEIGHTS_FILE),
+        "no safetensors file",
+    ),
+    "header longer than the file": (
+        lambda f: (f / "denoiser" / WEIGHTS_FILE).write_bytes(struct.pack("<Q", 2**40) + b"{}"),
+        "no safetensors file",
+    ),
+    "tensor missing": (
+        lambda f: edit_weights(f, lambda t: (t.pop("mean"), t.update(other=torch.zeros(1)))),
+        r"1 tensors are missing \(mean\), 1 are unknown \(other\)",
+    ),
+    "tensor of another shape": (
+        lambda f: edit_weights(f, lambda t: t.update(mean=torch.zeros(4, 8))),
+        r"mean is F32 \[4, 8\]",
+    ),
+    "tensor of another kind": (
+        lambda f: edit_weights(f, lambda t: t.update(mean=torch.zeros(4, 8, 8, dtype=torch.int8))),
+        "mean is I8",
+    ),
+    "NaN": (
+        lambda f: edit_weights(f, lambda t: t["mean"].fill_(float("nan"))),
+        "mean holds NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_files_that_do_not_fit_are_refused(what: str, folder: Path) -> None:
+    change, message = DAMAGE[what]
+    change(folder)
+    reindex(folder)
+    with pytest.raises(ArchitectureError, match=message):
+        Voice2FacePipeline.from_pretrained(folder, device="cpu")
+
+
+INDEX_DAMAGE: dict[str, tuple[Callable[[dict], Any], str]] = {
+    "newer format": (lambda i: i.update(format_version=99), "newer version.*upgrade voice2face"),
+    "no version": (lambda i: i.pop("format_version"), "not of a voice2face checkpoint"),
+    "other method": (lambda i: i.update(method="gan"), "'gan'; this version knows scldm"),
+    "unknown key": (lambda i: i.update(code="import os"), "has the keys"),
+    "absurd size": (lambda i: i.update(output_size=10**6), "output_size is 8 to 4096"),
+    "long name": (lambda i: i.update(name="x" * 101), "at most 100"),
+    "no files": (lambda i: i.update(files={}), "files lists"),
+    "no checksum": (lambda i: i["files"].update({"a.json": {"size": 1}}), "size and sha256"),
+    "way out": (
+        lambda i: i["files"].update({"../a.json": {"size": 1, "sha256": "0" * 64}}),
+        "no name of a checkpoint's file",
+    ),
+    "absolute": (
+        lambda i: i["files"].update({"/etc/passwd": {"size": 1, "sha256": "0" * 64}}),
+        "no name of a checkpoint's file",
+    ),
+    "unlisted": (lambda i: i["files"].pop("denoiser/config.json"), "denoiser/config.json is miss"),
+}
+
+
+@pytest.mark.parametrize("what", INDEX_DAMAGE)
+def test_bad_tables_of_contents_are_refused(what: str, folder: Path) -> None:
+    change, message = INDEX_DAMAGE[what]
+    edit(folder / "model_index.json", change)
+    with pytest.raises(ArchitectureError, match=message):
+        Voice2FacePipeline.from_pretrained(folder, device="cpu")
+
+
+def test_links_out_of_the_checkpoint_are_refused(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, "denoiser")
+    shutil.move(config, tmp_path / "elsewhere.json")
+    config.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(ArchitectureError, match="leads out of the checkpoint"):
+        Voice2FacePipeline.from_pretrained(folder)
+
+
+def test_pickles_beside_the_weights_are_ignored(folder: Path) -> None:
+    (folder / "denoiser" / "diffusion_pytorch_model.bin").write_bytes(
+        b"cos\nsystem\n(S'false'\ntR."
+    )
+    assert Voice2FacePipeline.from_pretrained(folder, device="cpu").name == "tiny"
+
+
+def test_missing_files_and_changed_files_say_what_to_do(folder: Path) -> None:
+    weights = folder / "denoiser" / WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(ChecksumError, match=r"bytes, not the .* save or copy the checkpoint again"):
+        checkpoints.resolve(folder)
+    weights.unlink()
+    with pytest.raises(CheckpointNotFoundError, match="is missing"):
+        checkpoints.resolve(folder)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFoundError, match=r"holds no model_index\.json"):
+        Voice2FacePipeline.from_pretrained(tmp_path)
+    for name in ("no-such-model", "../secret", "a/b/c", "owner/../name", "/nowhere", ""):
+        with pytest.raises(CheckpointNotFoundError, match="neither a folder|holds no"):
+            checkpoints.resolve(name)
+
+
+@given(
+    st.sampled_from(sorted(COMPONENTS)),
+    st.booleans(),
+    st.integers(0, 10**6),
+    st.integers(1, 255),
+)
+@FUZZ
+def test_any_flipped_byte_is_noticed(
+    saved: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    weights: bool,
+    place: int,
+    mask: int,
+) -> None:
+    path = saved / name / WEIGHTS_FILE if weights else config_of(saved, name)
+    if not path.is_file():
+        path = config_of(saved, name)
+    original = path.read_bytes()
+    damaged = bytearray(original)
+    damaged[place % len(damaged)] ^= mask
+    try:
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(ChecksumError):
+            checkpoints.resolve(saved)
+    finally:
+        path.write_bytes(original)
+
+
+@given(st.integers(0, 10**6), st.binary(max_size=12), st.integers(0, 12))
+@FUZZ
+def test_damaged_safetensors_give_an_error_or_fit(
+    saved: Path, tmp_path_factory: pytest.TempPathFactory, place: int, inserted: bytes, cut: int
+) -> None:
+    original = (saved / "face_prior" / WEIGHTS_FILE).read_bytes()
+    header = 8 + struct.unpack("<Q", original[:8])[0]
+    place %= header + 8
+    damaged = original[:place] + inserted + original[place + cut :]
+    path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
+    path.write_bytes(damaged)
+    expected = {"mean": torch.zeros(4, 8, 8)}
+    try:
+        check_header(path, expected)
+    except CheckpointError:
+        return
+    tensors = load_file(path)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {"mean": (4, 8, 8)}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+speech_keys = st.sampled_from(
+    [
+        "sample_rate",
+        "window_seconds",
+        "fft_size",
+        "window_ms",
+        "hop_ms",
+        "block_channels",
+        "attention_from_level",
+        "embedding_dim",
+        "dropout",
+        "_class_name",
+        "turbo",
+    ]
+)
+
+
+@given(st.dictionaries(speech_keys, json_values | st.integers(0, 5000), min_size=1, max_size=3))
+@example({"block_channels": [4, 8, 8]})
+@FUZZ
+def test_damaged_configurations_give_an_error_or_fit(
+    saved: Path, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzzed"
+    if not folder.exists():
+        shutil.copytree(saved / "speech_encoder", folder)
+    config = json.loads((saved / "speech_encoder" / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | changes))
+    try:
+        network = load_network(SpeechEncoder, folder)
+    except CheckpointError:
+        return
+    assert sum(p.numel() for p in network.parameters()) < 10**5
+
+
+@given(st.dictionaries(st.sampled_from([*sorted(checkpoints.INDEX_KEYS), "x"]), json_values))
+@FUZZ
+def test_damaged_tables_of_contents_give_an_error_or_fit(
+    saved: Path, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "index"
+    folder.mkdir(exist_ok=True)
+    index = json.loads((saved / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | changes))
+    try:
+        found = checkpoints.read_model_index(folder)
+    except CheckpointError:
+        return
+    assert set(found) == checkpoints.INDEX_KEYS
+    assert 8 <= found["output_size"] <= 4096
+
+
+@given(st.binary(max_size=200))
+@FUZZ
+def test_garbage_is_no_component(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "garbage"
+    folder.mkdir(exist_ok=True)
+    for name in (CONFIG_FILE, WEIGHTS_FILE, SCHEDULE_FILE):
+        (folder / name).write_bytes(data)
+    for load in (lambda: load_component(FacePrior, folder), lambda: load_schedule(folder)):
+        with pytest.raises(CheckpointError):
+            load()
+
+
+def test_checkpoints_never_replace_other_files(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds other files"):
+        tiny_pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_only_safetensors_are_written(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="safetensors only"):
+        tiny_pipeline.save_pretrained(tmp_path / "x", safe=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_an_interrupted_save_leaves_the_old_checkpoint(
+    tiny_pipeline: Voice2FacePipeline,
+    folder: Path,
+    system: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = checkpoints.describe_files(folder)
+    monkeypatch.setattr(folders.sys, "platform", system)
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_pipeline.face_decoder, "save_pretrained", fail)
+        with pytest.raises(KeyboardInterrupt):
+            tiny_pipeline.save_pretrained(folder)
+    assert checkpoints.describe_files(folder) == before
+    tiny_pipeline.save_pretrained(folder)
+    assert checkpoints.describe_files(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_failed_move_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, folder = tmp_path / "fresh", tmp_path / "folder"
+    for path in (fresh, folder):
+        path.mkdir()
+        (path / "name").write_text(path.name)
+    monkeypatch.setattr(folders, "exchange", lambda *_: False)
+    honest = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self == fresh:
+            raise OSError("the disk is gone")
+        return honest(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(OSError, match="disk is gone"):
+            folders.replace_folder(fresh, folder)
+    assert (folder / "name").read_text() == "folder"
+    folders.replace_folder(fresh, folder)
+    assert (folder / "name").read_text() == "fresh"
+
+
+def test_folders_change_places_in_one_step_on_linux(tmp_path: Path) -> None:
+    if not folders.sys.platform.startswith("linux"):
+        pytest.skip("only Linux can exchange two folders")
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "file").write_text("one")
+    assert folders.exchange(one, other)
+    assert (other / "file").read_text() == "one"
+    assert not list(one.iterdir())
+    assert not folders.exchange(one, tmp_path / "missing")
+
+
+def test_memory_of_verified_files_survives_damage(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    checkpoints.resolve(folder)
+    memory = verified_files.memory_file()
+    assert len(json.loads(memory.read_text())) == 11
+    memory.write_text("damaged")
+    checkpoints.resolve(folder)
+    assert len(json.loads(memory.read_text())) == 11
+    shutil.rmtree(tmp_path / "home")
+    (tmp_path / "home").write_text("no folder")
+    checkpoints.resolve(folder)

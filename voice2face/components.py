@@ -1,0 +1,235 @@
+"""One component of a checkpoint. Its configuration and its weights' header are checked first.
+
+Nothing is unpickled and no class is looked up by a name in a file: the pipeline says which class a
+folder holds, and the folder has to fit that class exactly.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, ModelMixin
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from voice2face.errors import ArchitectureError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+SCHEDULE_FILE = "scheduler_config.json"
+LARGEST_JSON_BYTES = 1 << 20
+LARGEST_WEIGHTS_BYTES = 8 << 30
+MOST_PARAMETERS = 2 << 30
+LONGEST_LIST = 16
+
+# lowest and highest value of every number that a network's configuration may hold
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "sample_rate": (8_000, 48_000),
+    "window_seconds": (0.5, 30.0),
+    "fft_size": (64, 4096),
+    "window_ms": (2.0, 250.0),
+    "hop_ms": (1.0, 250.0),
+    "attention_from_level": (0, LONGEST_LIST),
+    "dropout": (0.0, 0.9),
+    "image_size": (8, 1024),
+    "patch_size": (1, 32),
+    "block_channels": (4, 2048),
+    "blocks_per_level": (0, 16),
+    "layers_per_block": (1, 8),
+    "latent_channels": (1, 256),
+    "latent_size": (1, 128),
+    "embedding_dim": (1, 4096),
+    "attention_heads": (1, 64),
+    "speech_dim": (1, 4096),
+    "speech_tokens": (1, 256),
+    "cross_attention_dim": (1, 4096),
+    "num_faces": (0, 10**9),
+    "weight": (0.0, 1.0),
+    "quality_mean": (-1e6, 1e6),
+    "quality_std": (1e-9, 1e6),
+    "good_portrait": (-1e6, 1e6),
+}
+SCHEDULE_NUMBERS: Mapping[str, tuple[float, float]] = {
+    "num_train_timesteps": (1, 10_000),
+    "beta_start": (1e-8, 0.5),
+    "beta_end": (1e-8, 0.999),
+}
+SCHEDULE_WORDS: Mapping[str, tuple[str, ...]] = {
+    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+    "prediction_type": ("epsilon", "v_prediction"),
+}
+
+
+def load_network(kind: Any, folder: Path) -> Any:
+    """Load a network whose files fit its class exactly, in single precision, ready to be used.
+
+    Args:
+        kind: the network's class, a ``ModelMixin``.
+        folder: holds ``config.json`` and the safetensors file.
+
+    Raises:
+        ArchitectureError: a file is missing, unreadable, too large, or does not fit.
+    """
+    config = read_config(folder / CONFIG_FILE, kind)
+    check_numbers(config, LIMITS, folder / CONFIG_FILE)
+    try:
+        with torch.device("meta"):
+            network = kind(**config)
+    except Exception as error:  # whatever a layer says of sizes that do not go together
+        raise ArchitectureError(
+            f"{folder / CONFIG_FILE} describes no {kind.__name__}: {error}"
+        ) from error
+    expected = network.state_dict()
+    if sum(tensor.numel() for tensor in expected.values()) > MOST_PARAMETERS:
+        raise ArchitectureError(f"{folder / CONFIG_FILE} describes an absurdly large network")
+    weights = folder / WEIGHTS_FILE
+    check_header(weights, expected)
+    try:
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise ArchitectureError(f"{weights} cannot be read: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ArchitectureError(f"{weights}: {name} holds NaN or infinite weights")
+    network.load_state_dict(tensors, assign=True)
+    return network.float().eval()
+
+
+def load_schedule(folder: Path) -> DDIMScheduler:
+    """Load a noise schedule.
+
+    Raises:
+        ArchitectureError: the file is missing, unreadable, or holds unknown values.
+    """
+    path = folder / SCHEDULE_FILE
+    config = read_config(path, DDIMScheduler)
+    check_numbers(config, SCHEDULE_NUMBERS, path, only_known=False)
+    for name, allowed in SCHEDULE_WORDS.items():
+        if config.get(name, allowed[0]) not in allowed:
+            raise ArchitectureError(
+                f"{path}: {name} is {' or '.join(allowed)}, not {config[name]!r}"
+            )
+    kept = {name: config[name] for name in (*SCHEDULE_NUMBERS, *SCHEDULE_WORDS) if name in config}
+    return DDIMScheduler(**kept, clip_sample=False, timestep_spacing="trailing")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of reasonable size.
+
+    Raises:
+        ArchitectureError: missing, unreadable, too large, or no object.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise ArchitectureError(f"{path} is over {LARGEST_JSON_BYTES >> 20} MiB: no such file")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArchitectureError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ArchitectureError(f"{path} holds no JSON object")
+    return content
+
+
+def read_config(path: Path, kind: Any) -> dict[str, Any]:
+    """Read a component's configuration: of the right class, and with known keys only.
+
+    Raises:
+        ArchitectureError: unreadable, of another class, or with unknown keys.
+    """
+    content = read_json(path)
+    if content.get("_class_name") != kind.__name__:
+        raise ArchitectureError(
+            f"{path} is of a {content.get('_class_name')!r}, expected {kind.__name__}"
+        )
+    config = {name: value for name, value in content.items() if not name.startswith("_")}
+    unknown = sorted(set(config) - set(inspect.signature(kind.__init__).parameters))
+    if unknown:
+        raise ArchitectureError(
+            f"{path}: unknown keys {', '.join(unknown)}; a newer version may have made this"
+        )
+    return config
+
+
+def check_numbers(
+    config: Mapping[str, Any],
+    limits: Mapping[str, tuple[float, float]],
+    path: Path,
+    *,
+    only_known: bool = True,
+) -> None:
+    """Refuse values that are no numbers, or lists of them, within their limits.
+
+    Raises:
+        ArchitectureError: says which key, and its range.
+    """
+    for name, value in config.items():
+        if name not in limits:
+            if only_known:
+                raise ArchitectureError(f"{path}: {name} has no known range")
+            continue
+        low, high = limits[name]
+        numbers = value if isinstance(value, list) else [value]
+        if not 1 <= len(numbers) <= LONGEST_LIST or not all(
+            isinstance(number, (int, float))
+            and not isinstance(number, bool)
+            and math.isfinite(number)
+            and low <= number <= high
+            for number in numbers
+        ):
+            raise ArchitectureError(f"{path}: {name} lies from {low} to {high}, not {value!r:.60}")
+
+
+def check_header(weights: Path, expected: Mapping[str, torch.Tensor]) -> None:
+    """Compare names, shapes and kinds of a safetensors file with what a network needs.
+
+    Only the header is read.
+
+    Raises:
+        ArchitectureError: the file is missing, damaged, too large, or does not fit.
+    """
+    try:
+        if weights.stat().st_size > LARGEST_WEIGHTS_BYTES:
+            raise ArchitectureError(f"{weights} is over {LARGEST_WEIGHTS_BYTES >> 30} GiB")
+        with safe_open(weights, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {
+                name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+            }
+    except (OSError, SafetensorError) as error:
+        raise ArchitectureError(f"{weights} is no safetensors file: {error}") from error
+    missing, strays = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or strays:
+        raise ArchitectureError(
+            f"{weights} does not fit its configuration: {len(missing)} tensors are missing "
+            f"({', '.join(missing[:3])}), {len(strays)} are unknown ({', '.join(strays[:3])})"
+        )
+    for name, tensor in expected.items():
+        shape, kind = found[name]
+        fits = kind in ("F16", "BF16", "F32") if tensor.is_floating_point() else kind == "I64"
+        if shape != tuple(tensor.shape) or not fits:
+            raise ArchitectureError(
+                f"{weights}: {name} is {kind} {list(shape)}, "
+                f"its configuration asks for {list(tensor.shape)}"
+            )
+
+
+def files_of(kind: Any) -> tuple[str, ...]:
+    """Names of the files that a component of this class is read from."""
+    return (CONFIG_FILE, WEIGHTS_FILE) if issubclass(kind, ModelMixin) else (SCHEDULE_FILE,)
+
+
+def load_component(kind: Any, folder: Path) -> Any:
+    """Load a network or the noise schedule from its folder.
+
+    Raises:
+        ArchitectureError: the folder is missing or does not fit the class.
+    """
+    if not folder.is_dir():
+        raise ArchitectureError(f"{folder} is missing from the checkpoint")
+    return load_network(kind, folder) if WEIGHTS_FILE in files_of(kind) else load_schedule(folder)

@@ -1,0 +1,55 @@
+"""A memory of files whose checksum was right, so that they are not read again on each load."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MOST_ENTRIES = 1000
+
+
+def memory_file() -> Path:
+    """Where the memory lies: beside the Hub's cache, in ``HF_HOME``."""
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    return Path(home).expanduser() / "voice2face" / "verified_files.json"
+
+
+def is_remembered(path: Path, sha256: str) -> bool:
+    """Whether this file, with its present size and time, had this checksum before."""
+    return read_memory().get(str(path.resolve())) == [*fingerprint(path), sha256]
+
+
+def remember(path: Path, sha256: str) -> None:
+    """Note that a file has a checksum; a folder that cannot be written to is no error."""
+    entries = read_memory()
+    entries.pop(str(path.resolve()), None)
+    entries[str(path.resolve())] = [*fingerprint(path), sha256]
+    kept = dict(list(entries.items())[-MOST_ENTRIES:])
+    file = memory_file()
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(kept, indent=0), encoding="utf-8")
+        partial.replace(file)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def read_memory() -> dict[str, Any]:
+    """All entries; none where the memory is missing or damaged."""
+    try:
+        entries = json.loads(memory_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def fingerprint(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

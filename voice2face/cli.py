@@ -97,14 +97,17 @@ def make_portraits(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from voice2face.audio import load_audio
-    from voice2face.pipeline import Voice2FacePipeline
+    from voice2face.pipeline import MOST_LATENTS_AT_ONCE, Voice2FacePipeline
 
     waveform = load_audio(options.audio)
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
-    with tqdm(desc="denoising", unit="step", disable=options.quiet, leave=False) as bar:
+    batches = -(-options.num_images // MOST_LATENTS_AT_ONCE)
+    steps = options.steps * batches
+    with tqdm(
+        desc="denoising", total=steps, unit="step", disable=options.quiet, leave=False
+    ) as bar:
 
-        def advance(_pipe: object, step: int, _timestep: int, state: dict) -> dict:  # type: ignore[type-arg]
-            bar.total = options.steps
+        def advance(_pipe: object, _step: int, _timestep: int, state: dict) -> dict:
             bar.update()
             return state
 

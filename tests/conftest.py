@@ -112,8 +112,14 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         person | {"person": person["id"], "face": picture(rng), "audio": recording(rng)}
         for person in people
     ]
-    for name, rows in (("faces", faces), ("voices", voices), ("pairs", pairs)):
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}-0.parquet")
+    measured = [
+        {"id": str(k), "person": str(k // 2), "audio": recording(rng)}
+        | {column: picture(rng) for column in ("face", "face_frontal", "speech2face")}
+        for k in range(8)
+    ]
+    contents = {"faces-0": faces, "voices-0": voices, "pairs-0": pairs, "pairs-dev": measured}
+    for name, rows in contents.items():
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     torch.manual_seed(0)
     save_file(PerceptualLoss(None).state_dict(), folder / "squeezenet1_0.safetensors")
     recognition = torch.nn.Sequential(

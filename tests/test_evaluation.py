@@ -11,7 +11,14 @@ from PIL import Image
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.distribution import (
+    frechet_distance,
+    kernel_distance,
+    precision_and_recall,
+)
 from voice2face.evaluation.judge import FaceFeatures, Judge
+from voice2face.evaluation.pictures import face_found, sharpness
+from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.training.tables import FaceTable
 
@@ -81,9 +88,80 @@ def test_one_command_writes_the_report(
     monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments), "--steps", "1"])
     command.main()
     report = json.loads((out / "report.json").read_text())
-    assert 0.0 <= report["portraits, test speakers, each clip"]["sex"]["value"] <= 1.0
-    assert report["portraits, test speakers, each clip"]["sex"]["cases"] == 8
-    assert "| sex |" in capsys.readouterr().out
+    heard = report["the voice is heard, test speakers: portraits"]["sex"]
+    assert 0.0 <= heard["value"] <= 1.0
+    assert heard["cases"] == 8
+    ceiling = report["the person is met: true face, frontal"]
+    assert 0.0 <= ceiling["mean rank, %"] <= 100.0
+    assert report["it is steady"]["likeness, telephone band"] <= 1.001
+    printed = capsys.readouterr().out
+    assert "| measure | voice2face | Speech2Face | mean face |" in printed
+    sheets = {path.name for path in out.iterdir() if path.suffix == ".png"}
+    assert sheets == {
+        *("reconstructions.png", "portraits-24.png", "portraits-64.png"),
+        *("nearest.png", "pairs.png"),
+    }
     with Image.open(out / "portraits-24.png") as sheet:
         assert sheet.width == 8 * 128
-    assert (out / "reconstructions.png").is_file()
+
+
+def test_frechet_distance_of_known_normal_distributions() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((20_000, 3))
+    assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-6)
+    shifted = one + np.array([3.0, 0.0, 0.0])
+    assert frechet_distance(one, shifted) == pytest.approx(9.0, abs=1e-6)
+    wider = 2.0 * rng.standard_normal((20_000, 3))
+    assert frechet_distance(one, wider) == pytest.approx(3.0, abs=0.1)
+
+
+def test_kernel_distance_is_zero_for_the_same_distribution() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((2, 1000, 4))
+    same = kernel_distance(one, other)
+    assert abs(same.value) < 5 * same.error + 20
+    assert kernel_distance(one, other + 1.0).value > 10 * abs(same.value)
+
+
+def test_precision_and_recall() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.uniform(0, 1, (400, 2))
+    assert precision_and_recall(real, real) == (1.0, 1.0)
+    precision, recall = precision_and_recall(real, real * [0.5, 1.0])
+    assert precision > 0.9
+    assert recall == pytest.approx(0.5, abs=0.15)
+    assert precision_and_recall(real, real + 10.0) == (0.0, 0.0)
+
+
+def test_ranks_and_recall() -> None:
+    faces = np.eye(4)
+    assert ranks(faces, faces).tolist() == [0.0] * 4
+    assert recall_at(faces, faces, 1) == 1.0
+    everybody = np.full((4, 4), 0.5)
+    assert ranks(everybody, faces).tolist() == [0.5] * 4
+    confused = faces[[1, 0, 3, 2]] + 0.5 * faces
+    assert ranks(confused, faces) == pytest.approx([1 / 3] * 4)
+    assert recall_at(confused, faces, 1) == 0.0
+    assert recall_at(confused, faces, 2) == 1.0
+    alone = ranks(faces, faces, np.array([0, 0, 0, 1]))
+    assert np.isnan(alone[3])
+
+
+def test_nearness_of_known_vectors() -> None:
+    one, other = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    near = nearness(one, other)
+    assert near == pytest.approx((100.0, 2.0, 100.0 * 2**0.5))
+    assert nearness(one, one) == (0.0, 0.0, 0.0)
+
+
+def test_a_blank_picture_shows_no_face_and_is_not_sharp() -> None:
+    blank = np.full((128, 128, 3), 90, np.uint8)
+    assert not face_found(blank)
+    assert sharpness(blank) == 0.0
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    assert sharpness(noise) > 1000.0
+
+
+def test_portraits_show_faces(pipeline: Voice2FacePipeline, female_speech: Path) -> None:
+    images = pipeline(female_speech, seed=0, num_images=4).images
+    assert sum(face_found(np.asarray(image)) for image in images) >= 3

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from voice2face.evaluation.report import evaluate
+from voice2face.evaluation.evaluate import evaluate
 from voice2face.pipeline import Voice2FacePipeline
 
 

@@ -21,7 +21,7 @@ class Share(NamedTuple):
 
 
 def bootstrap_share(
-    right: np.ndarray, owners: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    right: np.ndarray, owners: Sequence[str] | np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> Share:
     """Share of true entries, its interval found by drawing owners with replacement.
 

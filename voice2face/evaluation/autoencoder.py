@@ -1,0 +1,52 @@
+"""How well faces survive encoding and decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from voice2face.evaluation.instruments import Instruments
+from voice2face.evaluation.report import Report
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.images import contact_sheet, to_model_range, to_uint8
+
+FACES = 512
+
+
+@torch.inference_mode()
+def measure_autoencoder(
+    pipe: Voice2FacePipeline, instruments: Instruments, report: Report, out: Path
+) -> None:
+    """Encode and decode test faces; writes a sheet of originals and reconstructions."""
+    size = pipe.face_decoder.config.image_size
+    originals = np.stack(
+        [
+            cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+            for image in instruments.test_faces.images[:FACES]
+        ]
+    )
+    target = to_model_range(originals)
+    decoded = torch.cat(
+        [
+            pipe.face_decoder(pipe.face_encoder(part.to(pipe.device, pipe.dtype)).to(pipe.dtype))
+            .float()
+            .cpu()
+            for part in target.split(16)
+        ]
+    )
+    distances = [
+        float(instruments.perceptual(one, other))
+        for one, other in zip(decoded.split(64), target.split(64), strict=True)
+    ]
+    pictures = to_uint8(decoded)
+    same = (instruments.features(pictures) * instruments.features(originals)).sum(1)
+    group = "face autoencoder, test faces"
+    report.add(group, "mean absolute error (range -1 to 1)", float((decoded - target).abs().mean()))
+    report.add(group, "perceptual distance", float(np.mean(distances)))
+    name = "cosine of recognition features, original and reconstruction"
+    report.add(group, name, float(same.mean()))
+    rows = [images[k : k + 12] for k in (0, 12, 24) for images in (originals, pictures)]
+    contact_sheet(rows).save(out / "reconstructions.png")

@@ -1,0 +1,87 @@
+"""How near a set of pictures comes to real ones, over features that are given."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Estimate(NamedTuple):
+    """A mean with its standard error."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.error:.3f}"
+
+
+def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Fréchet distance between normal distributions fitted to features (Heusel et al. 2017).
+
+    ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)``.
+
+    Args:
+        one: ``(N, dim)`` features.
+        other: ``(M, dim)`` features.
+    """
+    difference = one.mean(0) - other.mean(0)
+    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(0.0))) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0.0)).sum()
+    distance = difference @ difference + np.trace(first) + np.trace(second) - 2.0 * shared
+    return float(max(0.0, distance))
+
+
+def kernel_distance(
+    one: np.ndarray, other: np.ndarray, *, subsets: int = 100, size: int = 200, seed: int = 0
+) -> Estimate:
+    """Unbiased squared maximum mean discrepancy, cubic kernel (Binkowski et al. 2018), times 1000.
+
+    Args:
+        one: ``(N, dim)`` features.
+        other: ``(M, dim)`` features.
+        subsets: number of random subsets that are averaged.
+        size: rows of each subset, as far as there are so many.
+        seed: of the subsets.
+    """
+    size = min(size, len(one), len(other))
+    rng = np.random.default_rng(seed)
+    dim = one.shape[1]
+    values = []
+    for _ in range(subsets):
+        x = one[rng.choice(len(one), size, replace=False)]
+        y = other[rng.choice(len(other), size, replace=False)]
+        xx, yy, xy = ((a @ b.T / dim + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        pairs = size * (size - 1)
+        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / pairs
+        values.append(within - 2.0 * xy.mean())
+    return Estimate(float(1000 * np.mean(values)), float(1000 * np.std(values) / subsets**0.5))
+
+
+def precision_and_recall(
+    real: np.ndarray, made: np.ndarray, *, neighbours: int = 3
+) -> tuple[float, float]:
+    """Shares of made pictures near real ones and of real near made (Kynkaanniemi et al. 2019).
+
+    Args:
+        real: ``(N, dim)`` features.
+        made: ``(M, dim)`` features.
+        neighbours: which nearest neighbour's distance is the radius around a picture.
+    """
+    between = _distances(made, real)
+    return (
+        float((between <= _radius(real, neighbours)[None]).any(1).mean()),
+        float((between <= _radius(made, neighbours)[:, None]).any(0).mean()),
+    )
+
+
+def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    squares = np.square(one).sum(1)[:, None] + np.square(other).sum(1)[None] - 2.0 * one @ other.T
+    return np.sqrt(squares.clip(0.0))
+
+
+def _radius(features: np.ndarray, neighbours: int) -> np.ndarray:
+    return np.sort(_distances(features, features), 1)[:, min(neighbours, len(features) - 1)]

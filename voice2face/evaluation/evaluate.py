@@ -1,0 +1,71 @@
+"""Everything that is measured of a checkpoint, in one go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.autoencoder import measure_autoencoder
+from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.pairs import measure_pairs
+from voice2face.evaluation.quality import add_quality, measure_memory, measure_steadiness
+from voice2face.evaluation.report import Report
+from voice2face.evaluation.voices import hear, measure_voices
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.tables import load_voices
+
+
+def evaluate(
+    pipe: Voice2FacePipeline,
+    data: Path,
+    networks: Path,
+    out: Path,
+    *,
+    num_inference_steps: int = 25,
+    guidance_scale: float = 2.0,
+    limit: int | None = None,
+) -> Report:
+    """Measure a checkpoint on the test split and write ``report.json``, ``report.md`` and sheets.
+
+    Args:
+        pipe: the checkpoint.
+        data: folder with ``faces-*.parquet`` and ``voices-*.parquet``, and ``pairs-dev.parquet``
+            for the comparison with true faces.
+        networks: folder with the face-recognition network and the SqueezeNet features.
+        out: folder to write to.
+        num_inference_steps: DDIM steps of every portrait.
+        guidance_scale: guidance of every portrait.
+        limit: rows to read of each split, for a trial run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    report = Report()
+    faces = str(data / "faces-*.parquet")
+    instruments = Instruments.load(faces, networks, limit)
+    add_judge(report, instruments)
+    measure_autoencoder(pipe, instruments, report, out)
+
+    artist = Artist(pipe, num_inference_steps, guidance_scale)
+    table = load_voices(str(data / "voices-*.parquet"), "test", limit=limit)
+    heard = hear(pipe, table)
+    report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))
+    portraits = measure_voices(artist, instruments, heard, report, out)
+    add_quality(report, "the picture is good, test speakers", portraits, instruments)
+    measure_memory(portraits, instruments, report, out)
+    measure_steadiness(artist, instruments, heard, report)
+    pairs = data / "pairs-dev.parquet"
+    if pairs.is_file():
+        measure_pairs(artist, instruments, pairs, report, out)
+
+    (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    (out / "report.md").write_text(report.markdown())
+    return report
+
+
+def add_judge(report: Report, instruments: Instruments) -> None:
+    """Enter how often the judge itself is right on test faces."""
+    faces = instruments.test_faces
+    verdict = instruments.judge(faces.images)
+    report.add("judge", "sex, test faces", bootstrap_share(verdict.sex == faces.sex, faces.ids))
+    near = within_one_decade(verdict.age, faces.age)
+    report.add("judge", "age within 10 years, test faces", bootstrap_share(near, faces.ids))

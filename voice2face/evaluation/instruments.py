@@ -1,0 +1,68 @@
+"""What the measuring is done with: networks, the judge, and real faces to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voice2face.evaluation.judge import FaceFeatures, Judge
+from voice2face.pipeline import Voice, Voice2FacePipeline
+from voice2face.training.losses import PerceptualLoss
+from voice2face.training.tables import FaceTable, load_faces
+
+FACE_SIZE = 192
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """Networks and real faces.
+
+    Attributes:
+        features: face-recognition features.
+        judge: sex and age from a picture, trained on the training faces.
+        perceptual: SqueezeNet features and the distance over them.
+        training_faces: the faces that the checkpoint was trained on.
+        test_faces: faces that nothing was trained on.
+    """
+
+    features: FaceFeatures
+    judge: Judge
+    perceptual: PerceptualLoss
+    training_faces: FaceTable
+    test_faces: FaceTable
+
+    @classmethod
+    def load(cls, faces: str, networks: Path, limit: int | None) -> Instruments:
+        """Read networks and faces, and train the judge."""
+        features = FaceFeatures(networks / "mobileface_v2.torchscript.pt")
+        judge = Judge(features)
+        training_faces = load_faces(faces, "train", FACE_SIZE, limit=limit)
+        judge.fit(training_faces)
+        return cls(
+            features,
+            judge,
+            PerceptualLoss(networks / "squeezenet1_0.safetensors"),
+            training_faces,
+            load_faces(faces, "test", FACE_SIZE, limit=limit),
+        )
+
+
+@dataclass(frozen=True)
+class Artist:
+    """A checkpoint with the settings that all portraits of a report are drawn with."""
+
+    pipe: Voice2FacePipeline
+    num_inference_steps: int
+    guidance_scale: float
+
+    def draw(self, voices: list[Voice], seeds: list[int]) -> np.ndarray:
+        """One portrait a voice, ``(N, size, size, 3)`` uint8."""
+        portraits = self.pipe.draw(
+            voices,
+            seeds,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+        return np.stack([np.asarray(image) for image in portraits.images])

@@ -1,0 +1,167 @@
+"""Portraits against the true faces of the same voices, beside other answers to the same voice."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from voice2face.errors import AudioError
+from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.instruments import FACE_SIZE, Artist, Instruments
+from voice2face.evaluation.judge import Verdict
+from voice2face.evaluation.quality import add_quality
+from voice2face.evaluation.report import Report
+from voice2face.evaluation.retrieval import nearness, ranks, recall_at
+from voice2face.pipeline import Voice
+from voice2face.training.images import contact_sheet
+from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows
+
+logger = logging.getLogger("voice2face.evaluation")
+
+SEEDS = 4
+
+
+@dataclass(frozen=True)
+class TruePeople:
+    """One voice and the true face of each person.
+
+    Attributes:
+        people: names.
+        voices: one recording a person, as the checkpoint hears it.
+        faces: true faces, ``(N, 192, 192, 3)`` uint8.
+        frontal: the true faces turned frontal.
+        published: what the Speech2Face paper made of the same recordings.
+        face_features: mean recognition features of all true faces of a person, unit length.
+    """
+
+    people: np.ndarray
+    voices: list[Voice]
+    faces: np.ndarray
+    frontal: np.ndarray
+    published: np.ndarray
+    face_features: np.ndarray
+
+
+def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeople:
+    """Read pairs and keep the first usable recording of each person."""
+    rows = list(read_rows(str(file), None, None))
+    faces = np.stack([decode_face(row["face"], FACE_SIZE) for row in rows])
+    names = np.array([str(row["person"]) for row in rows])
+    features = instruments.features(faces).numpy()
+    voices: dict[str, Voice] = {}
+    kept: list[int] = []
+    for k, row in enumerate(tqdm(rows, desc="listening", unit="clip")):
+        if names[k] in voices or not row["speech2face"] or not row["face_frontal"]:
+            continue
+        try:
+            voices[names[k]] = artist.pipe.listen(decode_voice(row["audio"]), SAMPLE_RATE)
+            kept.append(k)
+        except AudioError as error:
+            logger.info("%s: %s", row["id"], error)
+    people = names[kept]
+    means = np.stack([features[names == person].mean(0) for person in people])
+    return TruePeople(
+        people,
+        list(voices.values()),
+        faces[kept],
+        np.stack([decode_face(rows[k]["face_frontal"], FACE_SIZE) for k in kept]),
+        np.stack([decode_face(rows[k]["speech2face"], FACE_SIZE) for k in kept]),
+        means / np.linalg.norm(means, axis=1, keepdims=True),
+    )
+
+
+def measure_pairs(
+    artist: Artist, instruments: Instruments, file: Path, report: Report, out: Path
+) -> None:
+    """Compare five answers to each voice with the true face; writes a sheet of them."""
+    truth = load_people(artist, instruments, file)
+    count = len(truth.people)
+    drawn = [
+        np.concatenate(
+            [
+                artist.draw(truth.voices[k : k + 32], [seed] * len(truth.voices[k : k + 32]))
+                for k in range(0, count, 32)
+            ]
+        )
+        for seed in tqdm(range(SEEDS), desc="portraits", unit="seed")
+    ]
+    true_verdict = instruments.judge(truth.faces)
+    mean_face = instruments.training_faces.images.mean(0).round().astype(np.uint8)
+    answers = {
+        "voice2face": drawn,
+        "Speech2Face": [truth.published],
+        "mean face": [np.repeat(mean_face[None], count, 0)],
+        "random real face of that sex": [random_faces(instruments, true_verdict.sex)],
+        "true face, frontal": [truth.frontal],
+    }
+    for name, pictures in answers.items():
+        add_voice(report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth)
+        add_person(report, f"the person is met: {name}", instruments, pictures, truth)
+        add_quality(report, f"the picture is good: {name}", pictures[0], instruments)
+    rows = [row[:16] for row in (truth.faces, truth.frontal, truth.published, *drawn)]
+    size = (FACE_SIZE, FACE_SIZE)
+    contact_sheet([np.stack([cv2.resize(image, size) for image in row]) for row in rows]).save(
+        out / "pairs.png"
+    )
+
+
+def random_faces(instruments: Instruments, sex: np.ndarray) -> np.ndarray:
+    """A test face of the wanted sex for each row, drawn without replacement where possible."""
+    rng = np.random.default_rng(0)
+    faces = instruments.test_faces
+    chosen = np.zeros(len(sex), int)
+    for value in np.unique(sex):
+        rows = np.flatnonzero(sex == value)
+        pool = np.flatnonzero(faces.sex == value)
+        pool = pool if len(pool) else np.arange(len(faces))
+        chosen[rows] = rng.choice(pool, len(rows), replace=len(rows) > len(pool))
+    return faces.images[chosen]
+
+
+def add_voice(
+    report: Report,
+    group: str,
+    instruments: Instruments,
+    pictures: list[np.ndarray],
+    truth: TruePeople,
+) -> None:
+    """Enter the agreement of sex and age between answers and true faces, by the same judge."""
+    true: Verdict = instruments.judge(truth.faces)
+    said = [instruments.judge(images) for images in pictures]
+    people = np.tile(truth.people, len(pictures))
+    sex = np.concatenate([verdict.sex == true.sex for verdict in said])
+    age = np.concatenate([within_one_decade(verdict.age, true.age) for verdict in said])
+    report.add(group, "sex", bootstrap_share(sex, people))
+    report.add(group, "age within 10 years", bootstrap_share(age, people))
+
+
+def add_person(
+    report: Report,
+    group: str,
+    instruments: Instruments,
+    pictures: list[np.ndarray],
+    truth: TruePeople,
+) -> None:
+    """Enter distances to the true face and its rank; answers of several seeds are averaged."""
+    each = [instruments.features(images).numpy() for images in pictures]
+    mean = np.mean(each, 0)
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    sex = instruments.judge(truth.faces).sex
+    single = [nearness(features, truth.face_features) for features in each]
+    averaged = nearness(mean, truth.face_features)
+    for position, name in enumerate(("cos x100", "L1", "L2 x100")):
+        value = float(np.mean([one[position] for one in single]))
+        report.add(group, f"{name}, a picture", value)
+        report.add(group, f"{name}, seeds averaged", float(averaged[position]))
+    for count in (1, 2, 5, 10):
+        report.add(group, f"R@{count} x100", 100 * recall_at(mean, truth.face_features, count))
+    report.add(group, "mean rank, %", 100 * float(np.nanmean(ranks(mean, truth.face_features))))
+    within = ranks(mean, truth.face_features, sex)
+    report.add(group, "mean rank among people of that sex, %", 100 * float(np.nanmean(within)))
+    per_picture = [np.nanmean(ranks(features, truth.face_features, sex)) for features in each]
+    report.add(group, "the same, a picture, %", 100 * float(np.mean(per_picture)))

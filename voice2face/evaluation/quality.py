@@ -1,0 +1,152 @@
+"""Is the picture good, is it new, and does it stay the same where it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from voice2face.errors import AudioError
+from voice2face.evaluation.agreement import bootstrap_share
+from voice2face.evaluation.distribution import (
+    frechet_distance,
+    kernel_distance,
+    precision_and_recall,
+)
+from voice2face.evaluation.instruments import FACE_SIZE, Artist, Instruments
+from voice2face.evaluation.pictures import (
+    face_found,
+    perceptual_spread,
+    picture_features,
+    sharpness,
+)
+from voice2face.evaluation.report import Report
+from voice2face.evaluation.voices import HeardVoices
+from voice2face.training.augmentation import random_crop
+from voice2face.training.images import contact_sheet
+from voice2face.training.tables import SAMPLE_RATE
+
+STEADY_VOICES = 32
+SPREAD_SEEDS = 4
+
+
+def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: Instruments) -> None:
+    """Enter how near pictures come to the test faces, whether they show a face and are sharp."""
+    real = instruments.test_faces.images
+    found = np.array([face_found(image) for image in pictures])
+    report.add(group, "a face is found", bootstrap_share(found, np.arange(len(found)).astype(str)))
+    made = picture_features(pictures, instruments.perceptual)
+    true = picture_features(real, instruments.perceptual)
+    report.add(group, "Fréchet distance", frechet_distance(made, true))
+    report.add(group, "kernel distance x1000", kernel_distance(made, true))
+    precision, recall = precision_and_recall(true, made)
+    report.add(group, "precision", precision)
+    report.add(group, "recall", recall)
+    typical = np.median([sharpness(image) for image in real])
+    ratio = float(np.median([sharpness(image) for image in pictures]) / typical)
+    report.add(group, "sharpness, ratio to test faces", ratio)
+
+
+def measure_memory(
+    portraits: np.ndarray, instruments: Instruments, report: Report, out: Path
+) -> None:
+    """Look for portraits that are training faces; writes the twelve nearest pairs.
+
+    A portrait counts as memorised where it is nearer to a training face than 99 % of the test
+    faces are, by recognition features.
+    """
+    training = instruments.features(instruments.training_faces.images).numpy()
+    made = instruments.features(portraits).numpy() @ training.T
+    real = instruments.features(instruments.test_faces.images).numpy() @ training.T
+    limit = float(np.percentile(real.max(1), 99))
+    nearest = made.max(1)
+    group = "memorisation"
+    report.add(group, "cosine to the nearest training face, portraits", float(nearest.mean()))
+    report.add(group, "cosine to the nearest training face, test faces", float(real.max(1).mean()))
+    report.add(group, "cosine that 1 % of test faces exceed", limit)
+    report.add(group, "share of portraits that exceed it", float((nearest > limit).mean()))
+    order = np.argsort(-nearest)[:12]
+    shown = np.stack([cv2.resize(portraits[k], (FACE_SIZE, FACE_SIZE)) for k in order])
+    originals = instruments.training_faces.images[made[order].argmax(1)]
+    contact_sheet([shown, originals]).save(out / "nearest.png")
+
+
+def measure_steadiness(
+    artist: Artist, instruments: Instruments, heard: HeardVoices, report: Report
+) -> None:
+    """How portraits change with the seed, with the clip, and with what is done to the recording.
+
+    Likeness is the cosine of recognition features, at the same seed unless the seed is changed.
+    """
+    group = "it is steady"
+    rows = heard.first_clips[:STEADY_VOICES]
+    voices = [heard.voices[row] for row in rows]
+    by_seed = [artist.draw(voices, [seed] * len(voices)) for seed in range(SPREAD_SEEDS)]
+    features = [instruments.features(images).numpy() for images in by_seed]
+    between_seeds = [
+        (features[a] * features[b]).sum(1).mean() for a in range(SPREAD_SEEDS) for b in range(a)
+    ]
+    report.add(group, "likeness, other seed", float(np.mean(between_seeds)))
+    spread = [
+        perceptual_spread(np.stack([images[k] for images in by_seed]), instruments.perceptual)
+        for k in range(len(voices))
+    ]
+    report.add(group, "LPIPS-style distance, one voice, other seed", float(np.mean(spread)))
+    other = perceptual_spread(by_seed[0], instruments.perceptual)
+    report.add(group, "LPIPS-style distance, other voice, one seed", other)
+
+    usual = instruments.judge(by_seed[0])
+    rng = np.random.default_rng(0)
+    for name, change in CHANGES.items():
+        kept, changed = [], []
+        for k, row in enumerate(rows):
+            speech = _whole_speech(heard, row)
+            try:
+                changed.append(artist.pipe.listen(change(speech, rng), SAMPLE_RATE))
+                kept.append(k)
+            except AudioError:
+                continue
+        if not kept:
+            continue
+        drawn = artist.draw(changed, [0] * len(kept))
+        alike = (instruments.features(drawn).numpy() * features[0][kept]).sum(1).mean()
+        report.add(group, f"likeness, {name}", float(alike))
+        same = float((instruments.judge(drawn).sex == usual.sex[kept]).mean())
+        report.add(group, f"same sex, {name}", same)
+
+
+def _whole_speech(heard: HeardVoices, row: int) -> np.ndarray:
+    """All clips of the row's speaker, that clip first, joined; float32."""
+    others = np.flatnonzero(heard.speakers == heard.speakers[row])
+    order = [row, *others[others != row]]
+    joined = np.concatenate([heard.waveforms[k] for k in order])
+    return joined.astype(np.float32) / 32768.0
+
+
+def _excerpt(seconds: float, speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    samples = round(seconds * SAMPLE_RATE)
+    return random_crop((speech * 32767).astype(np.int16), samples, rng)
+
+
+def _noisy(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.standard_normal(len(speech)).astype(np.float32)
+    return speech + noise * np.sqrt(np.square(speech).mean()) * 10 ** (-10 / 20)
+
+
+def _telephone(speech: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(speech)
+    frequency = np.fft.rfftfreq(len(speech), 1 / SAMPLE_RATE)
+    spectrum[(frequency < 300) | (frequency > 3400)] = 0
+    return np.fft.irfft(spectrum, len(speech)).astype(np.float32)
+
+
+CHANGES = {
+    "all clips of the speaker": lambda speech, _: speech,
+    "another 1.5 s": lambda speech, rng: _excerpt(1.5, speech, rng),
+    "another 3 s": lambda speech, rng: _excerpt(3.0, speech, rng),
+    "another 6 s": lambda speech, rng: _excerpt(6.0, speech, rng),
+    "30 s": lambda speech, rng: _excerpt(30.0, speech, rng),
+    "noise 10 dB below the speech": _noisy,
+    "telephone band": _telephone,
+}

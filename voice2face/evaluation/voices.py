@@ -1,0 +1,163 @@
+"""What is heard in the test speakers' voices, and whether their portraits show it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from voice2face.errors import AudioError
+from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.judge import Verdict
+from voice2face.evaluation.report import Report
+from voice2face.evaluation.sheets import captioned_sheet
+from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.pipeline import Voice, Voice2FacePipeline
+from voice2face.training.tables import SAMPLE_RATE, SEXES, UNKNOWN, VoiceTable
+
+logger = logging.getLogger("voice2face.evaluation")
+
+COMMON_ANSWER = AGE_DECADES.index("30-39")
+
+
+@dataclass(frozen=True)
+class HeardVoices:
+    """Recordings as the checkpoint hears them, with what is known of their speakers.
+
+    Attributes:
+        waveforms: int16 arrays.
+        voices: embeddings and evidence.
+        sex: ``(N,)``, index into ``SEXES``.
+        age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
+        speakers: ``(N,)`` names.
+    """
+
+    waveforms: list[np.ndarray]
+    voices: list[Voice]
+    sex: np.ndarray
+    age: np.ndarray
+    speakers: np.ndarray
+
+    @property
+    def first_clips(self) -> np.ndarray:
+        """Row of the first recording of each speaker, in the table's order."""
+        return np.sort(np.unique(self.speakers, return_index=True)[1])
+
+
+def hear(pipe: Voice2FacePipeline, table: VoiceTable) -> HeardVoices:
+    """Listen to a table; recordings that are too short to use are left out."""
+    voices, rows = [], []
+    for row, waveform in enumerate(tqdm(table.waveforms, desc="listening", unit="clip")):
+        try:
+            voices.append(pipe.listen(waveform, SAMPLE_RATE))
+            rows.append(row)
+        except AudioError as error:
+            logger.info("%s: %s", table.ids[row], error)
+    return HeardVoices(
+        [table.waveforms[row] for row in rows],
+        voices,
+        table.sex[rows],
+        table.age[rows],
+        np.array([table.speaker[row] for row in rows]),
+    )
+
+
+def measure_voices(
+    artist: Artist, instruments: Instruments, heard: HeardVoices, report: Report, out: Path
+) -> np.ndarray:
+    """Judge voices and portraits; writes captioned sheets and returns the portraits.
+
+    Portrait k has seed k.
+    """
+    said = Verdict(
+        np.array([SEXES.index(voice.evidence.sex) for voice in heard.voices]),
+        np.array([AGE_DECADES.index(voice.evidence.age) for voice in heard.voices]),
+    )
+    title = "the voice is heard, test speakers"
+    add_agreement(report, f"{title}: speech encoder", said, heard.sex, heard.age, heard.speakers)
+    firsts = heard.first_clips
+    people = heard.speakers[firsts]
+    add_agreement(
+        report,
+        f"{title}: speech encoder, clips averaged",
+        hear_speakers(artist.pipe, heard, people),
+        heard.sex[firsts],
+        heard.age[firsts],
+        people,
+    )
+    seeds = list(range(len(heard.voices)))
+    portraits = np.concatenate(
+        [
+            artist.draw(heard.voices[k : k + 32], seeds[k : k + 32])
+            for k in tqdm(range(0, len(seeds), 32), desc="portraits", unit="batch")
+        ]
+    )
+    verdict = instruments.judge(portraits)
+    add_agreement(report, f"{title}: portraits", verdict, heard.sex, heard.age, heard.speakers)
+    add_by_label(report, "portraits by sex and age of the speaker", verdict, heard)
+    for count in (64, 24):
+        chosen = firsts[:count]
+        captions = [
+            f"{SEXES[heard.sex[k]]} {AGE_DECADES[heard.age[k]] if heard.age[k] != UNKNOWN else ''}"
+            f" · seed {seeds[k]}"
+            for k in chosen
+        ]
+        sheet = captioned_sheet(portraits[chosen], captions, columns=8, size=128)
+        sheet.save(out / f"portraits-{count}.png")
+    return portraits
+
+
+@torch.inference_mode()
+def hear_speakers(pipe: Voice2FacePipeline, heard: HeardVoices, people: np.ndarray) -> Verdict:
+    """Sex and age decade of each speaker, from the mean embedding of the speaker's clips."""
+    embeddings = torch.stack([voice.embedding for voice in heard.voices])
+    means = [embeddings[torch.from_numpy(heard.speakers == who)].mean(0) for who in people]
+    encoding = pipe.speech_encoder.describe(
+        torch.nn.functional.normalize(torch.stack(means), dim=1)
+    )
+    return Verdict(
+        encoding.sex_logits.argmax(1).cpu().numpy(), encoding.age_logits.argmax(1).cpu().numpy()
+    )
+
+
+def add_agreement(
+    report: Report,
+    group: str,
+    said: Verdict,
+    sex: np.ndarray,
+    age: np.ndarray,
+    speakers: np.ndarray,
+) -> None:
+    """Enter how often sex and age decade were right; unknown ages do not count."""
+    known = age != UNKNOWN
+    near = within_one_decade(said.age, age)
+    report.add(group, "sex", bootstrap_share(said.sex == sex, speakers))
+    report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
+    decades = [near[age == decade].mean() for decade in np.unique(age[known])]
+    report.add(group, "age within 10 years, mean over decades", float(np.mean(decades)))
+    always = within_one_decade(np.full_like(age, COMMON_ANSWER), age)
+    report.add(
+        group,
+        f"age within 10 years, if always {AGE_DECADES[COMMON_ANSWER]}",
+        bootstrap_share(always[known], speakers[known]),
+    )
+
+
+def add_by_label(report: Report, group: str, verdict: Verdict, heard: HeardVoices) -> None:
+    """Enter the portraits' agreement for each sex and each decade of the speakers."""
+    for value, name in enumerate(SEXES):
+        rows = heard.sex == value
+        if rows.any():
+            right = verdict.sex[rows] == value
+            report.add(group, f"sex, {name} speakers", bootstrap_share(right, heard.speakers[rows]))
+    near = within_one_decade(verdict.age, heard.age)
+    for decade, name in enumerate(AGE_DECADES):
+        rows = heard.age == decade
+        if rows.any():
+            share = bootstrap_share(near[rows], heard.speakers[rows])
+            report.add(group, f"age within 10 years, speakers of {name}", share)

@@ -173,7 +173,7 @@ ERRORS = {
     "absurd length": (
         lambda _: load_audio(np.zeros(5 * 3600 * 4000, np.int8), 4_000),
         AudioFormatError,
-        "5.0 hours are more than",
+        "5.0 hours at 4000 Hz are more than",
     ),
     "three axes": (lambda _: load_audio(np.zeros((2, 2, 2)), 16_000), AudioFormatError, "shape"),
     "many channels": (

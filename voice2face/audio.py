@@ -28,6 +28,8 @@ SAMPLE_RATE = 16_000  # samples a second
 LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second
 LONGEST_SECONDS = 4 * 3600.0
+MOST_SAMPLES = 1 << 29  # a channel
+DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
 MOST_CHANNELS = 64
 LARGEST_FILE_BYTES = 4 << 30
 WINDOW_SECONDS = 6.0
@@ -53,7 +55,7 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         sample_rate: samples a second, for arrays and tensors only.
 
     Returns:
-        ``(samples,)`` float32, mono at 16 kHz, clipped to nothing.
+        ``(samples,)`` float32, mono at 16 kHz.
 
     Raises:
         AudioNotFoundError: the path does not exist or is a folder.
@@ -73,11 +75,7 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         raise NoSpeechError(
             f"{where}: the recording is empty; record at least one second of speech"
         )
-    if len(mono) > LONGEST_SECONDS * rate:
-        raise AudioFormatError(
-            f"{where}: {len(mono) / rate / 3600:.1f} hours are more than the "
-            f"{LONGEST_SECONDS / 3600:.0f} that are read; cut out a part with one speaker"
-        )
+    _check_length(len(mono), rate, where)
     if not np.isfinite(mono).all():
         raise AudioFormatError(
             f"{where}: samples are NaN or infinite; look at what produced the recording"
@@ -245,30 +243,35 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
 
     try:
         with soundfile.SoundFile(file) as sound:
-            _check_header(sound, where)
+            if sound.channels > MOST_CHANNELS:
+                raise AudioFormatError(
+                    f"{where}: {sound.channels} channels are over {MOST_CHANNELS}"
+                )
             expected = sound.frames
-            samples = sound.read(dtype="float32", always_2d=True)
+            _check_length(expected, sound.samplerate, where)
+            blocks = sound.blocks(DECODED_AT_ONCE, dtype="float32", always_2d=True)
+            parts = [block.mean(1) for block in blocks]
             rate = float(sound.samplerate)
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         raise AudioDecodeError(
             f"{where}: not audio that can be decoded, or cut off ({error}); {_DECODE_HINT}"
         ) from error
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if len(samples) < expected:
         raise AudioDecodeError(
             f"{where}: truncated, {len(samples)} of {expected} samples are there; "
             "get the whole file"
         )
-    return samples.T, rate, where
+    return samples, rate, where
 
 
-def _check_header(sound: Any, where: str) -> None:
-    if sound.frames > LONGEST_SECONDS * sound.samplerate:
+def _check_length(count: int, rate: float, where: str) -> None:
+    if count > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
         raise AudioFormatError(
-            f"{where}: {sound.frames / sound.samplerate / 3600:.1f} hours are more than the "
-            f"{LONGEST_SECONDS / 3600:.0f} that are read; cut out a part with one speaker"
+            f"{where}: {count / rate / 3600:.1f} hours at {rate:.0f} Hz are more than are read "
+            f"({LONGEST_SECONDS / 3600:.0f} hours, {MOST_SAMPLES >> 20} million samples); "
+            "cut out a part with one speaker"
         )
-    if sound.channels > MOST_CHANNELS:
-        raise AudioFormatError(f"{where}: {sound.channels} channels are over {MOST_CHANNELS}")
 
 
 def _scaled(samples: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -43,6 +43,18 @@ MOST_WINDOWS_AT_ONCE = 32
 MOST_LATENTS_AT_ONCE = 64
 
 StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+
+
+class CallSettings(TypedDict, total=False):
+    """What a call may set besides the recording and the kind of its result."""
+
+    num_images: int
+    seed: int | None
+    generator: torch.Generator | None
+    num_inference_steps: int
+    guidance_scale: float
+    eta: float
+    callback_on_step_end: StepCallback | None
 
 
 class Voice(NamedTuple):
@@ -225,6 +237,33 @@ class Voice2FacePipeline:
             folder = self.save_pretrained(Path(space) / "checkpoint")
             return checkpoints.upload(folder, repo_id, private=private, token=token)
 
+    @overload
+    def __call__(
+        self,
+        audio: Any,
+        sample_rate: int | None = ...,
+        *,
+        output_type: Literal["pil"] = ...,
+        **settings: Unpack[CallSettings],
+    ) -> Portraits: ...
+    @overload
+    def __call__(
+        self,
+        audio: Any,
+        sample_rate: int | None = ...,
+        *,
+        output_type: Literal["np"],
+        **settings: Unpack[CallSettings],
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def __call__(
+        self,
+        audio: Any,
+        sample_rate: int | None = ...,
+        *,
+        output_type: Literal["pt", "latent"],
+        **settings: Unpack[CallSettings],
+    ) -> Tensor: ...
     def __call__(
         self,
         audio: Any,
@@ -238,7 +277,7 @@ class Voice2FacePipeline:
         eta: float = 0.0,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: StepCallback | None = None,
-    ) -> Any:
+    ) -> Portraits | NDArray[np.float32] | Tensor:
         """Make portraits for one recording.
 
         Args:

@@ -39,12 +39,17 @@ def sharpness(image: np.ndarray, size: int = 128) -> float:
 
 @torch.inference_mode()
 def picture_features(images: np.ndarray, network: PerceptualLoss) -> np.ndarray:
-    """Mean of the last SqueezeNet features, ``(N, 512)``, of ``(N, H, W, 3)`` uint8."""
+    """Last SqueezeNet features of ``(N, H, W, 3)`` uint8, averaged over positions, ``(N, 512)``.
+
+    Each position has length one and the mean is scaled by the root of the width, so that a
+    feature is of the order of one.
+    """
     features = []
     for start in range(0, len(images), 32):
         batch = np.stack([cv2.resize(i, (128, 128)) for i in images[start : start + 32]])
-        features.append(network.last_map(to_model_range(batch)).mean((2, 3)))
-    return torch.cat(features).numpy()
+        features.append(network.maps(to_model_range(batch))[-1].mean((2, 3)))
+    stacked = torch.cat(features).numpy()
+    return stacked * stacked.shape[1] ** 0.5
 
 
 @torch.inference_mode()

@@ -100,13 +100,6 @@ class PerceptualLoss(nn.Module):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps of RGB pictures in [-1, 1], each position of unit length."""
-        return [F.normalize(features, dim=1) for features in self._layers(images)]
-
-    def last_map(self, images: Tensor) -> Tensor:
-        """The last feature map, ``(B, 512, h, w)``, of RGB pictures in [-1, 1]."""
-        return self._layers(images)[-1]
-
-    def _layers(self, images: Tensor) -> list[Tensor]:
         features = ((images + 1) / 2 - self.mean) / self.std
         collected = []
         for name, layer in self.features.items():
@@ -114,7 +107,7 @@ class PerceptualLoss(nn.Module):
                 features = F.max_pool2d(features, 3, 2, ceil_mode=True)
             features = F.relu(layer(features)) if name == "0" else layer(features)
             if name in {"0", "4", "7", "9", "12"}:
-                collected.append(features.float())
+                collected.append(F.normalize(features.float(), dim=1))
         return collected
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:

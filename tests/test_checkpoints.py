@@ -331,6 +331,42 @@ def test_damaged_tables_of_contents_give_an_error_or_fit(
     assert 8 <= found["output_size"] <= 4096
 
 
+@given(st.integers(0, 10**6), st.binary(max_size=8), st.integers(0, 40))
+@FUZZ
+def test_damaged_manifests_give_an_error_or_fit(
+    tmp_path_factory: pytest.TempPathFactory, place: int, inserted: bytes, cut: int
+) -> None:
+    original = checkpoints.MANIFEST_FILE.read_bytes()
+    place %= len(original)
+    file = tmp_path_factory.getbasetemp() / "manifest.json"
+    file.write_bytes(original[:place] + inserted + original[place + cut :])
+    try:
+        content = checkpoints.read_manifest(file)
+    except CheckpointError:
+        return
+    assert content["default"] in content["checkpoints"]
+    assert all(entry["files"] for entry in content["checkpoints"].values())
+
+
+@given(
+    st.recursive(
+        json_values,
+        lambda inner: st.dictionaries(
+            st.sampled_from(["format_version", "default", "checkpoints", "files", "hub", "a"]),
+            inner | st.just(1) | st.just("a"),
+        ),
+    )
+)
+@FUZZ
+def test_invented_manifests_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: Any
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "invented.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError):
+        checkpoints.read_manifest(file)
+
+
 @given(st.binary(max_size=200))
 @FUZZ
 def test_garbage_is_no_component(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:

@@ -38,13 +38,61 @@ MOST_FILES = 64
 OUTPUT_SIZES = (8, 4096)
 FILE_NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+RELEASED_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @lru_cache(maxsize=1)
 def manifest() -> dict[str, Any]:
     """The released checkpoints and their files, as ``weights_manifest.json`` lists them."""
-    content: dict[str, Any] = json.loads(MANIFEST_FILE.read_text(encoding="utf-8"))
+    return read_manifest(MANIFEST_FILE)
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    """Read and check a manifest.
+
+    Raises:
+        ArchitectureError: unreadable, of a newer format, or not as its schema says.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArchitectureError(f"{file} cannot be read: {error}; reinstall voice2face") from error
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        raise ArchitectureError(f"{file} is no manifest of this version; reinstall voice2face")
+    entries, default = content.get("checkpoints"), content.get("default")
+    if not isinstance(entries, dict) or not isinstance(default, str) or default not in entries:
+        raise ArchitectureError(f"{file} lists no default checkpoint; reinstall voice2face")
+    for name, entry in entries.items():
+        if not RELEASED_NAME.fullmatch(name) or not isinstance(entry, dict):
+            raise ArchitectureError(f"{file}: {name!r:.80} is no checkpoint's name and entry")
+        check_files(file, entry.get("files"))
+        if "hub" in entry:
+            hub = entry["hub"] if isinstance(entry["hub"], dict) else {}
+            if not HUB_ID.fullmatch(str(hub.get("repo_id"))) or not COMMIT.fullmatch(
+                str(hub.get("revision"))
+            ):
+                raise ArchitectureError(f"{file}: {name} needs its hub repo_id and revision")
     return content
+
+
+def check_files(path: Path, files: Any) -> None:
+    """Refuse a list of files without sizes and checksums.
+
+    Raises:
+        ArchitectureError: says which file.
+    """
+    if not isinstance(files, dict) or not 1 <= len(files) <= MOST_FILES:
+        raise ArchitectureError(f"{path}: files lists 1 to {MOST_FILES} files")
+    for name, facts in files.items():
+        if (
+            not isinstance(facts, dict)
+            or type(facts.get("size")) is not int
+            or not isinstance(facts.get("sha256"), str)
+            or not SHA256.fullmatch(facts["sha256"])
+        ):
+            raise ArchitectureError(f"{path}: {name!r:.80} needs its size and sha256")
 
 
 def resolve(
@@ -80,6 +128,10 @@ def resolve(
     if entry is not None and (PACKAGED_WEIGHTS / name).is_dir():
         folder = PACKAGED_WEIGHTS / name
     elif entry is not None:
+        if "hub" not in entry:
+            raise CheckpointNotFoundError(
+                f"{PACKAGED_WEIGHTS / name} is missing; reinstall voice2face"
+            )
         hub = entry["hub"]
         folder = download(hub["repo_id"], hub["revision"], cache_dir, local_files_only, token)
     else:
@@ -104,7 +156,7 @@ def check_hub_id(name: str, folder: Path) -> None:
             f"{folder} is no checkpoint: it holds no {MODEL_INDEX}; name the folder that "
             "save_pretrained wrote"
         )
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII):
+    if not HUB_ID.fullmatch(name):
         known = ", ".join(manifest()["checkpoints"])
         raise CheckpointNotFoundError(
             f"{name!r} is neither a folder, nor a released checkpoint ({known}), nor an "
@@ -207,16 +259,7 @@ def read_model_index(folder: Path) -> dict[str, Any]:
         raise ArchitectureError(f"{path}: output_size is {OUTPUT_SIZES[0]} to {OUTPUT_SIZES[1]}")
     if not isinstance(index["name"], str) or len(index["name"]) > 100:
         raise ArchitectureError(f"{path}: name is a string of at most 100 characters")
-    if not isinstance(files, dict) or not 1 <= len(files) <= MOST_FILES:
-        raise ArchitectureError(f"{path}: files lists 1 to {MOST_FILES} files")
-    for name, facts in files.items():
-        if (
-            not isinstance(facts, dict)
-            or type(facts.get("size")) is not int
-            or not isinstance(facts.get("sha256"), str)
-            or not SHA256.fullmatch(facts["sha256"])
-        ):
-            raise ArchitectureError(f"{path}: {name!r:.80} needs its size and sha256")
+    check_files(path, files)
     return index
 
 

@@ -59,7 +59,7 @@ class CollaborativeOptions:
     contrastive_weight: float = 0.05
     heads_weight: float = 1.0
     latent_noise: float = 0.1
-    window_seconds: tuple[float, float] = (2.0, 5.0)
+    window_seconds: tuple[float, float] = (2.0, 6.0)
     freeze_faces: bool = False
 
 
@@ -136,9 +136,10 @@ class Collaborative:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of the speech encoder's heads, and Z^s."""
         samples = int(rng.uniform(*self.options.window_seconds) * SAMPLE_RATE)
+        excerpts = [random_crop(self.voices.waveforms[row], samples, rng) for row in rows]
         windows = [
-            augment_voice(random_crop(self.voices.waveforms[row], samples, rng), rng)
-            for row in rows
+            augment_voice(excerpt, rng, background=other)
+            for excerpt, other in zip(excerpts, [*excerpts[1:], excerpts[0]], strict=True)
         ]
         speech = torch.from_numpy(np.stack(windows)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -207,6 +208,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--freeze-faces", action="store_true", help="train the speech encoder alone"
     )
+    parser.add_argument(
+        "--new-speech-encoder",
+        action="store_true",
+        help="with --start-from: keep the face networks, start the speech encoder anew",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -246,8 +252,9 @@ def build_networks(arguments: argparse.Namespace) -> CollaborativeNetworks:
     """New networks of the asked size, or those of an earlier run."""
     folder: Path | None = arguments.start_from
     if folder is not None:
+        anew = arguments.new_speech_encoder
         return CollaborativeNetworks(
-            load_component(SpeechEncoder, folder / "speech_encoder"),
+            SpeechEncoder() if anew else load_component(SpeechEncoder, folder / "speech_encoder"),
             load_component(FaceEncoder, folder / "face_encoder"),
             load_component(FaceDecoder, folder / "face_decoder"),
         )

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from voice2face.models.speech_encoder import SpeechEncoder
+from voice2face.training.augmentation import augment_voice
 from voice2face.training.tables import UNKNOWN, VoiceTable
 
 
-def embed_clip(encoder: SpeechEncoder, waveform: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Z^s of one int16 recording, unit length, ``(embedding_dim,)``: first window, repeated."""
-    samples = np.resize(waveform, encoder.window_samples).astype(np.float32) / 32768.0
-    return encoder(torch.from_numpy(samples)[None].to(device)).embedding[0]
+def embed_clips(
+    encoder: SpeechEncoder, waveforms: list[np.ndarray], device: torch.device, *, disturbed: bool
+) -> torch.Tensor:
+    """Z^s of int16 recordings, ``(N, embedding_dim)``: the first window, repeated to fill it.
+
+    Disturbed ones pass through one fixed draw of the training's augmentation.
+    """
+    embeddings = []
+    for number, waveform in enumerate(waveforms):
+        samples = np.resize(waveform, encoder.window_samples).astype(np.float32) / 32768.0
+        if disturbed:
+            other = waveforms[(number + 1) % len(waveforms)]
+            background = np.resize(other, len(samples)).astype(np.float32) / 32768.0
+            samples = augment_voice(samples, np.random.default_rng(number), background)
+        embeddings.append(encoder(torch.from_numpy(samples)[None].to(device)).embedding[0])
+    return torch.stack(embeddings)
 
 
 def speech_scores(
@@ -21,19 +35,32 @@ def speech_scores(
     """Accuracy of the sex and age heads on held-out recordings.
 
     Returns:
-        ``sex``: share of right answers; ``age_within_10_years``: share whose decade is right or
-        next to right, over recordings of known age; ``age_balanced``: the same, averaged over
-        the true decades, so that always answering the commonest decade scores low.
+        ``sex``: share of right answers; ``sex_by_speaker``: the same with each speaker's clips
+        averaged; ``sex_disturbed``: over augmented recordings; ``age_within_10_years``: share
+        whose decade is right or next to right, over recordings of known age; ``age_balanced``:
+        the same, averaged over the true decades, so that always answering the commonest decade
+        scores low.
     """
-    embeddings = torch.stack([embed_clip(encoder, w, device) for w in voices.waveforms])
-    encoding = encoder.describe(embeddings)
-    sex = encoding.sex_logits.argmax(1).cpu().numpy()
-    age = encoding.age_logits.argmax(1).cpu().numpy()
-    known_sex, known_age = voices.sex != UNKNOWN, voices.age != UNKNOWN
+    nan = float("nan")
+    known_age = voices.age != UNKNOWN
+    embeddings = embed_clips(encoder, voices.waveforms, device, disturbed=False)
+    disturbed = embed_clips(encoder, voices.waveforms, device, disturbed=True)
+    _, first, speaker = np.unique(voices.speaker, return_index=True, return_inverse=True)
+    owner = torch.from_numpy(speaker).to(device)
+    sums = torch.zeros(len(first), embeddings.shape[1], device=device)
+    sums.index_add_(0, owner, embeddings.float())
+
+    def right_sex(of: torch.Tensor, sex: np.ndarray) -> float:
+        said = encoder.describe(of).sex_logits.argmax(1).cpu().numpy()
+        return float((said == sex)[sex != UNKNOWN].mean()) if (sex != UNKNOWN).any() else nan
+
+    age = encoder.describe(embeddings).age_logits.argmax(1).cpu().numpy()
     near = np.abs(age - voices.age) <= 1
     decades = [near[voices.age == decade].mean() for decade in np.unique(voices.age[known_age])]
     return {
-        "sex": float((sex == voices.sex)[known_sex].mean()) if known_sex.any() else float("nan"),
-        "age_within_10_years": float(near[known_age].mean()) if known_age.any() else float("nan"),
-        "age_balanced": float(np.mean(decades)) if decades else float("nan"),
+        "sex": right_sex(embeddings, voices.sex),
+        "sex_by_speaker": right_sex(F.normalize(sums, dim=1), voices.sex[first]),
+        "sex_disturbed": right_sex(disturbed, voices.sex),
+        "age_within_10_years": float(near[known_age].mean()) if known_age.any() else nan,
+        "age_balanced": float(np.mean(decades)) if decades else nan,
     }

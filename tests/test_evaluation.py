@@ -10,6 +10,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
+from voice2face.evaluation import ablation
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
     frechet_distance,
@@ -98,11 +99,34 @@ def test_one_command_writes_the_report(
     assert "| measure | voice2face | Speech2Face | mean face |" in printed
     sheets = {path.name for path in out.iterdir() if path.suffix == ".png"}
     assert sheets == {
-        *("reconstructions.png", "portraits-24.png", "portraits-64.png"),
-        *("nearest.png", "pairs.png"),
+        *("reconstructions.png", "portraits.png", "failures.png", "nearest.png", "pairs.png"),
     }
-    with Image.open(out / "portraits-24.png") as sheet:
+    with Image.open(out / "portraits.png") as sheet:
         assert sheet.width == 8 * 128
+
+
+def test_ablation_trains_and_measures_every_variant(
+    tiny_pipeline: Voice2FacePipeline,
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "ablation"
+    arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
+    arguments += ["--out", out, "--steps", 1, "--block-channels", 32, "--sampling-steps", 1]
+    monkeypatch.setattr(sys, "argv", ["ablation", *map(str, arguments)])
+    monkeypatch.setattr(ablation, "PRIOR_SIZES", (2, 4, 8))
+    ablation.main()
+    report = json.loads((out / "ablation.json").read_text())
+    for variant in ablation.VARIANTS:
+        figures = report[f"ablation, 1 steps: {variant.name}"]
+        assert 0.0 < figures["held-out loss"] < 10.0
+        assert figures["sex"]["cases"] == 8 * ablation.PORTRAITS_A_VOICE
+    moved = report["the prior, L1 it moves"]
+    assert set(moved) == {"from N = 2 to 4", "from N = 4 to 8"}
+    assert min(moved.values()) > 0.0
+    assert "| sex | " in (out / "ablation.md").read_text()
 
 
 def test_frechet_distance_of_known_normal_distributions() -> None:

@@ -58,10 +58,10 @@ class _Oracle(torch.nn.Module):
         self.schedule, self.prior, self.goal = parts["scheduler"], parts["face_prior"], goal
         self.shown: list[torch.Tensor] = []
 
-    def good_portrait(self, batch: int) -> torch.Tensor:
-        return torch.zeros(batch, 6)
+    def good_portraits(self, generators: list[torch.Generator]) -> torch.Tensor:
+        return torch.zeros(len(generators), 6)
 
-    def condition(self, *_: object) -> None:
+    def condition(self, *_: object, **__: object) -> None:
         return None
 
     def forward(self, latents: torch.Tensor, t: torch.Tensor, _: object) -> torch.Tensor:

@@ -54,6 +54,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "quality_mean": (-1e6, 1e6),
     "quality_std": (1e-9, 1e6),
     "good_portrait": (-1e6, 1e6),
+    "good_portrait_std": (0.0, 1e6),
 }
 SCHEDULE_NUMBERS: Mapping[str, tuple[float, float]] = {
     "num_train_timesteps": (1, 10_000),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.speech_encoder import AGE_DECADES
-from voice2face.training.tables import FaceTable
+from voice2face.training.tables import SEXES, FaceTable
 
 # from the alignment of the 192-pixel training faces to the 112-pixel recognition template
 TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])
@@ -74,14 +74,16 @@ class Judge:
             nn.Linear(feature_dim, 256),
             nn.SiLU(),
             nn.Dropout(0.5),
-            nn.Linear(256, 2 + len(AGE_DECADES)),
+            nn.Linear(256, len(SEXES) + len(AGE_DECADES)),
         )
 
     def fit(self, faces: FaceTable, *, epochs: int = 12, seed: int = 0) -> None:
-        """Train the heads on labelled faces."""
+        """Train the heads on labelled faces, as they are and as poor photographs."""
         torch.manual_seed(seed)
-        features = self._scaled(faces.images)
-        sex, age = torch.from_numpy(faces.sex), torch.from_numpy(faces.age)
+        rng = np.random.default_rng(seed)
+        poor = np.stack([poor_photograph(image, rng) for image in faces.images])
+        features = torch.cat([self._scaled(faces.images), self._scaled(poor)])
+        sex, age = (torch.from_numpy(labels).repeat(2) for labels in (faces.sex, faces.age))
         optimizer = torch.optim.AdamW(self.heads.parameters(), 1e-3, weight_decay=0.1)
         self.heads.train()
         for _ in range(epochs):
@@ -96,11 +98,34 @@ class Judge:
         self.heads.eval()
 
     @torch.no_grad()
-    def __call__(self, images: np.ndarray) -> Verdict:
-        """Judge ``(N, size, size, 3)`` uint8 faces in the data's alignment."""
-        logits = self.heads.eval()(self._scaled(images))
-        return Verdict(logits[:, :2].argmax(1).numpy(), logits[:, 2:].argmax(1).numpy())
+    def __call__(self, images: np.ndarray, people: np.ndarray | None = None) -> Verdict:
+        """Judge ``(N, size, size, 3)`` uint8 faces in the data's alignment.
+
+        Each face is looked at as it is and mirrored. With ``people``, ``(N,)`` names, all faces
+        of a person count for each of them.
+        """
+        mirrored = np.ascontiguousarray(images[:, :, ::-1])
+        logits = self.heads(torch.stack([self._scaled(images), self._scaled(mirrored)]))
+        sex, age = (
+            part.softmax(2).mean(0).numpy() for part in logits.split([2, len(AGE_DECADES)], 2)
+        )
+        if people is not None:
+            same = (people[:, None] == people[None]).astype(float)
+            sex, age = same @ sex, same @ age
+        return Verdict(sex.argmax(1), age.argmax(1))
 
     def _scaled(self, images: np.ndarray) -> Tensor:
         features = self.features(images)
         return features * features.shape[1] ** 0.5
+
+
+def poor_photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A face as a bad camera shows it: mirrored or not, blurred, too dark or too bright."""
+    size = image.shape[0]
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    small = max(8, round(size * rng.uniform(0.15, 0.6)))
+    image = cv2.resize(np.ascontiguousarray(image), (small, small), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    scaled = (image / 255.0) ** np.exp(rng.uniform(-0.6, 0.8)) * rng.uniform(0.5, 1.1)
+    return (scaled.clip(0.0, 1.0) * 255.0).astype(np.uint8)

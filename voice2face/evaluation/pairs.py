@@ -37,6 +37,7 @@ class TruePeople:
         frontal: the true faces turned frontal.
         published: what the Speech2Face paper made of the same recordings.
         face_features: mean recognition features of all true faces of a person, unit length.
+        verdict: what the judge says of all true faces of a person together.
     """
 
     people: np.ndarray
@@ -45,6 +46,7 @@ class TruePeople:
     frontal: np.ndarray
     published: np.ndarray
     face_features: np.ndarray
+    verdict: Verdict
 
 
 def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeople:
@@ -53,6 +55,7 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
     faces = np.stack([decode_face(row["face"], FACE_SIZE) for row in rows])
     names = np.array([str(row["person"]) for row in rows])
     features = instruments.features(faces).numpy()
+    verdict = instruments.judge(faces, names)
     voices: dict[str, Voice] = {}
     kept: list[int] = []
     for k, row in enumerate(tqdm(rows, desc="listening", unit="clip")):
@@ -72,41 +75,49 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
         np.stack([decode_face(rows[k]["face_frontal"], FACE_SIZE) for k in kept]),
         np.stack([decode_face(rows[k]["speech2face"], FACE_SIZE) for k in kept]),
         means / np.linalg.norm(means, axis=1, keepdims=True),
+        Verdict(verdict.sex[kept], verdict.age[kept]),
     )
 
 
 def measure_pairs(
     artist: Artist, instruments: Instruments, file: Path, report: Report, out: Path
 ) -> None:
-    """Compare five answers to each voice with the true face; writes a sheet of them."""
+    """Compare five answers to each voice with the true face; writes a sheet of them.
+
+    Whether the voice is heard and whether the picture is good is seen in portraits of one seed
+    each, as people use them. The person is looked for in portraits that share their seeds, so
+    that what sets them apart comes from the voices.
+    """
     truth = load_people(artist, instruments, file)
     count = len(truth.people)
-    drawn = [
-        np.concatenate(
-            [
-                artist.draw(truth.voices[k : k + 32], [seed] * len(truth.voices[k : k + 32]))
-                for k in range(0, count, 32)
-            ]
-        )
+    shared = [
+        artist.draw(truth.voices, [seed] * count)
         for seed in tqdm(range(SEEDS), desc="portraits", unit="seed")
     ]
-    true_verdict = instruments.judge(truth.faces)
+    own = artist.draw(truth.voices, list(range(count)))
     mean_face = instruments.training_faces.images.mean(0).round().astype(np.uint8)
     answers = {
-        "voice2face": drawn,
-        "Speech2Face": [truth.published],
-        "mean face": [np.repeat(mean_face[None], count, 0)],
-        "random real face of that sex": [random_faces(instruments, true_verdict.sex)],
-        "true face, frontal": [truth.frontal],
+        "voice2face": (own, shared),
+        "Speech2Face": (truth.published, [truth.published]),
     }
-    for name, pictures in answers.items():
+    for name, pictures in {
+        "mean face": np.repeat(mean_face[None], count, 0),
+        "random real face of that sex": random_faces(instruments, truth.verdict.sex),
+        "true face, frontal": truth.frontal,
+    }.items():
+        answers[name] = (pictures, [pictures])
+    for name, (pictures, repeated) in answers.items():
         add_voice(report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth)
-        add_person(report, f"the person is met: {name}", instruments, pictures, truth)
-        add_quality(report, f"the picture is good: {name}", pictures[0], instruments)
-    rows = [row[:16] for row in (truth.faces, truth.frontal, truth.published, *drawn)]
+        add_person(report, f"the person is met: {name}", instruments, repeated, truth)
+        add_quality(report, f"the picture is good: {name}", pictures, instruments)
+    save_sheet([truth.faces, truth.frontal, truth.published, own, *shared], out / "pairs.png")
+
+
+def save_sheet(rows: list[np.ndarray], file: Path) -> None:
+    """Write the first sixteen people, one kind of picture a row."""
     size = (FACE_SIZE, FACE_SIZE)
-    contact_sheet([np.stack([cv2.resize(image, size) for image in row]) for row in rows]).save(
-        out / "pairs.png"
+    contact_sheet([np.stack([cv2.resize(image, size) for image in row[:16]]) for row in rows]).save(
+        file
     )
 
 
@@ -124,20 +135,14 @@ def random_faces(instruments: Instruments, sex: np.ndarray) -> np.ndarray:
 
 
 def add_voice(
-    report: Report,
-    group: str,
-    instruments: Instruments,
-    pictures: list[np.ndarray],
-    truth: TruePeople,
+    report: Report, group: str, instruments: Instruments, pictures: np.ndarray, truth: TruePeople
 ) -> None:
     """Enter the agreement of sex and age between answers and true faces, by the same judge."""
-    true: Verdict = instruments.judge(truth.faces)
-    said = [instruments.judge(images) for images in pictures]
-    people = np.tile(truth.people, len(pictures))
-    sex = np.concatenate([verdict.sex == true.sex for verdict in said])
-    age = np.concatenate([within_one_decade(verdict.age, true.age) for verdict in said])
-    report.add(group, "sex", bootstrap_share(sex, people))
-    report.add(group, "age within 10 years", bootstrap_share(age, people))
+    said = instruments.judge(pictures)
+    sex = said.sex == truth.verdict.sex
+    age = within_one_decade(said.age, truth.verdict.age)
+    report.add(group, "sex", bootstrap_share(sex, truth.people))
+    report.add(group, "age within 10 years", bootstrap_share(age, truth.people))
 
 
 def add_person(
@@ -151,7 +156,6 @@ def add_person(
     each = [instruments.features(images).numpy() for images in pictures]
     mean = np.mean(each, 0)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-    sex = instruments.judge(truth.faces).sex
     single = [nearness(features, truth.face_features) for features in each]
     averaged = nearness(mean, truth.face_features)
     for position, name in enumerate(("cos x100", "L1", "L2 x100")):
@@ -161,7 +165,9 @@ def add_person(
     for count in (1, 2, 5, 10):
         report.add(group, f"R@{count} x100", 100 * recall_at(mean, truth.face_features, count))
     report.add(group, "mean rank, %", 100 * float(np.nanmean(ranks(mean, truth.face_features))))
-    within = ranks(mean, truth.face_features, sex)
+    within = ranks(mean, truth.face_features, truth.verdict.sex)
     report.add(group, "mean rank among people of that sex, %", 100 * float(np.nanmean(within)))
-    per_picture = [np.nanmean(ranks(features, truth.face_features, sex)) for features in each]
+    per_picture = [
+        np.nanmean(ranks(features, truth.face_features, truth.verdict.sex)) for features in each
+    ]
     report.add(group, "the same, a picture, %", 100 * float(np.mean(per_picture)))

@@ -21,7 +21,7 @@ def captioned_sheet(
         columns: pictures in a row.
         size: side of a picture on the sheet in pixels.
     """
-    rows = -(-len(pictures) // columns)
+    rows = max(1, -(-len(pictures) // columns))
     sheet = Image.new("RGB", (columns * size, rows * (size + CAPTION_HEIGHT)), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=11)

@@ -22,6 +22,7 @@ from voice2face.training.tables import SAMPLE_RATE, SEXES, UNKNOWN, VoiceTable
 
 logger = logging.getLogger("voice2face.evaluation")
 
+SHOWN = 64
 COMMON_ANSWER = AGE_DECADES.index("30-39")
 
 
@@ -47,6 +48,11 @@ class HeardVoices:
     def first_clips(self) -> np.ndarray:
         """Row of the first recording of each speaker, in the table's order."""
         return np.sort(np.unique(self.speakers, return_index=True)[1])
+
+    def label(self, row: int) -> str:
+        """Sex and age decade of a speaker as text, the age where it is known."""
+        age = self.age[row]
+        return SEXES[self.sex[row]] + (f" {AGE_DECADES[age]}" if age != UNKNOWN else "")
 
 
 def hear(pipe: Voice2FacePipeline, table: VoiceTable) -> HeardVoices:
@@ -100,15 +106,17 @@ def measure_voices(
     verdict = instruments.judge(portraits)
     add_agreement(report, f"{title}: portraits", verdict, heard.sex, heard.age, heard.speakers)
     add_by_label(report, "portraits by sex and age of the speaker", verdict, heard)
-    for count in (64, 24):
-        chosen = firsts[:count]
-        captions = [
-            f"{SEXES[heard.sex[k]]} {AGE_DECADES[heard.age[k]] if heard.age[k] != UNKNOWN else ''}"
-            f" · seed {seeds[k]}"
-            for k in chosen
-        ]
-        sheet = captioned_sheet(portraits[chosen], captions, columns=8, size=128)
-        sheet.save(out / f"portraits-{count}.png")
+    sheets = {
+        "portraits.png": [(row, f"seed {row}") for row in firsts],
+        "failures.png": [
+            (row, f"as {SEXES[verdict.sex[row]]}")
+            for row in np.flatnonzero(verdict.sex != heard.sex)
+        ],
+    }
+    for file, shown in sheets.items():
+        chosen = [row for row, _ in shown[:SHOWN]]
+        captions = [f"{heard.label(row)} · {remark}" for row, remark in shown[:SHOWN]]
+        captioned_sheet(portraits[chosen], captions, columns=8, size=128).save(out / file)
     return portraits
 
 

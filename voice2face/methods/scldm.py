@@ -72,9 +72,12 @@ def sample_latents(
         prior: the face prior.
         schedule: abar_t and the prediction type; it is read, never changed.
         speech: Z^s, ``(batch, speech_dim)``, one row a picture.
-        generators: one CPU generator a picture; its noise does not depend on the batch.
+        generators: one CPU generator a picture, for its noise and the quality that is asked for;
+            what it draws does not depend on the batch.
         num_inference_steps: DDIM steps, 1 to 1000.
-        guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it.
+        guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it
+            (classifier-free guidance by the voice alone: the quality asked for is not
+            exaggerated).
         eta: 0 is deterministic after the first noise, 1 has the variance of DDPM.
         callback: see ``voice2face.sampling.ddim``; it sees Z^t without the prior's shift.
 
@@ -88,11 +91,14 @@ def sample_latents(
     def draw_noise() -> Tensor:
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
-    quality = denoiser.good_portrait(batch)
+    first_noise = draw_noise()
+    quality = denoiser.good_portraits(generators)
     guided = guidance_scale != 1.0
     copies = 2 if guided else 1
-    kept = (torch.arange(copies * batch, device=device) < batch) if guided else None
-    condition = denoiser.condition(speech.repeat(copies, 1), quality.repeat(copies, 1), kept, kept)
+    told_the_voice = (torch.arange(copies * batch, device=device) < batch) if guided else None
+    condition = denoiser.condition(
+        speech.repeat(copies, 1), quality.repeat(copies, 1), speech_kept=told_the_voice
+    )
     shift = prior().to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
 
@@ -110,7 +116,7 @@ def sample_latents(
     timesteps = trailing_timesteps(num_inference_steps, schedule.config.num_train_timesteps)
     return ddim(
         denoise,
-        draw_noise(),
+        first_noise,
         alphas_cumprod,
         timesteps,
         eta=eta,

@@ -43,6 +43,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         quality_mean: mean of each number of ``QUALITY_NAMES`` over the training faces.
         quality_std: standard deviation of each.
         good_portrait: the quality asked for when sampling, in the same units as the mean.
+        good_portrait_std: how far it varies from picture to picture.
     """
 
     @register_to_config
@@ -59,6 +60,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         quality_mean: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
         quality_std: Sequence[float] = (1.0,) * len(QUALITY_NAMES),
         good_portrait: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
+        good_portrait_std: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
     ) -> None:
         super().__init__()
         levels = len(block_channels)
@@ -110,10 +112,16 @@ class Denoiser(ModelMixin, ConfigMixin):
         flagged = torch.cat([standardised, torch.ones_like(standardised[:, :1])], 1)
         return Condition(tokens, (flagged * quality_kept[:, None]).to(self.dtype))
 
-    def good_portrait(self, batch: int) -> Tensor:
-        """The quality to ask for when sampling, ``(batch, 6)``."""
-        wanted = torch.tensor(self.config.good_portrait, device=self.device)
-        return wanted.expand(batch, -1)
+    def good_portraits(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw the quality to ask for, one row a generator, ``(batch, 6)``.
+
+        Good portraits differ in light and in how the head is held: asking for one and the same
+        quality every time would make all pictures alike in what no voice decides.
+        """
+        mean = torch.tensor(self.config.good_portrait)
+        std = torch.tensor(self.config.good_portrait_std)
+        drawn = [mean + std * torch.randn(len(mean), generator=g) for g in generators]
+        return torch.stack(drawn).to(self.device)
 
     def forward(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """Predict noise or velocity, as the schedule's ``prediction_type`` says.

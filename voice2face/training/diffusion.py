@@ -28,6 +28,9 @@ from voice2face.training.options import (
 from voice2face.training.pairing import Pairing
 from voice2face.training.tables import FaceTable
 
+FRONTAL_YAW = 0.07
+INSIDE_SHARE = 0.001
+
 
 @dataclass(frozen=True)
 class DiffusionOptions:
@@ -36,15 +39,15 @@ class DiffusionOptions:
     Attributes:
         batch_size: latents a step.
         rate: learning rate.
-        drop_all: share of rows trained without voice and quality (for guidance).
-        drop_speech: share of rows trained without the voice alone.
+        drop_speech: share of rows trained without the voice (for guidance).
+        drop_all: share of rows trained without voice and quality.
         embedding_noise: length of the noise added to the unit-length Z^s.
     """
 
     batch_size: int = 64
     rate: float = 5e-4
-    drop_all: float = 0.1
-    drop_speech: float = 0.05
+    drop_speech: float = 0.1
+    drop_all: float = 0.05
     embedding_noise: float = 0.15
 
 
@@ -81,18 +84,22 @@ def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: flo
 
 
 def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
-    """How the denoiser standardises picture quality, and the portrait to ask for.
+    """How the denoiser standardises picture quality, and which portraits to ask for.
 
-    A good portrait is sharp (85th percentile), frontal, level, as bright and contrasty as the
-    typical training face, and lies inside its photograph.
+    Good portraits are like the sharpest third of the training faces that are frontal and lie
+    inside their photographs: their mean, and how far they vary.
     """
-    good = np.median(faces.quality, 0)
-    good[0] = np.percentile(faces.quality[:, 0], 85)
-    good[1] = good[5] = 0.0
+    quality = faces.quality.astype(float)
+    sharp = quality[:, 0] >= np.percentile(quality[:, 0], 67)
+    frontal = np.abs(quality[:, 1]) < FRONTAL_YAW
+    inside = quality[:, 5] < INSIDE_SHARE
+    chosen = sharp & frontal & inside
+    good = quality[chosen] if chosen.any() else quality
     return {
-        "quality_mean": faces.quality.mean(0).astype(float).tolist(),
-        "quality_std": (faces.quality.std(0) + 1e-6).astype(float).tolist(),
-        "good_portrait": good.astype(float).tolist(),
+        "quality_mean": quality.mean(0).tolist(),
+        "quality_std": (quality.std(0) + 1e-6).tolist(),
+        "good_portrait": good.mean(0).tolist(),
+        "good_portrait_std": good.std(0).tolist(),
     }
 
 
@@ -200,6 +207,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoders", type=Path, required=True, help="the output folder of the collaborative stage"
     )
     parser.add_argument(
+        "--latents", type=Path, help="folder to keep the encoded tables in (default: --out)"
+    )
+    parser.add_argument(
         "--prediction-type",
         choices=("epsilon", "v_prediction"),
         default="epsilon",
@@ -225,7 +235,9 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
     folder, out = arguments.encoders, arguments.out
-    out.mkdir(parents=True, exist_ok=True)
+    latents = arguments.latents or out
+    for needed in (out, latents):
+        needed.mkdir(parents=True, exist_ok=True)
     face_encoder = load_component(FaceEncoder, folder / "face_encoder")
     speech_encoder = load_component(SpeechEncoder, folder / "speech_encoder")
     decoder = load_component(FaceDecoder, folder / "face_decoder").to(device)
@@ -242,7 +254,7 @@ def main(arguments: argparse.Namespace) -> None:
             variants=4 if split == "train" else 1,
             device=device,
         )
-        tables = load_or_encode(out / f"latents_{split}.safetensors", encode)
+        tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
         encoded[split] = (tables, pairing)
         settings[split] = quality_settings(faces)
         sexes[split] = faces.sex

@@ -54,6 +54,12 @@ def test_two_stages_make_a_checkpoint(
     rows = [json.loads(line) for line in (one / "log.jsonl").read_text().splitlines()]
     assert {"held_out_absolute", "held_out_perceptual"} <= set(rows[-1])
 
+    sharper = tmp_path / "sharper"
+    larger = ["--faces", data[1], "--start-from", one, *perceptual[:2], "--image-size", 96]
+    if kind != "true pairs":
+        run(monkeypatch, "decoder", *larger, "--out", sharper, *common)
+        assert (sharper / "reconstructions.png").is_file()
+
     run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common)
     assert (two / "portraits.png").is_file()
     rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]

@@ -21,20 +21,15 @@ def measure_autoencoder(
     pipe: Voice2FacePipeline, instruments: Instruments, report: Report, out: Path
 ) -> None:
     """Encode and decode test faces; writes a sheet of originals and reconstructions."""
-    size = pipe.face_decoder.config.image_size
-    originals = np.stack(
-        [
-            cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-            for image in instruments.test_faces.images[:FACES]
-        ]
-    )
+    seen = resized(instruments.test_faces.images[:FACES], pipe.face_encoder.config.image_size)
+    originals = resized(instruments.test_faces.images[:FACES], pipe.face_decoder.config.image_size)
     target = to_model_range(originals)
     decoded = torch.cat(
         [
             pipe.face_decoder(pipe.face_encoder(part.to(pipe.device, pipe.dtype)).to(pipe.dtype))
             .float()
             .cpu()
-            for part in target.split(16)
+            for part in to_model_range(seen).split(16)
         ]
     )
     distances = [
@@ -50,3 +45,8 @@ def measure_autoencoder(
     report.add(group, name, float(same.mean()))
     rows = [images[k : k + 12] for k in (0, 12, 24) for images in (originals, pictures)]
     contact_sheet(rows).save(out / "reconstructions.png")
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """``(N, H, W, 3)`` pictures at ``size`` pixels."""
+    return np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_AREA) for i in images])

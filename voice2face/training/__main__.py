@@ -1,4 +1,4 @@
-"""``python -m voice2face.training collaborative|diffusion|release``: SCLDM from data to package."""
+"""``python -m voice2face.training STAGE``: SCLDM from data to package, a stage at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 
 STAGES = {
     "collaborative": "stage 1: speech encoder, face encoder and face decoder",
+    "decoder": "a sharper face decoder for stage 1's latents",
     "diffusion": "stage 2: the latent denoiser, the encoders frozen",
     "release": "both stages' results into one checkpoint folder and the manifest",
 }
@@ -22,8 +23,8 @@ def main() -> None:
         modules[name] = importlib.import_module(f"voice2face.training.{name}")
         modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
     arguments = parser.parse_args()
-    trains = arguments.stage != "release"
-    if trains and not arguments.pairs and not (arguments.faces and arguments.voices):
+    hears = arguments.stage in ("collaborative", "diffusion")
+    if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     modules[arguments.stage].main(arguments)

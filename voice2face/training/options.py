@@ -21,6 +21,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
 
 
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Declare where the faces lie, for a stage that hears nothing."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--faces", nargs="+", required=True, help="parquet files of faces")
+    data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+
+
 def load_split(
     arguments: argparse.Namespace, split: str, image_size: int
 ) -> tuple[FaceTable, VoiceTable, Pairing]:

@@ -1,4 +1,4 @@
-"""Gather what the two stages trained into one checkpoint folder, and list it in the manifest."""
+"""Gather what the stages trained into one checkpoint folder, and list it in the manifest."""
 
 from __future__ import annotations
 
@@ -22,18 +22,15 @@ from voice2face.pipeline import COMPONENTS, Voice2FacePipeline
 STAGE_OF = {
     "speech_encoder": "collaborative",
     "face_encoder": "collaborative",
-    "face_decoder": "collaborative",
+    "face_decoder": "decoder",
     "face_prior": "diffusion",
     "denoiser": "diffusion",
     "scheduler": "diffusion",
 }
 
 
-def gather(
-    collaborative: Path, diffusion: Path, to: Path, *, output_size: int, card: str | None
-) -> None:
-    """Write the checkpoint in half precision."""
-    folders = {"collaborative": collaborative, "diffusion": diffusion}
+def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
+    """Write the checkpoint in half precision, each part from its stage's folder."""
     components = {
         part: load_component(kind, folders[STAGE_OF[part]] / part)
         for part, kind in COMPONENTS.items()
@@ -90,6 +87,9 @@ def write_manifest(folder: Path, file: Path, report: Path | None) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--collaborative", type=Path, help="output folder of stage 1")
+    parser.add_argument(
+        "--decoder", type=Path, help="output folder of the decoder's fine-tuning (default: stage 1)"
+    )
     parser.add_argument("--diffusion", type=Path, help="output folder of stage 2")
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
@@ -102,8 +102,11 @@ def main(arguments: argparse.Namespace) -> None:
     to: Path = arguments.to
     if arguments.collaborative and arguments.diffusion:
         gather(
-            arguments.collaborative,
-            arguments.diffusion,
+            {
+                "collaborative": arguments.collaborative,
+                "decoder": arguments.decoder or arguments.collaborative,
+                "diffusion": arguments.diffusion,
+            },
             to,
             output_size=arguments.output_size,
             card=(to / CARD).read_text() if (to / CARD).exists() else None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import SAMPLE_RATE, FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")
+
+AUGMENTING_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,9 @@ class Collaborative:
         """Losses of the speech encoder's heads, and Z^s."""
         samples = int(rng.uniform(*self.options.window_seconds) * SAMPLE_RATE)
         excerpts = [random_crop(self.voices.waveforms[row], samples, rng) for row in rows]
-        windows = [
-            augment_voice(excerpt, rng, background=other)
-            for excerpt, other in zip(excerpts, [*excerpts[1:], excerpts[0]], strict=True)
-        ]
+        backgrounds = [*excerpts[1:], excerpts[0]]
+        with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
+            windows = list(pool.map(augment_voice, excerpts, rng.spawn(len(rows)), backgrounds))
         speech = torch.from_numpy(np.stack(windows)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             encoding = self.networks.speech_encoder(speech)

@@ -64,6 +64,11 @@ def test_judge_learns_what_can_be_seen(tables: dict[str, str]) -> None:
     verdict = judge(images)
     assert (verdict.sex == sex).mean() > 0.95
     assert (verdict.age == age).mean() > 0.95
+    people = np.array([str(k // 8) for k in range(200)])
+    mixed = images.copy()
+    mixed[sex == 0] = np.where(rng.random((100, 1, 1, 1)) < 0.5, images[sex == 1], images[sex == 0])
+    together = judge(mixed, people)
+    assert all(len(set(together.sex[people == who])) == 1 for who in people)
 
 
 def test_sheets_hold_pictures_and_captions() -> None:

@@ -109,3 +109,43 @@ def test_guidance_extrapolates_from_no_voice_to_the_voice() -> None:
     ignored, followed, doubled = sample(0.0), sample(1.0), sample(2.0)
     assert not torch.allclose(ignored, followed)
     torch.testing.assert_close(doubled, 2 * followed - ignored, atol=1e-4, rtol=1e-4)
+
+
+def test_good_portraits_vary_with_the_seed_alone() -> None:
+    denoiser = tiny_components()["denoiser"]
+    denoiser.register_to_config(
+        good_portrait=[5.0, 0.0, 0.5, 100.0, 40.0, 0.0],
+        good_portrait_std=[0.0, 0.1, 0.0, 20.0, 0.0, 0.0],
+    )
+    seeds = range(200)
+    drawn = denoiser.good_portraits([torch.Generator().manual_seed(seed) for seed in seeds])
+    again = denoiser.good_portraits([torch.Generator().manual_seed(7)])
+    assert torch.equal(drawn[7], again[0])
+    torch.testing.assert_close(drawn.mean(0)[3], torch.tensor(100.0), atol=5.0, rtol=0.0)
+    torch.testing.assert_close(drawn.std(0)[3], torch.tensor(20.0), atol=4.0, rtol=0.0)
+    assert (drawn[:, 0] == 5.0).all()
+
+
+def test_guidance_exaggerates_the_voice_and_not_the_quality() -> None:
+    parts = tiny_components("v_prediction")
+    denoiser = parts["denoiser"].eval()
+    told = []
+
+    def remember(_: object, arguments: tuple) -> None:
+        told.append(arguments[2])
+
+    denoiser.register_forward_pre_hook(remember)
+    sample_latents(
+        denoiser,
+        parts["face_prior"],
+        parts["scheduler"],
+        torch.nn.functional.normalize(torch.randn(3, 16), dim=1),
+        [torch.Generator().manual_seed(k) for k in range(3)],
+        num_inference_steps=1,
+        guidance_scale=2.0,
+    )
+    with_voice, without = told[0].speech.chunk(2)
+    assert torch.equal(without, denoiser.no_speech.expand(3, -1, -1))
+    assert not torch.allclose(with_voice, without)
+    assert torch.equal(*told[0].quality.chunk(2))
+    assert (told[0].quality[:, -1] == 1.0).all()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from voice2face import Voice2FacePipeline
 from voice2face.training import __main__ as command
-from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.augmentation import augment_voice, change_pitch, random_crop
 from voice2face.training.diffusion import balanced_prior
 from voice2face.training.latents import EncodedTables
 from voice2face.training.losses import (
@@ -211,3 +211,26 @@ def test_augmented_voices_keep_length_and_range(seed: int) -> None:
     assert np.abs(changed).max() <= 1.0
     assert np.isfinite(changed).all()
     assert not np.array_equal(changed, excerpt)
+
+
+def buzz(pitch: float) -> np.ndarray:
+    """A second of pulses through two resonances, as vowels are made; 16 kHz."""
+    spectrum = np.zeros(8_001, complex)
+    harmonics = np.arange(pitch, 7_500.0, pitch)
+    gain = sum(1.0 / (1.0 + ((harmonics - centre) / 120.0) ** 2) for centre in (700.0, 2_000.0))
+    spectrum[np.round(harmonics).astype(int)] = gain
+    wave = np.fft.irfft(spectrum, 16_000)
+    return (0.5 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize("factor", [0.75, 1.3])
+def test_pitch_moves_and_formants_stay(factor: float) -> None:
+    changed = change_pitch(np.tile(buzz(150.0), 2), factor)
+    assert changed.shape == (32_000,)
+    power = np.abs(np.fft.rfft(changed[4_000:20_000] * np.hanning(16_000))) ** 2
+    harmonic = power[500:900].argmax() + 500
+    assert harmonic / (150.0 * factor) == pytest.approx(round(harmonic / (150.0 * factor)), abs=0.1)
+    for formant in (700, 2_000):
+        band = np.arange(formant - 400, formant + 400)
+        centre = (band * power[band]).sum() / power[band].sum()
+        assert centre == pytest.approx(formant, rel=0.06)

@@ -62,7 +62,7 @@ class CollaborativeOptions:
     contrastive_weight: float = 0.05
     heads_weight: float = 1.0
     latent_noise: float = 0.1
-    window_seconds: tuple[float, float] = (2.0, 6.0)
+    window_seconds: tuple[float, float] = (2.0, 5.0)
     freeze_faces: bool = False
 
 
@@ -140,9 +140,8 @@ class Collaborative:
         """Losses of the speech encoder's heads, and Z^s."""
         samples = int(rng.uniform(*self.options.window_seconds) * SAMPLE_RATE)
         excerpts = [random_crop(self.voices.waveforms[row], samples, rng) for row in rows]
-        backgrounds = [*excerpts[1:], excerpts[0]]
         with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
-            windows = list(pool.map(augment_voice, excerpts, rng.spawn(len(rows)), backgrounds))
+            windows = list(pool.map(augment_voice, excerpts, rng.spawn(len(rows))))
         speech = torch.from_numpy(np.stack(windows)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             encoding = self.networks.speech_encoder(speech)
@@ -210,11 +209,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--freeze-faces", action="store_true", help="train the speech encoder alone"
     )
-    parser.add_argument(
-        "--new-speech-encoder",
-        action="store_true",
-        help="with --start-from: keep the face networks, start the speech encoder anew",
-    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -254,9 +248,8 @@ def build_networks(arguments: argparse.Namespace) -> CollaborativeNetworks:
     """New networks of the asked size, or those of an earlier run."""
     folder: Path | None = arguments.start_from
     if folder is not None:
-        anew = arguments.new_speech_encoder
         return CollaborativeNetworks(
-            SpeechEncoder() if anew else load_component(SpeechEncoder, folder / "speech_encoder"),
+            load_component(SpeechEncoder, folder / "speech_encoder"),
             load_component(FaceEncoder, folder / "face_encoder"),
             load_component(FaceDecoder, folder / "face_decoder"),
         )

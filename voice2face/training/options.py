@@ -18,13 +18,6 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--pairs", nargs="+", help="parquet files (or patterns) of true pairs: audio, face, person"
     )
-    data.add_argument(
-        "--unknown-age-share",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="of the voices drawn, those whose speaker's age is unknown (default: %(default)s)",
-    )
     data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
 
 
@@ -46,8 +39,7 @@ def load_split(
         return faces, voices, TruePairs(voices.speaker, voices.speaker)
     faces = load_faces(arguments.faces, split, image_size, limit=limit)
     voices = load_voices(arguments.voices, split, limit=limit)
-    share = arguments.unknown_age_share
-    return faces, voices, AttributeBridge(faces, voices, unknown_age_share=share)
+    return faces, voices, AttributeBridge(faces, voices)
 
 
 def add_loop_options(parser: argparse.ArgumentParser) -> None:

@@ -22,9 +22,7 @@ def embed_clips(
     for number, waveform in enumerate(waveforms):
         samples = np.resize(waveform, encoder.window_samples).astype(np.float32) / 32768.0
         if disturbed:
-            other = waveforms[(number + 1) % len(waveforms)]
-            background = np.resize(other, len(samples)).astype(np.float32) / 32768.0
-            samples = augment_voice(samples, np.random.default_rng(number), background)
+            samples = augment_voice(samples, np.random.default_rng(number))
         embeddings.append(encoder(torch.from_numpy(samples)[None].to(device)).embedding[0])
     return torch.stack(embeddings)
 

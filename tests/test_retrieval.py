@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from voice2face.errors import ArchitectureError, OutputError, SettingError
+from voice2face.models.face_retriever import (
+    ENTRIES_FILE,
+    FORMAT,
+    Entries,
+    ExactSearch,
+    FaceRetriever,
+    FaissSearch,
+    pack,
+    unpack,
+)
+
+KINDS = [ExactSearch, FaissSearch]
+
+
+def made_up(count: int, first: int = 0) -> Entries:
+    generator = torch.Generator().manual_seed(first)
+    speech = torch.nn.functional.normalize(torch.randn(count, 8, generator=generator), dim=1)
+    faces, bottoms = torch.randn(2, count, 4, 2, 2, generator=generator)
+    names = tuple(f"face-{first + k}" for k in range(count))
+    return Entries(speech, faces, bottoms, names, ("CC BY 4.0",) * count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_nearest_voice_gives_its_faces(kind: type) -> None:
+    entries = made_up(20)
+    found = FaceRetriever(entries, kind).retrieve(entries.speech[[3, 7]])
+    assert found.ids == (("face-3",), ("face-7",))
+    torch.testing.assert_close(found.scores, torch.ones(2, 1))
+    torch.testing.assert_close(found.faces, entries.faces[[3, 7]])
+    torch.testing.assert_close(found.bottoms, entries.bottoms[[3, 7]])
+
+
+def test_faiss_finds_what_the_exact_search_finds() -> None:
+    entries, queries = made_up(500), made_up(50, 1_000).speech
+    exact, faiss = (FaceRetriever(entries, k).retrieve(queries, top_k=5) for k in KINDS)
+    assert exact.ids == faiss.ids
+    torch.testing.assert_close(exact.scores, faiss.scores)
+
+
+def test_clusters_find_most_of_what_the_exact_search_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaissSearch, "EXACT_ENTRIES", 1_000)
+    entries, queries = made_up(4_000), made_up(200, 9_000).speech
+    exact = FaceRetriever(entries).retrieve(queries)
+    fast = FaceRetriever(entries, FaissSearch).retrieve(queries)
+    same = sum(a == b for a, b in zip(exact.ids, fast.ids, strict=True))
+    assert same > 100
+    assert (fast.scores <= exact.scores + 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_entries_can_be_left_out(kind: type) -> None:
+    entries = made_up(20)
+    retriever = FaceRetriever(entries, kind)
+    leave_out = [{"face-3"}, {"nobody"}]
+    found = retriever.retrieve(entries.speech[[3, 7]], top_k=2, leave_out=leave_out)
+    usual = retriever.retrieve(entries.speech[[3, 7]], top_k=3)
+    assert found.ids == (usual.ids[0][1:], usual.ids[1][:2])
+
+
+def test_neighbours_are_mixed_by_softmax() -> None:
+    entries = made_up(20)
+    found = FaceRetriever(entries).retrieve(entries.speech[:1], top_k=3, temperature=0.5)
+    rows = [int(name.removeprefix("face-")) for name in found.ids[0]]
+    weights = (found.scores[0] / 0.5).softmax(0)
+    mixed = sum(weight * entries.faces[row] for weight, row in zip(weights, rows, strict=True))
+    torch.testing.assert_close(found.faces[0], mixed)
+    sharp = FaceRetriever(entries).retrieve(entries.speech[:1], top_k=3, temperature=1e-4)
+    torch.testing.assert_close(sharp.faces[0], entries.faces[0])
+
+
+def test_entries_are_added_and_removed_by_id() -> None:
+    small = FaceRetriever(made_up(5))
+    both = small.add(made_up(3, 100))
+    assert (len(small), len(both)) == (5, 8)
+    query = made_up(3, 100).speech[:1]
+    assert both.retrieve(query).ids == (("face-100",),)
+    without = both.remove({"face-100"})
+    assert len(without) == 7
+    assert without.retrieve(query).ids != (("face-100",),)
+    with pytest.raises(SettingError, match="same id"):
+        both.add(made_up(1))
+    with pytest.raises(SettingError, match="no entry is called face-999"):
+        both.remove(["face-999"])
+    with pytest.raises(SettingError, match="the last"):
+        small.remove(small.entries.ids)
+
+
+def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
+    retriever = FaceRetriever(made_up(6))
+    retriever.save(tmp_path)
+    again = FaceRetriever.load(tmp_path)
+    assert again.entries.ids == retriever.entries.ids
+    assert again.entries.licences == retriever.entries.licences
+    assert again.entries.faces.dtype == torch.float16
+    torch.testing.assert_close(
+        again.entries.bottoms.float(), retriever.entries.bottoms, atol=2e-3, rtol=1e-3
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [ENTRIES_FILE]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        retriever.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"top_k": 0}, "top_k is 1 to 256"),
+        ({"top_k": 21}, "20 entries are there"),
+        ({"temperature": 0.0}, "temperature is above 0"),
+        ({"leave_out": []}, "0 lists to leave out"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        FaceRetriever(made_up(20)).retrieve(made_up(1).speech, **change)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("speech", torch.ones(4, 8), "length one"),
+        ("speech", torch.full((4, 8), float("nan")), "finite"),
+        ("faces", torch.ones(3, 4, 2, 2), "one embedding"),
+        ("bottoms", torch.ones(4, 4, 2, 3), "both latents"),
+        ("ids", ("a", "a", "b", "c"), "same id"),
+        ("ids", (), "at least one"),
+    ],
+)
+def test_entries_that_do_not_fit_are_refused(field: str, value: object, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        FaceRetriever(made_up(4)._replace(**{field: value}))
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match="cannot be read"):
+        FaceRetriever.load(tmp_path)
+    FaceRetriever(made_up(4)).save(tmp_path)
+    file = tmp_path / ENTRIES_FILE
+    tensors = load_file(file)
+    save_file(tensors, file)
+    with pytest.raises(ArchitectureError, match="of this version"):
+        FaceRetriever.load(tmp_path)
+    for name, value in (
+        ("id_ends", torch.tensor([5, 3, 9, 12])),
+        ("licence_ends", torch.tensor([0, 0, 0, 9_999])),
+        ("speech", torch.ones(4, 8)),
+    ):
+        save_file(tensors | {name: value}, file, {"format": FORMAT})
+        with pytest.raises(ArchitectureError, match="cannot be read"):
+            FaceRetriever.load(tmp_path)
+    save_file({"speech": tensors["speech"]}, file, {"format": FORMAT})
+    with pytest.raises(ArchitectureError, match="lacks bottoms"):
+        FaceRetriever.load(tmp_path)
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(ArchitectureError, match="cannot be read"):
+        FaceRetriever.load(tmp_path)
+
+
+@given(st.lists(st.text(max_size=40)))
+@settings(max_examples=100)
+def test_texts_survive_packing(texts: list[str]) -> None:
+    assert unpack(*pack(texts)) == tuple(texts)
+
+
+def test_endless_texts_are_refused() -> None:
+    with pytest.raises(SettingError, match="at most 200 bytes"):
+        pack(["a" * 201])

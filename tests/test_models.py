@@ -10,6 +10,7 @@ import torch
 from tests.conftest import tiny_components
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeechEncoder
 from voice2face.models.attention import CBAM
+from voice2face.models.bottom_face import bottom_face, first_bottom_row
 
 NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]
 
@@ -97,3 +98,13 @@ def test_denoiser_hears_voice_time_and_quality() -> None:
     for other in (predict(1, 500, 0.0), predict(0, 100, 0.0), predict(0, 500, 2.0)):
         assert not torch.allclose(usual, other)
     assert torch.equal(predict(0, 500, 0.0, kept=False), predict(1, 500, 2.0, kept=False))
+
+
+def test_bottom_face_starts_below_the_eyes() -> None:
+    images = torch.rand(2, 3, 128, 128) + 0.1
+    bottom = bottom_face(images)
+    assert (bottom[:, :, :48] == 0).all()
+    assert torch.equal(bottom[:, :, 48:], images[:, :, 48:])
+    assert first_bottom_row(8) == 3
+    eyes, mouth = 0.300 * 128, 0.717 * 128
+    assert eyes < first_bottom_row(128) < mouth

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from voice2face import Voice2FacePipeline
+from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.diffusion import balanced_prior
@@ -59,6 +60,15 @@ def test_two_stages_make_a_checkpoint(
     if kind != "true pairs":
         run(monkeypatch, "decoder", *larger, "--out", sharper, *common)
         assert (sharper / "reconstructions.png").is_file()
+
+    index = tmp_path / "index"
+    wanted = ["--encoders", one, "--out", index, "--entries", 6, "--licence", "CC0-1.0"]
+    run(monkeypatch, "retriever", *data, *wanted)
+    retriever = FaceRetriever.load(index)
+    assert 2 <= len(retriever) <= 6
+    assert set(retriever.entries.licences) == {"CC0-1.0"}
+    if kind == "true pairs":
+        assert all(len(set(name.split("+"))) == 1 for name in retriever.entries.ids)
 
     run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common)
     assert (two / "portraits.png").is_file()

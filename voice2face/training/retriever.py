@@ -1,0 +1,104 @@
+"""The retrieval index of Fine-portraitist: one entry for each voice, with a face that goes with it.
+
+With true pairs the face is the speaker's own. With faces and voices of strangers it is one of the
+same sex and age decade, and each face is used once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from voice2face.components import load_component
+from voice2face.models import FaceEncoder, SpeechEncoder
+from voice2face.models.bottom_face import bottom_face
+from voice2face.models.face_retriever import Entries, FaceRetriever
+from voice2face.training.images import to_model_range
+from voice2face.training.options import add_data_options, load_split
+from voice2face.training.pairing import Pairing
+from voice2face.training.speech_scores import embed_clips
+from voice2face.training.tables import FaceTable, VoiceTable
+
+MOST_DRAWS = 50
+
+
+def draw_pairs(pairing: Pairing, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``count`` pairs in which no face and no voice is there twice."""
+    rng = np.random.default_rng(seed)
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for _ in range(MOST_DRAWS):
+        for face, voice in zip(*pairing.sample(rng, count), strict=True):
+            if len(pairs) < count and int(face) not in pairs and int(voice) not in taken:
+                pairs[int(face)] = int(voice)
+                taken.add(int(voice))
+    return np.array(list(pairs)), np.array(list(pairs.values()))
+
+
+@torch.inference_mode()
+def encode_entries(
+    faces: FaceTable,
+    voices: VoiceTable,
+    rows: tuple[np.ndarray, np.ndarray],
+    face_encoder: FaceEncoder,
+    speech_encoder: SpeechEncoder,
+    licence: str,
+    device: torch.device,
+) -> Entries:
+    """Encode pairs of face and voice rows; an entry is called ``FACE+VOICE`` by their ids."""
+    face_rows, voice_rows = rows
+    face_encoder.eval().to(device)
+    speech_encoder.eval().to(device)
+    whole: list[Tensor] = []
+    bottom: list[Tensor] = []
+    for start in tqdm(range(0, len(face_rows), 64), desc="face latents", unit="batch"):
+        images = to_model_range(faces.images[face_rows[start : start + 64]]).to(device)
+        whole.append(face_encoder(images).float().cpu())
+        bottom.append(face_encoder(bottom_face(images)).float().cpu())
+    heard = [voices.waveforms[row] for row in voice_rows]
+    speech = embed_clips(speech_encoder, heard, device, disturbed=False).float().cpu()
+    pairs = zip(face_rows, voice_rows, strict=True)
+    return Entries(
+        speech,
+        torch.cat(whole),
+        torch.cat(bottom),
+        tuple(f"{faces.ids[face]}+{voices.ids[voice]}" for face, voice in pairs),
+        (licence,) * len(face_rows),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data_options(parser)
+    parser.add_argument(
+        "--encoders", type=Path, required=True, help="output folder of the collaborative stage"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the index to")
+    parser.add_argument(
+        "--entries", type=int, default=2_000, help="entries at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--licence",
+        required=True,
+        help="what the faces and voices may be used for, kept with each entry",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the pairs that are drawn")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Build the index as the command line asks."""
+    face_encoder = load_component(FaceEncoder, arguments.encoders / "face_encoder")
+    speech_encoder = load_component(SpeechEncoder, arguments.encoders / "speech_encoder")
+    faces, voices, pairing = load_split(arguments, "train", face_encoder.config.image_size)
+    rows = draw_pairs(pairing, arguments.entries, arguments.seed)
+    device = torch.device(arguments.device)
+    entries = encode_entries(
+        faces, voices, rows, face_encoder, speech_encoder, arguments.licence, device
+    )
+    FaceRetriever(entries).save(arguments.out)

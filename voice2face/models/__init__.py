@@ -1,8 +1,9 @@
-"""The networks, each a diffusers ``ModelMixin`` with its configuration."""
+"""The networks, each a diffusers ``ModelMixin`` with its configuration, and the face retriever."""
 
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_autoencoder import FaceDecoder, FaceEncoder
 from voice2face.models.face_prior import FacePrior
+from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.speech_encoder import SpeechEncoder
 
-__all__ = ["Denoiser", "FaceDecoder", "FaceEncoder", "FacePrior", "SpeechEncoder"]
+__all__ = ["Denoiser", "FaceDecoder", "FaceEncoder", "FacePrior", "FaceRetriever", "SpeechEncoder"]

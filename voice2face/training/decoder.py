@@ -27,7 +27,7 @@ from voice2face.training.losses import PerceptualLoss
 from voice2face.training.options import add_face_options, add_loop_options, loop_options
 from voice2face.training.tables import FaceTable, load_faces
 
-CROP = 128
+VIEW = 128
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DecoderOptions:
     decoder_rate: float = 2e-4
     discriminator_rate: float = 4e-4
     perceptual_weight: float = 0.35
-    adversarial_weight: float = 0.01
+    adversarial_weight: float = 0.03
     adversarial_from: int = 150
     latent_noise: float = 0.1
 
@@ -137,7 +137,7 @@ class DecoderTraining:
                 latents = self.encoder(small)
             noisy = latents + options.latent_noise * torch.randn_like(latents)
             decoded = self.networks.face_decoder(noisy).float()
-            perceptual = self.perceptual(*random_crops(rng, decoded, target))
+            perceptual = self.perceptual(*random_views(rng, decoded, target))
             verdict = self._frozen_verdict(decoded)
             real = self.networks.discriminator(target)
             made = self.networks.discriminator(decoded.detach())
@@ -190,11 +190,14 @@ class DecoderTraining:
         }
 
 
-def random_crops(rng: np.random.Generator, *pictures: Tensor) -> list[Tensor]:
-    """The same square of ``CROP`` pixels, or all there is, from each batch of pictures."""
-    room = max(0, pictures[0].shape[2] - CROP)
+def random_views(rng: np.random.Generator, *pictures: Tensor) -> list[Tensor]:
+    """Batches of pictures as ``VIEW`` pixels: the same square of each, or all of them reduced."""
+    if rng.random() < 0.5:
+        size = (VIEW, VIEW)
+        return [F.interpolate(p, size, mode="bilinear", antialias=True) for p in pictures]
+    room = max(0, pictures[0].shape[2] - VIEW)
     top, left = rng.integers(room + 1, size=2)
-    return [batch[:, :, top : top + CROP, left : left + CROP] for batch in pictures]
+    return [p[:, :, top : top + VIEW, left : left + VIEW] for p in pictures]
 
 
 def edges(images: Tensor) -> Tensor:

@@ -128,13 +128,31 @@ def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarra
         recordings(), batch_size=2, seed=1, num_inference_steps=2, progress=False
     )
     first = next(stream)
-    assert taken == [0, 1]
+    assert taken == [0, 1, 2, 3], "one batch is read ahead, no more"
     rest = list(stream)
     seconds = [portrait.evidence.speech_seconds for portrait in (first, *rest)]
     assert seconds == sorted(seconds)
     assert len(seconds) == 5
     alone = tiny_pipeline(tone[:36_000], 16_000, seed=1, num_inference_steps=2)
     assert np.abs(pixels(alone.images[0]) - pixels(rest[-1].image)).max() <= 1
+
+
+def test_map_hands_errors_back_in_their_place(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    good, silent = (tone, 16_000), (np.zeros(32_000, np.float32), 16_000)
+    recordings = [good, silent, "no-such.wav", good, silent]
+    settings = {"batch_size": 2, "seed": 3, "num_inference_steps": 1, "progress": False}
+    results = list(tiny_pipeline.map(recordings, on_error="return", **settings))
+    kinds = [type(result).__name__ for result in results]
+    assert kinds == [
+        *("Portrait", "NoSpeechError", "AudioNotFoundError", "Portrait", "NoSpeechError"),
+    ]
+    assert results[0].image.tobytes() == results[3].image.tobytes()
+    with pytest.raises(NoSpeechError):
+        list(tiny_pipeline.map(recordings, **settings))
+    with pytest.raises(SettingError, match="on_error is raise or return"):
+        next(tiny_pipeline.map([], on_error="ignore"))
 
 
 def test_threads_get_the_pictures_they_would_have_had_alone(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from voice2face import __version__, checkpoint_commands
+from voice2face import __version__, checkpoint_commands, folder_command
 from voice2face.errors import OutputError, Voice2FaceError
 
 EXAMPLES = """\
@@ -19,13 +19,19 @@ examples:
   voice2face talk.wav --guidance 3             follows sex and age of the voice more strongly
   voice2face talk.wav --steps 10               faster, a little rougher
 
+folders:
+  voice2face recordings/ -o portraits/         one portrait for each recording under the folder;
+                                               goes on where it stopped, past bad files
+  voice2face recordings/ -o portraits/ --batch-size 32 --report run.csv --contact-sheet all.png
+
 checkpoints:
   voice2face models                            lists them: size, licence, where each lies
   voice2face download NAME --to DIR            copies one, from the package or the Hub
   voice2face verify-weights [NAME|DIR]         compares every file's sha256
 
 A voice tells sex, age and build at best; the rest of the portrait is invented. It shows nobody.
-exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage
+exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage; for a
+folder 1 if any recording has no portrait
 """
 
 
@@ -37,12 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("audio", type=Path, help="recording: WAV, FLAC, Ogg, MP3 or AIFF")
+    parser.add_argument(
+        "audio", type=Path, help="recording (WAV, FLAC, Ogg, MP3 or AIFF), or a folder of them"
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        help="picture to write, .png, .jpg or .webp (default: the recording's name, .png, here)",
+        help="picture to write, .png, .jpg or .webp (default: the recording's name, .png, here), "
+        "or folder for a folder's portraits (default: portraits)",
     )
     parser.add_argument(
         "--num-images", type=int, default=1, metavar="N", help="portraits to make (default: 1)"
@@ -66,6 +75,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="NAME", help="checkpoint folder or owner/name on the Hub"
     )
+    folders = parser.add_argument_group("folders")
+    folders.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="portraits at once (default: 16)"
+    )
+    folders.add_argument(
+        "--overwrite", action="store_true", help="make portraits again that are there already"
+    )
+    folders.add_argument(
+        "--report", type=Path, metavar="FILE", help="write what became of each, .csv or .json"
+    )
+    folders.add_argument(
+        "--contact-sheet", type=Path, metavar="FILE", help="write the portraits in one picture"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action="version", version=f"voice2face {__version__}")
     return parser
@@ -77,8 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words and words[0] in checkpoint_commands.COMMANDS:
             checkpoint_commands.run(words)
-        else:
-            make_portraits(build_parser().parse_args(words))
+            return 0
+        options = build_parser().parse_args(words)
+        if options.audio.expanduser().is_dir():
+            return 0 if folder_command.make_portraits_of_folder(options) else 1
+        make_portraits(options)
     except Voice2FaceError as error:
         print(f"voice2face: {error}", file=sys.stderr)
         return 1

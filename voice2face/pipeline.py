@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
@@ -20,11 +19,12 @@ from voice2face import checkpoints
 from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
 from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, memory_errors
-from voice2face.errors import ArchitectureError, DeviceError, SettingError
+from voice2face.errors import ArchitectureError, AudioError, DeviceError, SettingError
 from voice2face.methods import scldm
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.portrait import Evidence, Portrait, Portraits
+from voice2face.prefetch import read_ahead
 from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
 
 if TYPE_CHECKING:
@@ -55,6 +55,17 @@ class CallSettings(TypedDict, total=False):
     guidance_scale: float
     eta: float
     callback_on_step_end: StepCallback | None
+
+
+class MapSettings(TypedDict, total=False):
+    """What ``map`` may set besides the recordings and what becomes of errors."""
+
+    batch_size: int
+    seed: int | None
+    num_inference_steps: int
+    guidance_scale: float
+    eta: float
+    progress: bool
 
 
 class Voice(NamedTuple):
@@ -321,6 +332,22 @@ class Voice2FacePipeline:
         array = images.astype(np.float32) / 255.0
         return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2)
 
+    @overload
+    def map(
+        self,
+        recordings: Iterable[Any],
+        *,
+        on_error: Literal["raise"] = ...,
+        **settings: Unpack[MapSettings],
+    ) -> Iterator[Portrait]: ...
+    @overload
+    def map(
+        self,
+        recordings: Iterable[Any],
+        *,
+        on_error: Literal["return"],
+        **settings: Unpack[MapSettings],
+    ) -> Iterator[Portrait | AudioError]: ...
     def map(
         self,
         recordings: Iterable[Any],
@@ -331,8 +358,11 @@ class Voice2FacePipeline:
         guidance_scale: float = 2.0,
         eta: float = 0.0,
         progress: bool = True,
-    ) -> Iterator[Portrait]:
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Portrait | AudioError]:
         """Make one portrait for each recording, in order, a batch at a time.
+
+        The next batch is read and decoded while one is denoised; no more than two are held.
 
         Args:
             recordings: anything ``__call__`` takes as ``audio``; read as the portraits are taken.
@@ -342,6 +372,8 @@ class Voice2FacePipeline:
             guidance_scale: as in ``__call__``.
             eta: as in ``__call__``.
             progress: show a progress bar.
+            on_error: ``"raise"`` ends at the first recording that cannot be used; ``"return"``
+                yields its ``AudioError`` in the portrait's place and goes on.
 
         Raises:
             AudioError: a recording cannot be used; the portraits before its batch were yielded.
@@ -350,18 +382,22 @@ class Voice2FacePipeline:
         from tqdm.auto import tqdm
 
         check_whole("batch_size", batch_size, MOST_IMAGES)
+        if on_error not in ("raise", "return"):
+            raise SettingError(f"on_error is raise or return, not {on_error!r}")
         settings = self._settings(num_inference_steps, guidance_scale, eta)
         total = len(recordings) if isinstance(recordings, Sized) else None
-        upcoming = iter(recordings)
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
-            while batch := list(islice(upcoming, batch_size)):
-                voices = [self.listen(recording) for recording in batch]
-                seeds = [choose_seeds(1, seed, None)[0] for _ in batch]
-                for portrait in self._draw(voices, seeds, settings):
-                    yield portrait
+            for batch in read_ahead(read_speech, recordings, batch_size):
+                errors = [speech for speech in batch if isinstance(speech, AudioError)]
+                if errors and on_error == "raise":
+                    raise errors[0]
+                voices = [self._hear(s) for s in batch if not isinstance(s, AudioError)]
+                seeds = [choose_seeds(1, seed, None)[0] for _ in voices]
+                drawn = iter(self._draw(voices, seeds, settings) if voices else ())
+                for speech in batch:
+                    yield speech if isinstance(speech, AudioError) else next(drawn)
                     bar.update()
 
-    @torch.no_grad()
     def listen(self, audio: Any, sample_rate: int | None = None) -> Voice:
         """Embed a recording: load it, find speech, average over its windows.
 
@@ -372,7 +408,10 @@ class Voice2FacePipeline:
         Raises:
             AudioError: the recording cannot be used.
         """
-        speech = find_speech(load_audio(audio, sample_rate))
+        return self._hear(find_speech(load_audio(audio, sample_rate)))
+
+    @torch.no_grad()
+    def _hear(self, speech: NDArray[np.float32]) -> Voice:
         windows = speech_windows(speech, seconds=self.speech_encoder.config.window_seconds)
         batch = torch.from_numpy(windows).to(self.device)
         with memory_errors(self.device):
@@ -491,3 +530,11 @@ class Voice2FacePipeline:
                 for image, voice, seed in zip(images, voices, seeds, strict=True)
             )
         )
+
+
+def read_speech(recording: Any) -> NDArray[np.float32] | AudioError:
+    """Decode a recording and find its speech, or say why that cannot be done."""
+    try:
+        return find_speech(load_audio(recording))
+    except AudioError as error:
+        return error

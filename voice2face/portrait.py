@@ -89,33 +89,14 @@ class Portrait:
         Raises:
             OutputError: unknown ending, missing folder, or no permission.
         """
-        path = Path(path).expanduser()
-        format_name = _FORMATS.get(path.suffix.lower())
-        if format_name is None:
-            raise OutputError(
-                f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
-            )
-        buffer = io.BytesIO()
-        self.image.save(buffer, format_name, **self._marks(format_name, quality))
-        write_atomically(path, buffer.getvalue())
-        return path
+        return save_marked(self.image, path, self._details(), quality=quality)
 
-    def _marks(self, format_name: str, quality: int) -> dict[str, Any]:
-        if format_name == "PNG":
-            info = PngInfo()
-            info.add_itxt("XML:com.adobe.xmp", _XMP)
-            info.add_text("Software", SOFTWARE)
-            info.add_text("Description", SYNTHETIC_NOTE)
-            info.add_text("voice2face:seed", str(self.seed))
-            for name, value in asdict(self.settings).items():
-                info.add_text(f"voice2face:{name}", str(value))
-            return {"pnginfo": info}
-        return {"xmp": _XMP.encode(), "quality": quality}
+    def _details(self) -> dict[str, str]:
+        details = {"seed": self.seed, **asdict(self.settings)}
+        return {f"voice2face:{name}": str(value) for name, value in details.items()}
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG", **self._marks("PNG", 95))
-        return buffer.getvalue()
+        return encode_marked(self.image, "PNG", self._details())
 
 
 @dataclass(frozen=True)
@@ -155,13 +136,7 @@ class Portraits(Sequence[Portrait]):
 
     def grid(self, columns: int | None = None) -> Image.Image:
         """All pictures in one, row by row."""
-        columns = min(columns or 4, len(self.items))
-        rows = -(-len(self.items) // columns)
-        width, height = self.items[0].image.size
-        sheet = Image.new("RGB", (columns * width, rows * height))
-        for k, image in enumerate(self.images):
-            sheet.paste(image, (k % columns * width, k // columns * height))
-        return sheet
+        return side_by_side(self.images, min(columns or 4, len(self.items)))
 
     @overload
     def __getitem__(self, index: int) -> Portrait: ...
@@ -177,6 +152,56 @@ class Portraits(Sequence[Portrait]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+def side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size in one, row by row."""
+    rows = -(-len(images) // columns)
+    width, height = images[0].size
+    sheet = Image.new("RGB", (columns * width, rows * height))
+    for k, image in enumerate(images):
+        sheet.paste(image, (k % columns * width, k // columns * height))
+    return sheet
+
+
+def encode_marked(
+    image: Image.Image, format_name: str, details: Mapping[str, str], quality: int = 95
+) -> bytes:
+    """Encode a picture with the marks of being synthetic; PNG carries the details as text."""
+    marks: dict[str, Any] = {"xmp": _XMP.encode(), "quality": quality}
+    if format_name == "PNG":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", _XMP)
+        info.add_text("Software", SOFTWARE)
+        info.add_text("Description", SYNTHETIC_NOTE)
+        for name, value in details.items():
+            info.add_text(name, value)
+        marks = {"pnginfo": info}
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **marks)
+    return buffer.getvalue()
+
+
+def save_marked(
+    image: Image.Image,
+    path: str | os.PathLike[str],
+    details: Mapping[str, str],
+    *,
+    quality: int = 95,
+) -> Path:
+    """Write a picture with the marks of being synthetic, whole or not at all.
+
+    Raises:
+        OutputError: unknown ending, missing folder, or no permission.
+    """
+    path = Path(path).expanduser()
+    format_name = _FORMATS.get(path.suffix.lower())
+    if format_name is None:
+        raise OutputError(
+            f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
+        )
+    write_atomically(path, encode_marked(image, format_name, details, quality))
+    return path
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -33,7 +33,7 @@ from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
 from voice2face.training.tables import UNKNOWN, load_faces, load_voices
 
-PORTRAITS_A_VOICE = 4
+PORTRAITS_A_VOICE = 2
 PRIOR_SIZES = (100, 500, 1_000, 5_000, 10_000)
 
 

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from PIL import Image
+
+from voice2face import Voice2FacePipeline
+from voice2face.cli import main
+from voice2face.portrait import SYNTHETIC_SOURCE
+
+
+@pytest.fixture
+def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
+    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
+
+
+@pytest.fixture
+def recordings(tone: np.ndarray, tmp_path: Path) -> Path:
+    folder = tmp_path / "recordings"
+    for name in ("a.wav", "deep/b.flac", "deep/c.wav", "deep/c.flac", ".hidden/d.wav"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, tone, 16_000)
+    (folder / "broken.wav").write_text("this is no audio")
+    (folder / "notes.txt").write_text("neither is this")
+    return folder
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_of_recordings_becomes_a_folder_of_portraits(
+    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, table, sheet = tmp_path / "out", tmp_path / "run.csv", tmp_path / "all.png"
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    arguments += ["--batch-size", "2", "--report", str(table), "--contact-sheet", str(sheet)]
+    assert main(arguments) == 1, "one recording is broken"
+    portraits = ["a.png", "deep/b.png", "deep/c.flac.png", "deep/c.wav.png"]
+    assert made(out) == portraits
+    printed = capsys.readouterr()
+    assert "broken.wav" in printed.err
+    assert "4 made, 0 there already, 1 failed" in printed.out
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["made", "failed", "made", "made", "made"]
+    assert float(rows[0]["speech_seconds"]) > 1.0
+    with Image.open(out / "a.png") as image:
+        assert image.info["voice2face:seed"] == rows[0]["seed"]
+    with Image.open(sheet) as image:
+        assert image.size == (4 * 128, 128)
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+
+
+def test_a_second_run_makes_what_is_missing(
+    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (recordings / "broken.wav").unlink()
+    out, table = tmp_path / "out", tmp_path / "run.json"
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    assert main([*arguments, "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    before = {name: (out / name).read_bytes() for name in made(out)}
+    (out / "deep" / "b.png").unlink()
+    assert main([*arguments, "--report", str(table)]) == 0
+    assert "1 made, 3 there already, 0 failed" in capsys.readouterr().out
+    again = {name: (out / name).read_bytes() for name in made(out)}
+    assert again.keys() == before.keys()
+    assert {name for name in before if again[name] != before[name]} == {"deep/b.png"}
+    statuses = {Path(row["portrait"]).name: row["status"] for row in json.loads(table.read_text())}
+    assert statuses["b.png"] == "made"
+    assert statuses["a.png"] == "there already"
+    assert main([*arguments, "--overwrite", "--seed", "5"]) == 0
+    assert "4 made, 0 there already" in capsys.readouterr().out
+    with Image.open(out / "a.png") as image:
+        assert image.info["voice2face:seed"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--num-images", "2"], "one portrait a recording"),
+        (["--report", "run.txt"], "written as .csv or .json"),
+        (["-o", "file/portraits"], "cannot be made"),
+        (["--batch-size", "0"], "batch_size"),
+    ],
+)
+def test_what_does_not_go_with_a_folder(
+    more: list[str],
+    message: str,
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main([str(recordings), "--model", checkpoint, *more]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "holds no recordings" in capsys.readouterr().err

@@ -1,0 +1,210 @@
+"""``voice2face recordings/ -o portraits/``: one portrait for each recording under a folder."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from PIL import Image
+
+from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
+from voice2face.portrait import Portrait, save_marked, side_by_side, write_atomically
+
+AUDIO_ENDINGS = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
+)
+REPORT_ENDINGS = (".csv", ".json")
+SHEET_PICTURES = 400
+SHEET_COLUMNS = 16
+SHEET_PICTURE_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recording.
+
+    Attributes:
+        recording: its path.
+        portrait: where its portrait lies, or would.
+        status: ``"made"``, ``"there already"`` or ``"failed"``.
+        seed: of a portrait that was made.
+        sex: that the voice sounds like.
+        age: decade that the voice sounds like.
+        speech_seconds: length of the speech found.
+        error: what was wrong with a recording that failed.
+    """
+
+    recording: str
+    portrait: str
+    status: str
+    seed: int | None = None
+    sex: str | None = None
+    age: str | None = None
+    speech_seconds: float | None = None
+    error: str | None = None
+
+
+def find_recordings(folder: Path) -> list[Path]:
+    """Audio files under a folder, by their endings, in order; hidden ones are left out.
+
+    Raises:
+        AudioNotFoundError: there is none.
+    """
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in AUDIO_ENDINGS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        endings = ", ".join(sorted(AUDIO_ENDINGS))
+        raise AudioNotFoundError(f"{folder} holds no recordings ({endings})")
+    return found
+
+
+def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> list[Path]:
+    """Where each portrait goes: the same path under ``output``, ending in ``.png``.
+
+    Recordings that differ in their ending alone keep it: ``a.wav.png`` and ``a.mp3.png``.
+    """
+    plain = [output / path.relative_to(folder).with_suffix(".png") for path in recordings]
+    return [
+        path if plain.count(path) == 1 else path.with_name(f"{recording.name}.png")
+        for path, recording in zip(plain, recordings, strict=True)
+    ]
+
+
+def make_portraits_of_folder(options: argparse.Namespace) -> bool:
+    """Do what the parsed command line asks; tells whether every recording has its portrait.
+
+    Raises:
+        AudioNotFoundError: there are no recordings.
+        OutputError: the folder, the report or the sheet cannot be written.
+        SettingError: an argument does not go with a folder.
+    """
+    folder, output = options.audio.expanduser(), (options.output or Path("portraits")).expanduser()
+    if options.num_images != 1:
+        raise SettingError("a folder gets one portrait a recording; leave out --num-images")
+    if options.report is not None and options.report.suffix.lower() not in REPORT_ENDINGS:
+        raise OutputError(f"{options.report}: reports are written as {' or '.join(REPORT_ENDINGS)}")
+    recordings = find_recordings(folder)
+    paths = portrait_paths(recordings, folder, output)
+    waiting = [
+        (recording, path)
+        for recording, path in zip(recordings, paths, strict=True)
+        if options.overwrite or not path.exists()
+    ]
+    for parent in {path.parent for _, path in waiting} | {output}:
+        make_folder(parent)
+
+    began = time.monotonic()
+    fresh = {outcome.recording: outcome for outcome in draw(waiting, options)}
+    seconds = time.monotonic() - began
+    outcomes = [
+        fresh.get(str(recording), Outcome(str(recording), str(path), "there already"))
+        for recording, path in zip(recordings, paths, strict=True)
+    ]
+    if options.report is not None:
+        write_atomically(options.report.expanduser(), report(outcomes, options.report.suffix))
+    if options.contact_sheet is not None:
+        write_sheet([path for path in paths if path.exists()], options.contact_sheet.expanduser())
+    count = dict.fromkeys(("made", "there already", "failed"), 0)
+    for outcome in outcomes:
+        count[outcome.status] += 1
+    if not options.quiet:
+        rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
+        print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
+    return count["failed"] == 0
+
+
+def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> list[Outcome]:
+    """Make and save the portraits that are not there yet; a bad recording stops nothing."""
+    if not waiting:
+        return []
+    from tqdm.auto import tqdm
+
+    from voice2face.pipeline import Voice2FacePipeline
+
+    pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
+    results = pipe.map(
+        [recording for recording, _ in waiting],
+        batch_size=options.batch_size,
+        seed=options.seed,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        progress=not options.quiet,
+        on_error="return",
+    )
+    outcomes = []
+    for (recording, path), result in zip(waiting, results, strict=True):
+        outcomes.append(settle(recording, path, result))
+        if outcomes[-1].error is not None:
+            tqdm.write(f"voice2face: {outcomes[-1].error}", file=sys.stderr)
+    return outcomes
+
+
+def settle(recording: Path, path: Path, result: Portrait | Voice2FaceError) -> Outcome:
+    """Save one portrait, or note why there is none."""
+    if isinstance(result, Voice2FaceError):
+        return Outcome(str(recording), str(path), "failed", error=str(result))
+    result.save(path)
+    evidence = result.evidence
+    return Outcome(
+        str(recording),
+        str(path),
+        "made",
+        seed=result.seed,
+        sex=evidence.sex,
+        age=evidence.age,
+        speech_seconds=evidence.speech_seconds,
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be made: {error.strerror or error}; choose another place"
+        ) from error
+
+
+def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
+    """The outcomes as CSV or JSON."""
+    rows = [asdict(outcome) for outcome in outcomes]
+    if ending.lower() == ".json":
+        return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(Outcome)])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def write_sheet(paths: Sequence[Path], file: Path) -> None:
+    """Write the first portraits side by side.
+
+    Raises:
+        OutputError: there is no portrait, or the sheet cannot be written.
+    """
+    if not paths:
+        raise OutputError("no portrait was made, so there is no contact sheet")
+    size = (SHEET_PICTURE_SIZE, SHEET_PICTURE_SIZE)
+    pictures = []
+    for path in paths[:SHEET_PICTURES]:
+        with Image.open(path) as image:
+            pictures.append(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    save_marked(side_by_side(pictures, min(SHEET_COLUMNS, len(pictures))), file, {})

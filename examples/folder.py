@@ -3,11 +3,15 @@
 import sys
 from pathlib import Path
 
-from voice2face import Voice2FacePipeline
+from voice2face import Portrait, Voice2FacePipeline
 
 recordings, portraits = map(Path, sys.argv[1:3])
 portraits.mkdir(exist_ok=True)
 files = sorted(path for path in recordings.iterdir() if path.suffix in {".wav", ".flac", ".mp3"})
 pipe = Voice2FacePipeline.from_pretrained()
-for file, portrait in zip(files, pipe.map(files, batch_size=8, seed=0), strict=True):
-    portrait.save(portraits / f"{file.stem}.png")
+results = pipe.map(files, batch_size=8, seed=0, on_error="return")
+for file, result in zip(files, results, strict=True):
+    if isinstance(result, Portrait):
+        result.save(portraits / f"{file.stem}.png")
+    else:
+        print(f"{file}: {result}", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from voice2face import __version__, checkpoint_commands, folder_command
+from voice2face import __version__, checkpoint_commands, folder_command, picture_commands
 from voice2face.errors import OutputError, Voice2FaceError
 
 EXAMPLES = """\
@@ -23,6 +23,10 @@ folders:
   voice2face recordings/ -o portraits/         one portrait for each recording under the folder;
                                                goes on where it stopped, past bad files
   voice2face recordings/ -o portraits/ --batch-size 32 --report run.csv --contact-sheet all.png
+
+portraits:
+  voice2face inspect face.png                  how it was made: seed, settings, checksums
+  voice2face replay face.png --audio talk.wav  makes it again and says what differs
 
 checkpoints:
   voice2face models                            lists them: size, licence, where each lies
@@ -100,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in checkpoint_commands.COMMANDS:
             checkpoint_commands.run(words)
             return 0
+        if words and words[0] in picture_commands.COMMANDS:
+            return 0 if picture_commands.run(words) else 1
         options = build_parser().parse_args(words)
         if options.audio.expanduser().is_dir():
             return 0 if folder_command.make_portraits_of_folder(options) else 1

@@ -51,5 +51,9 @@ class OutputError(Voice2FaceError):
     """A picture cannot be written where it was asked for."""
 
 
+class PictureError(Voice2FaceError):
+    """The picture is no portrait that this package wrote, or not one that tells how."""
+
+
 class DeviceError(Voice2FaceError):
     """The device does not exist or ran out of memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -23,7 +24,7 @@ from voice2face.errors import ArchitectureError, AudioError, DeviceError, Settin
 from voice2face.methods import scldm
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
 from voice2face.models.speech_encoder import AGE_DECADES
-from voice2face.portrait import Evidence, Portrait, Portraits
+from voice2face.portrait import Evidence, Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
 from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
 
@@ -68,11 +69,19 @@ class MapSettings(TypedDict, total=False):
     progress: bool
 
 
+class Speech(NamedTuple):
+    """The speech found in a recording, mono at 16 kHz, and the checksum of the whole recording."""
+
+    samples: NDArray[np.float32]
+    audio_sha256: str
+
+
 class Voice(NamedTuple):
-    """A recording as the denoiser hears it: Z^s, ``(embedding_dim,)``, and its evidence."""
+    """A recording as the denoiser hears it: Z^s, ``(embedding_dim,)``, evidence, checksum."""
 
     embedding: Tensor
     evidence: Evidence
+    audio_sha256: str
 
 
 class Voice2FacePipeline:
@@ -90,6 +99,7 @@ class Voice2FacePipeline:
         output_size: side of the pictures in pixels; the decoder's are resized where it differs.
         name: what results call this checkpoint.
         card: text of the model card, saved with the checkpoint.
+        checkpoint_sha256: of the ``model_index.json`` that the networks came with.
     """
 
     def __init__(
@@ -104,6 +114,7 @@ class Voice2FacePipeline:
         output_size: int = 256,
         name: str = "unnamed",
         card: str | None = None,
+        checkpoint_sha256: str | None = None,
     ) -> None:
         self.speech_encoder = speech_encoder.eval()
         self.face_encoder = face_encoder.eval()
@@ -113,6 +124,7 @@ class Voice2FacePipeline:
         self.scheduler = scheduler
         self.output_size = output_size
         self.name = name
+        self.checkpoint_sha256 = checkpoint_sha256
         self.card = card or f"# {name}\n\nA checkpoint of voice2face, without a model card yet.\n"
 
     @classmethod
@@ -163,6 +175,7 @@ class Voice2FacePipeline:
             output_size=index["output_size"],
             name=index["name"],
             card=card.read_text(encoding="utf-8") if card.is_file() else None,
+            checkpoint_sha256=checkpoints.sha256_of(folder / checkpoints.MODEL_INDEX),
         )
         return pipeline.to(chosen, dtype)
 
@@ -391,7 +404,7 @@ class Voice2FacePipeline:
                 errors = [speech for speech in batch if isinstance(speech, AudioError)]
                 if errors and on_error == "raise":
                     raise errors[0]
-                voices = [self._hear(s) for s in batch if not isinstance(s, AudioError)]
+                voices = [self._hear(one) for one in batch if not isinstance(one, AudioError)]
                 seeds = [choose_seeds(1, seed, None)[0] for _ in voices]
                 drawn = iter(self._draw(voices, seeds, settings) if voices else ())
                 for speech in batch:
@@ -408,11 +421,11 @@ class Voice2FacePipeline:
         Raises:
             AudioError: the recording cannot be used.
         """
-        return self._hear(find_speech(load_audio(audio, sample_rate)))
+        return self._hear(find_in(load_audio(audio, sample_rate)))
 
     @torch.no_grad()
-    def _hear(self, speech: NDArray[np.float32]) -> Voice:
-        windows = speech_windows(speech, seconds=self.speech_encoder.config.window_seconds)
+    def _hear(self, speech: Speech) -> Voice:
+        windows = speech_windows(speech.samples, seconds=self.speech_encoder.config.window_seconds)
         batch = torch.from_numpy(windows).to(self.device)
         with memory_errors(self.device):
             embeddings = torch.cat(
@@ -424,11 +437,12 @@ class Voice2FacePipeline:
         return Voice(
             embedding,
             Evidence(
-                speech_seconds=round(len(speech) / SAMPLE_RATE, 2),
+                speech_seconds=round(len(speech.samples) / SAMPLE_RATE, 2),
                 windows=len(windows),
                 male_probability=float(encoding.sex_logits[0].float().softmax(0)[1]),
                 age_probabilities=dict(zip(AGE_DECADES, age, strict=True)),
             ),
+            speech.audio_sha256,
         )
 
     def draw(
@@ -526,15 +540,31 @@ class Voice2FacePipeline:
     ) -> Portraits:
         return Portraits(
             tuple(
-                Portrait(Image.fromarray(image), seed, voice.evidence, settings)
+                Portrait(
+                    Image.fromarray(image),
+                    seed,
+                    voice.evidence,
+                    settings,
+                    Provenance(voice.audio_sha256, self.checkpoint_sha256),
+                )
                 for image, voice, seed in zip(images, voices, seeds, strict=True)
             )
         )
 
 
-def read_speech(recording: Any) -> NDArray[np.float32] | AudioError:
+def find_in(waveform: NDArray[np.float32]) -> Speech:
+    """The speech in a loaded recording.
+
+    Raises:
+        NoSpeechError: there is too little.
+    """
+    checksum = hashlib.sha256(waveform.astype("<f4", copy=False).tobytes()).hexdigest()
+    return Speech(find_speech(waveform), checksum)
+
+
+def read_speech(recording: Any) -> Speech | AudioError:
     """Decode a recording and find its speech, or say why that cannot be done."""
     try:
-        return find_speech(load_audio(recording))
+        return find_in(load_audio(recording))
     except AudioError as error:
         return error

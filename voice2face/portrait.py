@@ -13,10 +13,12 @@ from typing import Any, overload
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from voice2face import __version__
 from voice2face.errors import OutputError
 from voice2face.settings import Settings
 
 SOFTWARE = "voice2face"
+DETAIL = "voice2face:"
 SYNTHETIC_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 SYNTHETIC_NOTE = (
     "Synthetic portrait made from a voice by a neural network. It shows nobody: "
@@ -59,6 +61,22 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What a picture was made from, so that it can be made again.
+
+    Attributes:
+        audio_sha256: of the recording's samples, mono float32 at 16 kHz, little-endian.
+        checkpoint_sha256: of the checkpoint's ``model_index.json``, which names all its files'
+            checksums; ``None`` for one that was never saved.
+        version: of voice2face.
+    """
+
+    audio_sha256: str
+    checkpoint_sha256: str | None
+    version: str = __version__
+
+
+@dataclass(frozen=True)
 class Portrait:
     """One picture.
 
@@ -67,15 +85,19 @@ class Portrait:
         seed: makes the same picture again, alone or in any batch.
         evidence: what the recording told.
         settings: how the picture was drawn.
+        provenance: what the picture was made from.
     """
 
     image: Image.Image
     seed: int
     evidence: Evidence
     settings: Settings
+    provenance: Provenance
 
     def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> Path:
         """Write the picture with its marks: IPTC ``trainedAlgorithmicMedia`` in XMP, and a note.
+
+        PNG also carries what ``voice2face replay`` needs to make the picture again.
 
         The file appears whole or not at all.
 
@@ -92,8 +114,10 @@ class Portrait:
         return save_marked(self.image, path, self._details(), quality=quality)
 
     def _details(self) -> dict[str, str]:
-        details = {"seed": self.seed, **asdict(self.settings)}
-        return {f"voice2face:{name}": str(value) for name, value in details.items()}
+        details = {"seed": self.seed, **asdict(self.settings), **asdict(self.provenance)}
+        return {
+            f"{DETAIL}{name}": str(value) for name, value in details.items() if value is not None
+        }
 
     def _repr_png_(self) -> bytes:
         return encode_marked(self.image, "PNG", self._details())

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from PIL import Image
+
+from voice2face import Voice2FacePipeline, __version__, load_audio
+from voice2face.cli import main
+from voice2face.errors import PictureError
+from voice2face.replay import read_portrait, replay
+
+
+@pytest.fixture
+def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
+    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
+
+
+@pytest.fixture
+def recording(tone: np.ndarray, tmp_path: Path) -> Path:
+    path = tmp_path / "talk.wav"
+    sf.write(path, tone, 16_000)
+    return path
+
+
+@pytest.fixture
+def picture(recording: Path, checkpoint: str, tmp_path: Path) -> Path:
+    face = tmp_path / "face.png"
+    arguments = [str(recording), "-o", str(face), "--model", checkpoint, "--steps", "3", "-q"]
+    assert main([*arguments, "--guidance", "3", "--seed", "9"]) == 0
+    return face
+
+
+def test_a_portrait_says_how_it_was_made(
+    picture: Path, recording: Path, checkpoint: str, capsys: pytest.CaptureFixture
+) -> None:
+    saved = read_portrait(picture)
+    assert (saved.seed, saved.settings.num_inference_steps) == (9, 3)
+    assert (saved.settings.guidance_scale, saved.settings.eta) == (3.0, 0.0)
+    assert saved.settings.checkpoint == "tiny"
+    samples = load_audio(recording).astype("<f4").tobytes()
+    index = (Path(checkpoint) / "model_index.json").read_bytes()
+    assert saved.provenance.audio_sha256 == hashlib.sha256(samples).hexdigest()
+    assert saved.provenance.checkpoint_sha256 == hashlib.sha256(index).hexdigest()
+    assert saved.provenance.version == __version__
+    assert main(["inspect", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert "seed: 9" in printed
+    assert "synthetic" in printed
+
+
+def test_it_can_be_made_again(
+    picture: Path,
+    recording: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    again = tmp_path / "again.png"
+    arguments = ["replay", str(picture), "--audio", str(recording), "--model", checkpoint]
+    assert main([*arguments, "-o", str(again)]) == 0
+    assert "every pixel is the same" in capsys.readouterr().out
+    assert again.read_bytes() == picture.read_bytes()
+
+
+def test_what_differs_is_said(
+    picture: Path, checkpoint: str, tone: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / "other.wav"
+    sf.write(other, 0.5 * tone[::-1], 16_000)
+    arguments = ["replay", str(picture), "--audio", str(other), "--model", checkpoint]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "the recording is another one" in printed
+    assert "pixels differ" in printed
+
+    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device="cpu")
+    saved = read_portrait(picture)
+    older = replace(saved, provenance=replace(saved.provenance, version="0.0.1"))
+    changed = replace(older, seed=10)
+    differences = replay(changed, other, pipe).differences
+    assert any("voice2face was 0.0.1" in line for line in differences)
+    pipe.output_size = 40
+    differences = replay(saved, other, pipe).differences
+    assert any("was 48x48 pixels, now it is 40x40" in line for line in differences)
+
+
+def test_a_checkpoint_is_never_fetched_because_a_picture_names_it(
+    picture: Path, recording: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["replay", str(picture), "--audio", str(recording)]) == 1
+    assert "say where it is: --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "plain", "odd"])
+def test_other_pictures_are_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "face.png"
+    if content == "text":
+        path.write_text("no picture")
+    elif content == "plain":
+        Image.new("RGB", (8, 8)).save(path)
+    elif content == "odd":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("voice2face:seed", "seven")
+        Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+    with pytest.raises(PictureError, match=r"cannot be read|how it was made"):
+        read_portrait(path)
+
+
+def test_the_packaged_checkpoint_replays(
+    pipeline: Voice2FacePipeline, female_speech: Path, tmp_path: Path
+) -> None:
+    portrait = pipeline(female_speech, seed=3, num_inference_steps=4)[0]
+    saved = read_portrait(portrait.save(tmp_path / "face.png"))
+    assert replay(saved, female_speech, pipeline).differences == ()

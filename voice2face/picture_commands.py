@@ -1,0 +1,78 @@
+"""The commands ``voice2face inspect`` and ``voice2face replay``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from voice2face import checkpoints
+from voice2face.errors import PictureError
+from voice2face.replay import read_portrait, replay
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the two commands."""
+    parser = argparse.ArgumentParser(prog="voice2face", description="Look into saved portraits.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    summary = "print how a saved portrait was made"
+    inspect = commands.add_parser("inspect", help=summary, description=summary)
+    inspect.add_argument("picture", type=Path, help="a PNG that voice2face wrote")
+
+    summary = "make a saved portrait again from its recording, and say what differs"
+    again = commands.add_parser(
+        "replay",
+        help=summary,
+        description=f"{summary}; exit code 0 if every pixel is the same, else 1",
+    )
+    again.add_argument("picture", type=Path, help="a PNG that voice2face wrote")
+    again.add_argument("--audio", type=Path, required=True, help="the recording it was made from")
+    again.add_argument("-o", "--output", type=Path, help="write the new portrait here")
+    again.add_argument("--model", metavar="NAME", help="checkpoint (default: the one it names)")
+    again.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    return parser
+
+
+def inspect_picture(options: argparse.Namespace) -> bool:
+    """Print what the picture says of itself."""
+    saved = read_portrait(options.picture)
+    print("synthetic: made from a voice by a neural network, it shows nobody")
+    details = {"seed": saved.seed, **asdict(saved.settings), **asdict(saved.provenance)}
+    for name, value in details.items():
+        print(f"{name}: {value}")
+    return True
+
+
+def replay_picture(options: argparse.Namespace) -> bool:
+    """Make the picture again; tells whether it came out the same."""
+    saved = read_portrait(options.picture)
+    name = options.model or saved.settings.checkpoint
+    if options.model is None and name not in checkpoints.manifest()["checkpoints"]:
+        raise PictureError(
+            f"{options.picture} was made with {name!r:.80}; say where it is: --model"
+        )
+
+    from voice2face.pipeline import Voice2FacePipeline
+
+    pipe = Voice2FacePipeline.from_pretrained(name, device=options.device)
+    result = replay(saved, options.audio, pipe)
+    if options.output is not None:
+        print(result.portrait.save(options.output))
+    for difference in result.differences:
+        print(difference)
+    if not result.differences:
+        print("every pixel is the same")
+    return not result.differences
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "inspect": inspect_picture,
+    "replay": replay_picture,
+}
+
+
+def run(arguments: list[str]) -> bool:
+    """Parse and run one of the commands; false where something is not as it was."""
+    options = build_parser().parse_args(arguments)
+    return COMMANDS[options.command](options)

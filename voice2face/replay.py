@@ -1,0 +1,144 @@
+"""Making a saved portrait again, and saying what differs where that fails."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from voice2face.errors import PictureError
+from voice2face.portrait import DETAIL, Portrait, Provenance
+from voice2face.settings import Settings
+
+if TYPE_CHECKING:
+    from voice2face.pipeline import Voice2FacePipeline
+
+LARGEST_PICTURE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class SavedPortrait:
+    """A portrait read from its PNG, with what is written in it.
+
+    Attributes:
+        pixels: ``(height, width, 3)`` uint8.
+        seed: as it was saved.
+        settings: as they were saved.
+        provenance: as it was saved.
+    """
+
+    pixels: np.ndarray
+    seed: int
+    settings: Settings
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A portrait made again.
+
+    Attributes:
+        portrait: the new one.
+        differences: what is not as it was, in words; empty where every pixel is the same.
+    """
+
+    portrait: Portrait
+    differences: tuple[str, ...]
+
+
+def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
+    """Read a PNG that ``Portrait.save`` wrote.
+
+    Raises:
+        PictureError: it is missing, no PNG, or says nothing of how it was made.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.stat().st_size > LARGEST_PICTURE_BYTES:
+            raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
+        with Image.open(path, formats=["PNG"]) as image:
+            pixels = np.asarray(image.convert("RGB"))
+            written = {
+                str(name).removeprefix(DETAIL): str(value)
+                for name, value in image.info.items()
+                if str(name).startswith(DETAIL)
+            }
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{path} cannot be read as a PNG: {error}") from error
+    try:
+        return SavedPortrait(
+            pixels,
+            int(written["seed"]),
+            Settings(
+                int(written["num_inference_steps"]),
+                float(written["guidance_scale"]),
+                float(written["eta"]),
+                written["checkpoint"],
+            ),
+            Provenance(
+                written["audio_sha256"], written.get("checkpoint_sha256"), written["version"]
+            ),
+        )
+    except (KeyError, ValueError) as error:
+        raise PictureError(
+            f"{path} does not say how it was made ({error}); it is no portrait of this package, "
+            "or another program saved it again"
+        ) from error
+
+
+def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay:
+    """Make a portrait again from its recording.
+
+    On the same kind of machine, with the same versions, every pixel is the same.
+
+    Args:
+        saved: what ``read_portrait`` read.
+        audio: the recording, as ``Voice2FacePipeline`` takes it.
+        pipe: the checkpoint.
+
+    Raises:
+        AudioError: the recording cannot be used.
+        SettingError: the picture names settings out of range.
+    """
+    settings = saved.settings
+    portrait = pipe.draw(
+        [pipe.listen(audio)],
+        [saved.seed],
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        eta=settings.eta,
+    )[0]
+    then, now = saved.provenance, portrait.provenance
+    differences = []
+    if then.audio_sha256 != now.audio_sha256:
+        differences.append("the recording is another one, or was decoded differently")
+    if then.checkpoint_sha256 != now.checkpoint_sha256:
+        differences.append(
+            f"the checkpoint was {settings.checkpoint} ({short(then.checkpoint_sha256)}), "
+            f"now it is {portrait.settings.checkpoint} ({short(now.checkpoint_sha256)})"
+        )
+    if then.version != now.version:
+        differences.append(f"voice2face was {then.version}, now it is {now.version}")
+    pixels = np.asarray(portrait.image)
+    if pixels.shape != saved.pixels.shape:
+        differences.append(f"the picture was {size(saved.pixels)} pixels, now it is {size(pixels)}")
+    elif not np.array_equal(pixels, saved.pixels):
+        largest = np.abs(pixels.astype(int) - saved.pixels).max()
+        differences.append(f"pixels differ by up to {largest} of 255 levels")
+    else:
+        differences = []
+    return Replay(portrait, tuple(differences))
+
+
+def size(pixels: np.ndarray) -> str:
+    """Width and height in words."""
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def short(checksum: str | None) -> str:
+    """The beginning of a checksum."""
+    return checksum[:12] if checksum else "never saved"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from voice2face.errors import (
     OutputError,
     SettingError,
 )
+from voice2face.portrait import SYNTHETIC_SOURCE
 
 
 @pytest.fixture
@@ -316,3 +319,26 @@ def test_half_precision_gives_nearly_the_same_picture(
         for pipe in (tiny_pipeline, half)
     )
     assert np.abs(whole - rough).mean() < 4
+
+
+def test_portraits_copy_and_pickle(portraits: Portraits) -> None:
+    for again in (copy.deepcopy(portraits), pickle.loads(pickle.dumps(portraits))):
+        assert [p.image.tobytes() for p in again] == [p.image.tobytes() for p in portraits]
+        assert again.seeds == portraits.seeds
+        assert again.evidence == portraits.evidence
+        assert again[0].provenance == portraits[0].provenance
+
+
+def test_mean_face_is_the_average(portraits: Portraits) -> None:
+    mean = np.mean([np.asarray(image, float) for image in portraits.images], 0)
+    assert np.abs(np.asarray(portraits.mean_face()) - mean).max() <= 0.5 + 1e-6
+
+
+def test_portraits_show_themselves_in_notebooks(portraits: Portraits) -> None:
+    for shown, size in (
+        (portraits[0], portraits[0].image.size),
+        (portraits, portraits.grid().size),
+    ):
+        with Image.open(io.BytesIO(shown._repr_png_())) as image:
+            assert image.size == size
+            assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]

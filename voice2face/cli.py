@@ -160,5 +160,7 @@ def make_portraits(options: argparse.Namespace) -> None:
         f"{evidence.speech_seconds:.1f} s of speech, sounds {evidence.sex} ({certainty:.0%}), "
         f"about {evidence.age}"
     )
+    for warning in evidence.warnings:
+        print(f"warning: {warning}")
     for portrait, path in zip(portraits, paths, strict=True):
         print(f"{path}  seed {portrait.seed}")

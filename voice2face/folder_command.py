@@ -38,6 +38,7 @@ class Outcome:
         sex: that the voice sounds like.
         age: decade that the voice sounds like.
         speech_seconds: length of the speech found.
+        warnings: what is wrong with a recording that could be used all the same.
         error: what was wrong with a recording that failed.
     """
 
@@ -48,6 +49,7 @@ class Outcome:
     sex: str | None = None
     age: str | None = None
     speech_seconds: float | None = None
+    warnings: str | None = None
     error: str | None = None
 
 
@@ -165,6 +167,7 @@ def settle(recording: Path, path: Path, result: Portrait | Voice2FaceError) -> O
         sex=evidence.sex,
         age=evidence.age,
         speech_seconds=evidence.speech_seconds,
+        warnings="; ".join(evidence.warnings) or None,
     )
 
 

@@ -26,6 +26,14 @@ from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, Spe
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.portrait import Evidence, Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
+from voice2face.recording_quality import (
+    CLIPPED,
+    NOISY,
+    SEVERAL_SPEAKERS,
+    is_clipped,
+    is_noisy,
+    sounds_like_several,
+)
 from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
 
 if TYPE_CHECKING:
@@ -70,10 +78,11 @@ class MapSettings(TypedDict, total=False):
 
 
 class Speech(NamedTuple):
-    """The speech found in a recording, mono at 16 kHz, and the checksum of the whole recording."""
+    """The speech found in a recording, mono at 16 kHz, with checksum and faults of the whole."""
 
     samples: NDArray[np.float32]
     audio_sha256: str
+    warnings: tuple[str, ...]
 
 
 class Voice(NamedTuple):
@@ -433,6 +442,7 @@ class Voice2FacePipeline:
             )
             embedding = torch.nn.functional.normalize(embeddings.mean(0), dim=0)
             encoding = self.speech_encoder.describe(embedding[None])
+            several = sounds_like_several(embeddings.float())
         age = encoding.age_logits[0].float().softmax(0).tolist()
         return Voice(
             embedding,
@@ -441,6 +451,7 @@ class Voice2FacePipeline:
                 windows=len(windows),
                 male_probability=float(encoding.sex_logits[0].float().softmax(0)[1]),
                 age_probabilities=dict(zip(AGE_DECADES, age, strict=True)),
+                warnings=speech.warnings + ((SEVERAL_SPEAKERS,) if several else ()),
             ),
             speech.audio_sha256,
         )
@@ -559,7 +570,9 @@ def find_in(waveform: NDArray[np.float32]) -> Speech:
         NoSpeechError: there is too little.
     """
     checksum = hashlib.sha256(waveform.astype("<f4", copy=False).tobytes()).hexdigest()
-    return Speech(find_speech(waveform), checksum)
+    faults = {CLIPPED: is_clipped, NOISY: is_noisy}
+    speech = find_speech(waveform)
+    return Speech(speech, checksum, tuple(text for text, has in faults.items() if has(waveform)))
 
 
 def read_speech(recording: Any) -> Speech | AudioError:

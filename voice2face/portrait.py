@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -42,12 +43,14 @@ class Evidence:
         windows: six-second windows that were averaged.
         male_probability: 0 … 1; how far the voice sounds like a man's.
         age_probabilities: 0 … 1 for each decade, ``"20-29"`` to ``"70+"``, summing to one.
+        warnings: what is wrong with the recording, in words: clipped, noisy, several speakers.
     """
 
     speech_seconds: float
     windows: int
     male_probability: float
     age_probabilities: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
     @property
     def sex(self) -> str:
@@ -161,6 +164,14 @@ class Portraits(Sequence[Portrait]):
     def grid(self, columns: int | None = None) -> Image.Image:
         """All pictures in one, row by row."""
         return side_by_side(self.images, min(columns or 4, len(self.items)))
+
+    def mean_face(self) -> Image.Image:
+        """The average of the pictures: what they have in common, which is what the voice told."""
+        mean = np.mean([np.asarray(image, np.float32) for image in self.images], axis=0)
+        return Image.fromarray(mean.round().astype(np.uint8))
+
+    def _repr_png_(self) -> bytes:
+        return encode_marked(self.grid(), "PNG", {})
 
     @overload
     def __getitem__(self, index: int) -> Portrait: ...

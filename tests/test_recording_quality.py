@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voice2face import Voice2FacePipeline, load_audio
+from voice2face.recording_quality import (
+    CLIPPED,
+    NOISY,
+    SEVERAL_SPEAKERS,
+    is_clipped,
+    is_noisy,
+)
+
+
+def test_good_recordings_are_not_warned_of(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
+) -> None:
+    for path in (female_speech, male_speech):
+        assert pipeline.listen(path).evidence.warnings == ()
+
+
+def test_clipping_is_noticed(female_speech: Path) -> None:
+    speech = load_audio(female_speech)
+    peak = np.abs(speech).max()
+    assert not is_clipped(speech)
+    assert not is_clipped(0.1 * speech)
+    assert is_clipped(np.clip(speech, -0.3 * peak, 0.3 * peak))
+
+
+@pytest.mark.parametrize(("decibels", "noisy"), [(40.0, False), (10.0, True), (0.0, True)])
+def test_noise_is_noticed(male_speech: Path, decibels: float, noisy: bool) -> None:
+    speech = load_audio(male_speech)
+    noise = np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
+    scale = np.sqrt(np.square(speech).mean()) * 10 ** (-decibels / 20)
+    assert is_noisy(speech + scale * noise) is noisy
+
+
+def test_a_recording_tells_all_that_is_wrong_with_it(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
+) -> None:
+    woman, man = (np.resize(load_audio(path), 96_000) for path in (female_speech, male_speech))
+    both = np.concatenate([woman, man])
+    assert pipeline.listen(both, 16_000).evidence.warnings == (SEVERAL_SPEAKERS,)
+    noise = 0.3 * np.random.default_rng(0).standard_normal(len(woman)).astype(np.float32)
+    loud = np.clip(woman + noise, -0.3, 0.3).astype(np.float32)
+    assert pipeline.listen(loud, 16_000).evidence.warnings == (CLIPPED, NOISY)

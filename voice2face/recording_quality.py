@@ -1,0 +1,42 @@
+"""What is wrong with a recording that can be used all the same.
+
+The thresholds were set on people who took no part in any training, so that hardly a clean recording
+is complained of. Noise 10 dB below the speech and clipping at half the peak are noticed nearly
+always; two people are noticed more often than not if they are a woman and a man, and seldom if they
+are of one sex.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from voice2face.audio import FRAME_SECONDS, SAMPLE_RATE, Waveform
+
+SMALLEST_RANGE_DB = 18.0  # between the loud and the quiet frames of a clean recording
+MOST_AT_PEAK = 2e-4  # share of a recording's samples that lie at its peak
+LEAST_LIKENESS = 0.8  # cosine between the windows of one person
+
+CLIPPED = "clipped: the recording level was too high"
+NOISY = "very noisy: the portrait may follow the noise"
+SEVERAL_SPEAKERS = "several speakers? parts of the recording sound like different people"
+
+
+def is_clipped(waveform: Waveform) -> bool:
+    """Whether the loudest samples of ``(samples,)`` were cut off."""
+    level = np.abs(waveform)
+    return bool((level >= 0.999 * level.max()).mean() > MOST_AT_PEAK)
+
+
+def is_noisy(waveform: Waveform) -> bool:
+    """Whether the quiet moments of ``(samples,)``, mono at 16 kHz, are nearly as loud as speech."""
+    frame = round(FRAME_SECONDS * SAMPLE_RATE)
+    frames = waveform[: len(waveform) // frame * frame].reshape(-1, frame).astype(np.float64)
+    energy_db = 10.0 * np.log10(np.square(frames).mean(1) + 1e-12)
+    quiet, loud = np.percentile(energy_db, [5, 95])
+    return bool(loud - quiet < SMALLEST_RANGE_DB)
+
+
+def sounds_like_several(embeddings: Tensor) -> bool:
+    """Whether the windows' embeddings ``(windows, dim)``, unit length, lie far apart."""
+    return bool((embeddings @ embeddings.T).min() < LEAST_LIKENESS)

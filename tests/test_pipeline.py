@@ -334,6 +334,12 @@ def test_mean_face_is_the_average(portraits: Portraits) -> None:
     assert np.abs(np.asarray(portraits.mean_face()) - mean).max() <= 0.5 + 1e-6
 
 
+def test_a_saved_grid_is_marked_too(portraits: Portraits, tmp_path: Path) -> None:
+    with Image.open(portraits.save_grid(tmp_path / "all.png", 3)) as image:
+        assert image.size == (3 * 48, 48)
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+
+
 def test_portraits_show_themselves_in_notebooks(portraits: Portraits) -> None:
     for shown, size in (
         (portraits[0], portraits[0].image.size),

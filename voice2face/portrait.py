@@ -165,6 +165,14 @@ class Portraits(Sequence[Portrait]):
         """All pictures in one, row by row."""
         return side_by_side(self.images, min(columns or 4, len(self.items)))
 
+    def save_grid(self, path: str | os.PathLike[str], columns: int | None = None) -> Path:
+        """Write all pictures in one, with the marks of being synthetic.
+
+        Raises:
+            OutputError: unknown ending, missing folder, or no permission.
+        """
+        return save_marked(self.grid(columns), path, {})
+
     def mean_face(self) -> Image.Image:
         """The average of the pictures: what they have in common, which is what the voice told."""
         mean = np.mean([np.asarray(image, np.float32) for image in self.images], axis=0)

@@ -9,4 +9,4 @@ pipe = Voice2FacePipeline.from_pretrained()
 portraits = pipe(recording, num_images=4, seed=7)
 evidence = portraits.evidence
 print(f"sounds {evidence.sex}, about {evidence.age}, from {evidence.speech_seconds} s of speech")
-portraits.grid(columns=4).save(picture)
+portraits.save_grid(picture, columns=4)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
-from voice2face.evaluation import ablation
+from voice2face.evaluation import ablation, watermark
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
     frechet_distance,
@@ -132,6 +132,19 @@ def test_ablation_trains_and_measures_every_variant(
     assert set(moved) == {"from N = 2 to 4", "from N = 4 to 8"}
     assert min(moved.values()) > 0.0
     assert "| sex | " in (out / "ablation.md").read_text()
+
+
+def test_watermark_rates_are_measured(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(tables["faces-0"]).parent
+    arguments = ["--data", folder, "--out", tmp_path, "--count", 2, "--steps", 2]
+    monkeypatch.setattr(sys, "argv", ["watermark", *map(str, arguments)])
+    watermark.main()
+    report = json.loads((tmp_path / "watermark.json").read_text())
+    assert report["watermark: portraits, yes"]["PNG"]["value"] == 1.0
+    assert report["watermark: real faces, yes"]["PNG"]["value"] == 0.0
+    assert set(report["watermark: real faces, unsure"]) == set(watermark.CHANGES)
 
 
 def test_frechet_distance_of_known_normal_distributions() -> None:

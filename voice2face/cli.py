@@ -27,6 +27,7 @@ folders:
 portraits:
   voice2face inspect face.png                  how it was made: seed, settings, checksums
   voice2face replay face.png --audio talk.wav  makes it again and says what differs
+  voice2face verify face.jpg                   looks for the invisible watermark
 
 checkpoints:
   voice2face models                            lists them: size, licence, where each lies
@@ -78,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--model", metavar="NAME", help="checkpoint folder or owner/name on the Hub"
+    )
+    parser.add_argument(
+        "--no-watermark",
+        dest="watermark",
+        action="store_false",
+        help="leave out the invisible mark that 'voice2face verify' looks for",
     )
     folders = parser.add_argument_group("folders")
     folders.add_argument(
@@ -149,6 +156,7 @@ def make_portraits(options: argparse.Namespace) -> None:
             seed=options.seed,
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
+            watermark=options.watermark,
             callback_on_step_end=advance,
         )
     paths = portraits.save(output)

@@ -142,6 +142,7 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> l
         seed=options.seed,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        watermark=options.watermark,
         progress=not options.quiet,
         on_error="return",
     )

@@ -1,4 +1,4 @@
-"""The commands ``voice2face inspect`` and ``voice2face replay``."""
+"""The commands ``voice2face inspect``, ``replay`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from voice2face import checkpoints
 from voice2face.errors import PictureError
-from voice2face.replay import read_portrait, replay
+from voice2face.replay import open_picture, read_portrait, replay
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Declare the two commands."""
+    """Declare the three commands."""
     parser = argparse.ArgumentParser(prog="voice2face", description="Look into saved portraits.")
     commands = parser.add_subparsers(dest="command", required=True)
     summary = "print how a saved portrait was made"
@@ -31,6 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument("-o", "--output", type=Path, help="write the new portrait here")
     again.add_argument("--model", metavar="NAME", help="checkpoint (default: the one it names)")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+    summary = "look for the invisible watermark in a picture of any format and size"
+    verify = commands.add_parser(
+        "verify",
+        help=summary,
+        description=f"{summary}: yes, no or unsure, with a probability; exit code 0 for yes only",
+    )
+    verify.add_argument("picture", type=Path, help="any picture")
     return parser
 
 
@@ -66,9 +74,19 @@ def replay_picture(options: argparse.Namespace) -> bool:
     return not result.differences
 
 
+def verify_picture(options: argparse.Namespace) -> bool:
+    """Look for the watermark; tells whether it is there for sure."""
+    from voice2face.watermark import find
+
+    finding = find(open_picture(options.picture))
+    print(f"{finding.answer}: made by voice2face with a probability of {finding.probability:.1%}")
+    return finding.answer == "yes"
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "inspect": inspect_picture,
     "replay": replay_picture,
+    "verify": verify_picture,
 }
 
 

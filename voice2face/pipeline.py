@@ -35,6 +35,7 @@ from voice2face.recording_quality import (
     sounds_like_several,
 )
 from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
+from voice2face.watermark import embed
 
 if TYPE_CHECKING:
     from typing import Self
@@ -63,6 +64,7 @@ class CallSettings(TypedDict, total=False):
     num_inference_steps: int
     guidance_scale: float
     eta: float
+    watermark: bool
     callback_on_step_end: StepCallback | None
 
 
@@ -74,6 +76,7 @@ class MapSettings(TypedDict, total=False):
     num_inference_steps: int
     guidance_scale: float
     eta: float
+    watermark: bool
     progress: bool
 
 
@@ -308,6 +311,7 @@ class Voice2FacePipeline:
         num_inference_steps: int = 25,
         guidance_scale: float = 2.0,
         eta: float = 0.0,
+        watermark: bool = True,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: StepCallback | None = None,
     ) -> Portraits | NDArray[np.float32] | Tensor:
@@ -324,6 +328,7 @@ class Voice2FacePipeline:
             num_inference_steps: DDIM steps, 1 to 1000.
             guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
             eta: 0 for deterministic DDIM, up to 1 for the variance of DDPM.
+            watermark: add the invisible mark of being synthetic; see ``voice2face.watermark``.
             output_type: ``"pil"`` for ``Portraits``; ``"np"`` for ``(images, size, size, 3)``
                 float32 in [0, 1]; ``"pt"`` for ``(images, 3, size, size)`` in [0, 1];
                 ``"latent"`` for Z^f.
@@ -341,14 +346,14 @@ class Voice2FacePipeline:
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
         check_whole("num_images", num_images, MOST_IMAGES)
-        settings = self._settings(num_inference_steps, guidance_scale, eta)
+        settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         with memory_errors(self.device):
             latents = self._sample(voices, seeds, settings, callback_on_step_end)
             if output_type == "latent":
                 return latents
-            images = self._decode(latents)
+            images = self._decode(latents, settings.watermark)
         if output_type == "pil":
             return self._portraits(images, voices, seeds, settings)
         array = images.astype(np.float32) / 255.0
@@ -379,6 +384,7 @@ class Voice2FacePipeline:
         num_inference_steps: int = 25,
         guidance_scale: float = 2.0,
         eta: float = 0.0,
+        watermark: bool = True,
         progress: bool = True,
         on_error: Literal["raise", "return"] = "raise",
     ) -> Iterator[Portrait | AudioError]:
@@ -393,6 +399,7 @@ class Voice2FacePipeline:
             num_inference_steps: as in ``__call__``.
             guidance_scale: as in ``__call__``.
             eta: as in ``__call__``.
+            watermark: as in ``__call__``.
             progress: show a progress bar.
             on_error: ``"raise"`` ends at the first recording that cannot be used; ``"return"``
                 yields its ``AudioError`` in the portrait's place and goes on.
@@ -406,7 +413,7 @@ class Voice2FacePipeline:
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
-        settings = self._settings(num_inference_steps, guidance_scale, eta)
+        settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             for batch in read_ahead(read_speech, recordings, batch_size):
@@ -464,6 +471,7 @@ class Voice2FacePipeline:
         num_inference_steps: int = 25,
         guidance_scale: float = 2.0,
         eta: float = 0.0,
+        watermark: bool = True,
     ) -> Portraits:
         """Make one portrait for each voice that ``listen`` returned.
 
@@ -473,6 +481,7 @@ class Voice2FacePipeline:
             num_inference_steps: as in ``__call__``.
             guidance_scale: as in ``__call__``.
             eta: as in ``__call__``.
+            watermark: as in ``__call__``.
 
         Raises:
             SettingError: an argument is out of range, or there is not one seed for each voice.
@@ -481,16 +490,19 @@ class Voice2FacePipeline:
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        settings = self._settings(num_inference_steps, guidance_scale, eta)
+        settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
         return self._draw(voices, checked, settings)
 
     def _draw(self, voices: Sequence[Voice], seeds: Sequence[int], settings: Settings) -> Portraits:
         with memory_errors(self.device):
-            images = self._decode(self._sample(voices, seeds, settings, None))
+            latents = self._sample(voices, seeds, settings, None)
+            images = self._decode(latents, settings.watermark)
         return self._portraits(images, voices, seeds, settings)
 
-    def _settings(self, num_inference_steps: int, guidance_scale: float, eta: float) -> Settings:
-        settings = Settings(num_inference_steps, guidance_scale, eta, self.name)
+    def _settings(
+        self, num_inference_steps: int, guidance_scale: float, eta: float, watermark: bool
+    ) -> Settings:
+        settings = Settings(num_inference_steps, guidance_scale, eta, self.name, watermark)
         settings.check(self.scheduler.config.num_train_timesteps)
         return settings
 
@@ -527,20 +539,20 @@ class Voice2FacePipeline:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
+    def _decode(self, latents: Tensor, watermark: bool) -> NDArray[np.uint8]:
         """Z^f to ``(images, output_size, output_size, 3)`` uint8."""
         decoded = [self.face_decoder(part) for part in latents.to(self.dtype).split(16)]
         scaled = ((torch.cat(decoded).float().clamp(-1, 1) + 1) * 127.5).round().byte()
-        pictures = scaled.permute(0, 2, 3, 1).cpu().numpy()
-        if pictures.shape[1] == self.output_size:
-            return pictures
-        size = (self.output_size, self.output_size)
-        return np.stack(
-            [
-                np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-                for picture in pictures
-            ]
-        )
+        pictures: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
+        if pictures.shape[1] != self.output_size:
+            size = (self.output_size, self.output_size)
+            pictures = np.stack(
+                [
+                    np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+                    for picture in pictures
+                ]
+            )
+        return embed(pictures) if watermark else pictures
 
     def _portraits(
         self,

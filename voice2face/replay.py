@@ -56,19 +56,13 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
     Raises:
         PictureError: it is missing, no PNG, or says nothing of how it was made.
     """
-    path = Path(path).expanduser()
-    try:
-        if path.stat().st_size > LARGEST_PICTURE_BYTES:
-            raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
-        with Image.open(path, formats=["PNG"]) as image:
-            pixels = np.asarray(image.convert("RGB"))
-            written = {
-                str(name).removeprefix(DETAIL): str(value)
-                for name, value in image.info.items()
-                if str(name).startswith(DETAIL)
-            }
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path} cannot be read as a PNG: {error}") from error
+    image = open_picture(path, ["PNG"])
+    pixels = np.asarray(image)
+    written = {
+        str(name).removeprefix(DETAIL): str(value)
+        for name, value in image.info.items()
+        if str(name).startswith(DETAIL)
+    }
     try:
         return SavedPortrait(
             pixels,
@@ -78,6 +72,7 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
                 float(written["guidance_scale"]),
                 float(written["eta"]),
                 written["checkpoint"],
+                written["watermark"] == "True",
             ),
             Provenance(
                 written["audio_sha256"], written.get("checkpoint_sha256"), written["version"]
@@ -88,6 +83,26 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
             f"{path} does not say how it was made ({error}); it is no portrait of this package, "
             "or another program saved it again"
         ) from error
+
+
+def open_picture(path: str | os.PathLike[str], formats: list[str] | None = None) -> Image.Image:
+    """Read a picture as RGB, with what is written in it.
+
+    Args:
+        path: the file.
+        formats: names of the formats that may be read; any that Pillow knows by default.
+
+    Raises:
+        PictureError: it is missing, too large, or no picture of these formats.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.stat().st_size > LARGEST_PICTURE_BYTES:
+            raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
+        with Image.open(path, formats=formats) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay:
@@ -111,6 +126,7 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
         eta=settings.eta,
+        watermark=settings.watermark,
     )[0]
     then, now = saved.provenance, portrait.provenance
     differences = []

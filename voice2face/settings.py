@@ -25,12 +25,14 @@ class Settings:
         guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it.
         eta: 0 is deterministic DDIM, 1 has the variance of DDPM.
         checkpoint: name of the checkpoint.
+        watermark: whether the invisible watermark is in the picture.
     """
 
     num_inference_steps: int
     guidance_scale: float
     eta: float
     checkpoint: str
+    watermark: bool = True
 
     def check(self, most_steps: int) -> None:
         """Refuse numbers out of range.

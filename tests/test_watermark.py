@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voice2face import Portraits, Voice2FacePipeline
+from voice2face.cli import main
+from voice2face.watermark import embed, find, pattern
+
+
+@pytest.fixture(scope="module")
+def marked(pipeline: Voice2FacePipeline) -> Portraits:
+    speech = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
+    return pipeline(speech, seed=0, num_images=4, num_inference_steps=8)
+
+
+@pytest.fixture(scope="module")
+def unmarked(pipeline: Voice2FacePipeline) -> Portraits:
+    speech = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
+    return pipeline(speech, seed=0, num_images=4, num_inference_steps=8, watermark=False)
+
+
+def as_jpeg(image: Image.Image, quality: int = 80) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+def halved(image: Image.Image) -> Image.Image:
+    return image.resize((128, 128), Image.Resampling.LANCZOS)
+
+
+def screenshot(image: Image.Image) -> Image.Image:
+    part = image.crop((31, 17, 221, 213))
+    return as_jpeg(part.resize((237, 245), Image.Resampling.BICUBIC), 90)
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "nothing": lambda image: image,
+    "JPEG at quality 80": as_jpeg,
+    "half the size": halved,
+    "half the size, JPEG": lambda image: as_jpeg(halved(image)),
+    "a crop": lambda image: image.crop((40, 25, 230, 210)),
+    "a screenshot": screenshot,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_watermark_survives(marked: Portraits, change: str) -> None:
+    for image in marked.images:
+        finding = find(CHANGES[change](image))
+        assert finding.answer == "yes", finding
+        assert finding.probability > 0.95
+
+
+def test_pictures_without_it_are_cleared(unmarked: Portraits) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    for image in (*unmarked.images, Image.fromarray(noise), Image.new("RGB", (256, 256), "grey")):
+        finding = find(image)
+        assert finding.answer == "no", finding
+        assert finding.probability < 0.05
+
+
+def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:
+    for one, other in zip(marked.images, unmarked.images, strict=True):
+        difference = np.asarray(one, float) - np.asarray(other, float)
+        assert 0.0 < np.square(difference).mean() < 255**2 / 10**4.2, "42 dB or more"
+        assert np.abs(difference).max() <= 12
+    assert marked[0].settings.watermark
+    assert not unmarked[0].settings.watermark
+
+
+def test_any_size_can_be_marked_and_tiny_ones_are_uncertain() -> None:
+    grey = np.full((1, 40, 70, 3), 128, np.uint8)
+    assert embed(grey).shape == grey.shape
+    assert find(Image.fromarray(grey[0])).answer == "unsure"
+    assert pattern().mean() == pytest.approx(0.0, abs=1e-9)
+    assert pattern().std() == pytest.approx(1.0)
+
+
+def test_the_command_answers(
+    marked: Portraits, unmarked: Portraits, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    yes, no = (
+        marked[0].save(tmp_path / "yes.jpg", quality=80),
+        unmarked[0].save(tmp_path / "no.png"),
+    )
+    assert main(["verify", str(yes)]) == 0
+    assert capsys.readouterr().out.startswith("yes: made by voice2face with a probability of")
+    assert main(["verify", str(no)]) == 1
+    assert capsys.readouterr().out.startswith("no:")
+    assert main(["verify", str(tmp_path / "missing.png")]) == 1
+    assert "cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_leaving_it_out_is_explicit(
+    female_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    face = tmp_path / "face.png"
+    arguments = [str(female_speech), "-o", str(face), "--steps", "4", "-q", "--seed", "1"]
+    assert main([*arguments, "--no-watermark"]) == 0
+    assert main(["verify", str(face)]) == 1
+    assert main(arguments) == 0
+    assert main(["verify", str(face)]) == 0

@@ -1,0 +1,121 @@
+"""``python -m voice2face.evaluation.watermark``: how often the watermark is found, and wrongly so.
+
+Portraits are marked and changed as pictures are on their way through the world; real faces, marked
+by nobody, go through the same changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from voice2face.evaluation.agreement import bootstrap_share
+from voice2face.evaluation.report import Report
+from voice2face.evaluation.voices import hear
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.tables import load_faces, load_voices
+from voice2face.watermark import Finding, find
+
+SIZE = 256
+
+
+def jpeg(image: Image.Image, rng: np.random.Generator, quality: int = 80) -> Image.Image:
+    """Through JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
+def half(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """At half the size."""
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+
+
+def screenshot(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A part of the picture, 60 to 85 % of each side, at 0.7 to 1.5 times its size, as JPEG."""
+    side = int(rng.uniform(0.60, 0.85) * image.width)
+    left, top = rng.integers(0, image.width - side, 2)
+    scaled = round(side * rng.uniform(0.7, 1.5))
+    part = image.crop((left, top, left + side, top + side))
+    return jpeg(part.resize((scaled, scaled), Image.Resampling.BICUBIC), rng, 90)
+
+
+Change = Callable[[Image.Image, np.random.Generator], Image.Image]
+CHANGES: dict[str, Change] = {
+    "PNG": lambda image, rng: image,
+    "JPEG, quality 80": jpeg,
+    "half the size": half,
+    "half the size, JPEG": lambda image, rng: jpeg(half(image, rng), rng),
+    "screenshot of a part": screenshot,
+}
+
+
+def search(change: str, number: int, picture: np.ndarray) -> Finding:
+    """Change one picture and look for the watermark."""
+    return find(CHANGES[change](Image.fromarray(picture), np.random.default_rng(number)))
+
+
+def draw_portraits(pipe: Voice2FacePipeline, voices: str, count: int, steps: int) -> np.ndarray:
+    """Marked portraits of test speakers, a seed each."""
+    heard = hear(pipe, load_voices(voices, "test", limit=min(count, 64))).voices
+    pictures = []
+    for start in tqdm(range(0, count, 32), desc="portraits", unit="batch"):
+        seeds = list(range(start, min(start + 32, count)))
+        drawn = pipe.draw(
+            [heard[seed % len(heard)] for seed in seeds], seeds, num_inference_steps=steps
+        )
+        pictures += [np.asarray(image) for image in drawn.images]
+    return np.stack(pictures)
+
+
+def main() -> None:
+    """Measure and print the table; write ``watermark.json`` and ``watermark.md``."""
+    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.watermark")
+    parser.description = (__doc__ or "").partition("\n\n")[2]
+    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+    parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
+    parser.add_argument("--count", type=int, default=1_000, help="pictures of each kind")
+    parser.add_argument("--steps", type=int, default=25, help="DDIM steps (default: 25)")
+    parser.add_argument("--processes", type=int, default=2, help="searches at once (default: 2)")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
+    kinds = {
+        "portraits": draw_portraits(
+            pipe, str(options.data / "voices-*.parquet"), options.count, options.steps
+        ),
+        "real faces": load_faces(
+            str(options.data / "faces-*.parquet"), "test", SIZE, limit=options.count
+        ).images,
+    }
+    report = Report()
+    with ProcessPoolExecutor(options.processes) as pool:
+        for kind, pictures in kinds.items():
+            for change in CHANGES:
+                jobs = pool.map(
+                    partial(search, change), range(len(pictures)), pictures, chunksize=8
+                )
+                found = list(tqdm(jobs, total=len(pictures), desc=f"{kind}, {change}"))
+                names = np.arange(len(found)).astype(str)
+                for answer in ("yes", "unsure"):
+                    share = np.array([finding.answer == answer for finding in found])
+                    report.add(
+                        f"watermark: {kind}, {answer}", change, bootstrap_share(share, names)
+                    )
+    (options.out / "watermark.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    (options.out / "watermark.md").write_text(report.markdown())
+    print(report.markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -86,18 +86,20 @@ def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: flo
 def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
     """How the denoiser standardises picture quality, and which portraits to ask for.
 
-    Good portraits are like the sharpest third of the training faces that are frontal and lie
-    inside their photographs: their mean, and how far they vary.
+    Good portraits are like the training faces that are frontal, lie inside their photographs, are
+    among the sharpest third, and neither dark nor glaring: their mean, and how far they vary.
     """
     quality = faces.quality.astype(float)
+    mean, std = quality.mean(0), quality.std(0) + 1e-6
     sharp = quality[:, 0] >= np.percentile(quality[:, 0], 67)
     frontal = np.abs(quality[:, 1]) < FRONTAL_YAW
+    well_lit = (np.abs(quality[:, 3:5] - mean[3:5]) < std[3:5]).all(1)
     inside = quality[:, 5] < INSIDE_SHARE
-    chosen = sharp & frontal & inside
+    chosen = sharp & frontal & well_lit & inside
     good = quality[chosen] if chosen.any() else quality
     return {
-        "quality_mean": quality.mean(0).tolist(),
-        "quality_std": (quality.std(0) + 1e-6).tolist(),
+        "quality_mean": mean.tolist(),
+        "quality_std": std.tolist(),
         "good_portrait": good.mean(0).tolist(),
         "good_portrait_std": good.std(0).tolist(),
     }

@@ -75,9 +75,9 @@ def sample_latents(
         generators: one CPU generator a picture, for its noise and the quality that is asked for;
             what it draws does not depend on the batch.
         num_inference_steps: DDIM steps, 1 to 1000.
-        guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it. This is
-            classifier-free guidance away from "no voice, and a quality halfway to the typical
-            photograph's", so that the quality asked for is exaggerated half as much.
+        guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it
+            (classifier-free guidance by the voice alone: the quality asked for is not
+            exaggerated).
         eta: 0 is deterministic after the first noise, 1 has the variance of DDPM.
         callback: see ``voice2face.sampling.ddim``; it sees Z^t without the prior's shift.
 
@@ -96,11 +96,8 @@ def sample_latents(
     guided = guidance_scale != 1.0
     copies = 2 if guided else 1
     told_the_voice = (torch.arange(copies * batch, device=device) < batch) if guided else None
-    plainer = (quality + denoiser.typical_photograph()) / 2
     condition = denoiser.condition(
-        speech.repeat(copies, 1),
-        torch.cat([quality, plainer]) if guided else quality,
-        speech_kept=told_the_voice,
+        speech.repeat(copies, 1), quality.repeat(copies, 1), speech_kept=told_the_voice
     )
     shift = prior().to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()

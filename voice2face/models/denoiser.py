@@ -123,10 +123,6 @@ class Denoiser(ModelMixin, ConfigMixin):
         drawn = [mean + std * torch.randn(len(mean), generator=g) for g in generators]
         return torch.stack(drawn).to(self.device)
 
-    def typical_photograph(self) -> Tensor:
-        """The quality of the average training picture, ``(6,)``."""
-        return torch.tensor(self.config.quality_mean, device=self.device)
-
     def forward(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """Predict noise or velocity, as the schedule's ``prediction_type`` says.
 

@@ -138,7 +138,7 @@ def test_public_names_all_exist() -> None:
 def test_models_are_listed(capsys: pytest.CaptureFixture) -> None:
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
-    assert "scldm-128, default" in printed
+    assert "scldm-192, default" in printed
     assert "M parameters" in printed
     assert "in the package" in printed
 

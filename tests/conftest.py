@@ -62,6 +62,18 @@ def pipeline() -> Iterator[Voice2FacePipeline]:
 
 
 @pytest.fixture
+def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
+    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
+
+
+@pytest.fixture
+def recording(tone: np.ndarray, tmp_path: Path) -> str:
+    path = tmp_path / "talk.wav"
+    sf.write(path, tone, 16_000)
+    return str(path)
+
+
+@pytest.fixture
 def female_speech() -> Path:
     return SPEECH / "female.flac"
 
@@ -85,7 +97,7 @@ def picture(rng: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def recording(rng: np.random.Generator) -> bytes:
+def encoded_noise(rng: np.random.Generator) -> bytes:
     buffer = io.BytesIO()
     sf.write(buffer, rng.uniform(-0.3, 0.3, 24_000), 16_000, format="FLAC")
     return buffer.getvalue()
@@ -107,13 +119,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ]
     numbers = {"sharpness": 90.0, "yaw": 0.1, "pitch": 0.6, "brightness": 100.0, "contrast": 40.0}
     faces = [person | numbers | {"outside": 0.0, "image": picture(rng)} for person in people]
-    voices = [person | {"speaker": person["id"], "audio": recording(rng)} for person in people]
+    voices = [person | {"speaker": person["id"], "audio": encoded_noise(rng)} for person in people]
     pairs = [
-        person | {"person": person["id"], "face": picture(rng), "audio": recording(rng)}
+        person | {"person": person["id"], "face": picture(rng), "audio": encoded_noise(rng)}
         for person in people
     ]
     measured = [
-        {"id": str(k), "person": str(k // 2), "audio": recording(rng)}
+        {"id": str(k), "person": str(k // 2), "audio": encoded_noise(rng)}
         | {column: picture(rng) for column in ("face", "face_frontal", "speech2face")}
         for k in range(8)
     ]

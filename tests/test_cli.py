@@ -5,25 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile as sf
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.cli import main
-
-
-@pytest.fixture
-def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
-    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
-
-
-@pytest.fixture
-def recording(tone: np.ndarray, tmp_path: Path) -> str:
-    path = tmp_path / "talk.wav"
-    sf.write(path, tone, 16_000)
-    return str(path)
 
 
 def test_command_writes_a_picture_and_says_where(

@@ -9,14 +9,8 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
-from voice2face import Voice2FacePipeline
 from voice2face.cli import main
 from voice2face.portrait import SYNTHETIC_SOURCE
-
-
-@pytest.fixture
-def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
-    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
 
 
 @pytest.fixture

@@ -16,19 +16,7 @@ from voice2face.replay import read_portrait, replay
 
 
 @pytest.fixture
-def checkpoint(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> str:
-    return str(tiny_pipeline.save_pretrained(tmp_path / "tiny"))
-
-
-@pytest.fixture
-def recording(tone: np.ndarray, tmp_path: Path) -> Path:
-    path = tmp_path / "talk.wav"
-    sf.write(path, tone, 16_000)
-    return path
-
-
-@pytest.fixture
-def picture(recording: Path, checkpoint: str, tmp_path: Path) -> Path:
+def picture(recording: str, checkpoint: str, tmp_path: Path) -> Path:
     face = tmp_path / "face.png"
     arguments = [str(recording), "-o", str(face), "--model", checkpoint, "--steps", "3", "-q"]
     assert main([*arguments, "--guidance", "3", "--seed", "9"]) == 0
@@ -36,7 +24,7 @@ def picture(recording: Path, checkpoint: str, tmp_path: Path) -> Path:
 
 
 def test_a_portrait_says_how_it_was_made(
-    picture: Path, recording: Path, checkpoint: str, capsys: pytest.CaptureFixture
+    picture: Path, recording: str, checkpoint: str, capsys: pytest.CaptureFixture
 ) -> None:
     saved = read_portrait(picture)
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 3)
@@ -55,7 +43,7 @@ def test_a_portrait_says_how_it_was_made(
 
 def test_it_can_be_made_again(
     picture: Path,
-    recording: Path,
+    recording: str,
     checkpoint: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
@@ -90,7 +78,7 @@ def test_what_differs_is_said(
 
 
 def test_a_checkpoint_is_never_fetched_because_a_picture_names_it(
-    picture: Path, recording: Path, capsys: pytest.CaptureFixture
+    picture: Path, recording: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["replay", str(picture), "--audio", str(recording)]) == 1
     assert "say where it is: --model" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def train_variant(variant: Variant, options: argparse.Namespace) -> tuple[Path, 
     arguments = ["--encoders", encoders, "--out", out, "--beta", variant.beta, "--resume"]
     arguments += ["--faces", options.data / "faces-*.parquet"]
     arguments += ["--voices", options.data / "voices-*.parquet"]
-    arguments += ["--latents", latents_folder(variant, options)]
+    arguments += ["--latents", latents_folder(variant, options), "--device", options.device]
     arguments += ["--prediction-type", "v_prediction", "--block-channels", *options.block_channels]
     arguments += ["--max-steps", options.steps, "--time-budget", 1e9, "--evaluate-every", 1e9]
     if options.limit is not None:
@@ -110,7 +110,7 @@ def measure_variant(
         scheduler=load_component(DDIMScheduler, trained / "scheduler"),
         output_size=192,
         name="ablation",
-    ).to("cpu")
+    ).to(options.device)
     voices = str(options.data / "voices-*.parquet")
     heard = hear(pipe, load_voices(voices, "validation", limit=options.limit))
     rows = np.tile(heard.first_clips, PORTRAITS_A_VOICE)
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--block-channels", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--sampling-steps", type=int, default=25, help="DDIM steps")
     parser.add_argument("--guidance", type=float, default=2.0, help="guidance")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -27,6 +27,7 @@ from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_los
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
+    add_perceptual_option,
     load_split,
     loop_options,
 )
@@ -185,12 +186,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
     add_loop_options(parser)
-    parser.add_argument(
-        "--perceptual-weights",
-        type=Path,
-        required=True,
-        help="SqueezeNet 1.0 features (safetensors)",
-    )
+    add_perceptual_option(parser)
     parser.add_argument(
         "--image-size", type=int, default=128, help="side of the training pictures in pixels"
     )

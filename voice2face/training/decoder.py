@@ -24,7 +24,12 @@ from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss
-from voice2face.training.options import add_face_options, add_loop_options, loop_options
+from voice2face.training.options import (
+    add_face_options,
+    add_loop_options,
+    add_perceptual_option,
+    loop_options,
+)
 from voice2face.training.tables import FaceTable, load_faces
 
 VIEW = 128
@@ -216,12 +221,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="output folder of the collaborative stage",
     )
-    parser.add_argument(
-        "--perceptual-weights",
-        type=Path,
-        required=True,
-        help="SqueezeNet 1.0 features (safetensors)",
-    )
+    add_perceptual_option(parser)
     parser.add_argument(
         "--image-size", type=int, default=192, help="side of the decoded pictures in pixels"
     )

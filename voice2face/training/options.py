@@ -28,6 +28,16 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
 
 
+def add_perceptual_option(parser: argparse.ArgumentParser) -> None:
+    """Declare where the features of the perceptual loss lie."""
+    parser.add_argument(
+        "--perceptual-weights",
+        type=Path,
+        required=True,
+        help="SqueezeNet 1.0 features (safetensors)",
+    )
+
+
 def load_split(
     arguments: argparse.Namespace, split: str, image_size: int
 ) -> tuple[FaceTable, VoiceTable, Pairing]:

@@ -8,7 +8,7 @@ import soundfile as sf
 import torch
 
 from tests.conftest import tiny_components
-from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeechEncoder
+from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.attention import CBAM
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
 
@@ -73,13 +73,44 @@ def test_speech_embedding_ignores_loudness(female_speech: Path) -> None:
     torch.testing.assert_close(encoding.embedding[0], encoding.embedding[1], atol=1e-3, rtol=0)
 
 
-def test_silence_gives_a_finite_embedding() -> None:
-    encoding = tiny_components()["speech_encoder"].eval()(torch.zeros(1, 32_000))
+@pytest.mark.parametrize("kind", [SpeechEncoder, SpeakerEncoder])
+def test_silence_gives_a_finite_embedding(kind: type) -> None:
+    encoding = kind(embedding_dim=16).eval()(torch.zeros(1, 32_000))
     assert torch.isfinite(encoding.embedding).all()
 
 
-def test_a_window_is_six_seconds_at_16_khz() -> None:
-    assert SpeechEncoder().window_samples == 96_000
+@pytest.mark.parametrize("kind", [SpeechEncoder, SpeakerEncoder])
+def test_a_window_is_six_seconds_at_16_khz(kind: type) -> None:
+    assert kind().window_samples == 96_000
+
+
+def test_mel_filters_have_equal_area_and_their_peaks_on_slaneys_scale() -> None:
+    filters = mel_filters(16_000, 4_000, 40).double()
+    frequencies = torch.linspace(0, 8_000, 2_001, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.trapezoid(filters, frequencies), torch.ones(40).double(), atol=2e-3, rtol=0
+    )
+    peaks = frequencies[filters.argmax(1)]
+    mels = torch.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), 42, dtype=torch.float64)[1:-1]
+    hertz = torch.where(mels < 15, mels * 200 / 3, 1_000 * 6.4 ** ((mels - 15) / 27))
+    torch.testing.assert_close(peaks, hertz, atol=4.0, rtol=0)
+
+
+def test_speaker_encoder_hears_slices_of_a_voice_at_any_loudness(female_speech: Path) -> None:
+    speech = torch.from_numpy(sf.read(female_speech, dtype="float32")[0])[None, :96_000]
+    torch.manual_seed(0)
+    encoder = SpeakerEncoder(hidden_size=16, layers=1, speaker_dim=8, embedding_dim=16).eval()
+    features = encoder.speaker_features(speech)
+    torch.testing.assert_close(encoder.speaker_features(0.05 * speech), features)
+    # 601 frames hold six slices of 160 that start 80 frames apart
+    spectrogram = encoder.spectrogram(speech)
+    slices = [spectrogram[:, start : start + 160] for start in range(0, 442, 80)]
+    alone = [encoder.to_speaker(encoder.recurrent(one)[1][0][-1]) for one in slices]
+    torch.testing.assert_close(features, torch.stack(alone).mean(0))
+    encoding = encoder(speech)
+    torch.testing.assert_close(encoding.embedding.norm(dim=1), torch.ones(1))
+    assert encoding.sex_logits.shape == (1, 2)
+    assert torch.isfinite(encoder(speech[:, :8_000]).embedding).all()
 
 
 def test_denoiser_hears_voice_time_and_quality() -> None:

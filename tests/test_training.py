@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
+from voice2face.components import load_component
+from voice2face.models import SPEECH_ENCODERS, SpeakerEncoder
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
+from voice2face.training import speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.diffusion import balanced_prior
 from voice2face.training.latents import EncodedTables
@@ -87,6 +94,65 @@ def test_two_stages_make_a_checkpoint(
     assert str(tmp_path) not in configs
     pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
     assert pipe(tone, 16_000, num_inference_steps=2).images[0].size == (256, 256)
+
+
+@pytest.fixture
+def speaker_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random weights of the published shape, in a wheel whose checksum is the expected one."""
+    torch.manual_seed(1)
+    encoder = SpeakerEncoder()
+    weights = {f"lstm.{name}": value for name, value in encoder.recurrent.state_dict().items()}
+    weights |= {f"linear.{name}": value for name, value in encoder.to_speaker.state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save({"model_state": weights, "step": 1}, buffer)
+    content = buffer.getvalue()
+    monkeypatch.setattr(speaker_weights, "MEMBER_SHA256", hashlib.sha256(content).hexdigest())
+    wheel = tmp_path / "speaker.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(speaker_weights.MEMBER, content)
+    return wheel
+
+
+def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
+    tables: dict[str, str],
+    speaker_wheel: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tone: np.ndarray,
+) -> None:
+    data = data_options(tables, "attribute-bridged pairs")
+    faces, one, two = tmp_path / "faces", tmp_path / "one", tmp_path / "two"
+    for name in ("face_encoder", "face_decoder"):
+        tiny_components()[name].save_pretrained(faces / name)
+    monkeypatch.setattr(
+        "voice2face.training.speaker.SpeakerEncoder",
+        lambda: SpeakerEncoder(embedding_dim=16, window_seconds=2.0),
+    )
+    stage = ["--faces-from", faces, "--speaker-weights", speaker_wheel, "--out", one]
+    run(monkeypatch, "speaker", *data, *stage, "--max-steps", 3)
+    encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
+    assert isinstance(encoder, SpeakerEncoder)
+    published = speaker_weights.read_published(speaker_wheel)
+    assert len(published) == 14
+    for name, value in published.items():
+        assert torch.equal(encoder.state_dict()[name], value)
+    assert not torch.equal(encoder.speaker_std, torch.ones(256))
+
+    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, "--max-steps", 1)
+    released, manifest = tmp_path / "released", tmp_path / "manifest.json"
+    stages = ["--collaborative", one, "--diffusion", two, "--manifest", manifest]
+    run(monkeypatch, "release", *stages, "--to", released)
+    pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
+    assert isinstance(pipe.speech_encoder, SpeakerEncoder)
+    assert pipe(tone, 16_000, num_inference_steps=1).images[0].size == (256, 256)
+
+
+def test_other_speaker_weights_are_refused(
+    speaker_wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speaker_weights, "MEMBER_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match=r"Resemblyzer 0\.1\.4"):
+        speaker_weights.read_published(speaker_wheel)
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(

@@ -45,6 +45,11 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "latent_channels": (1, 256),
     "latent_size": (1, 128),
     "embedding_dim": (1, 4096),
+    "mels": (1, 512),
+    "slice_frames": (1, 3_000),
+    "hidden_size": (1, 4096),
+    "layers": (1, 16),
+    "speaker_dim": (1, 4096),
     "attention_heads": (1, 64),
     "speech_dim": (1, 4096),
     "speech_tokens": (1, 256),
@@ -221,16 +226,24 @@ def check_header(weights: Path, expected: Mapping[str, torch.Tensor]) -> None:
 
 
 def files_of(kind: Any) -> tuple[str, ...]:
-    """Names of the files that a component of this class is read from."""
+    """Names of the files that a component of this class, or of these classes, is read from."""
+    kind = kind[0] if isinstance(kind, tuple) else kind
     return (CONFIG_FILE, WEIGHTS_FILE) if issubclass(kind, ModelMixin) else (SCHEDULE_FILE,)
 
 
 def load_component(kind: Any, folder: Path) -> Any:
     """Load a network or the noise schedule from its folder.
 
+    Args:
+        kind: the class, or a tuple of classes of which the folder's configuration names one.
+        folder: where it lies.
+
     Raises:
         ArchitectureError: the folder is missing or does not fit the class.
     """
     if not folder.is_dir():
         raise ArchitectureError(f"{folder} is missing from the checkpoint")
+    if isinstance(kind, tuple):
+        named = read_json(folder / CONFIG_FILE).get("_class_name")
+        kind = next((one for one in kind if one.__name__ == named), kind[0])
     return load_network(kind, folder) if WEIGHTS_FILE in files_of(kind) else load_schedule(folder)

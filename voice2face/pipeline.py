@@ -22,7 +22,15 @@ from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, memory_errors
 from voice2face.errors import ArchitectureError, AudioError, DeviceError, SettingError
 from voice2face.methods import scldm
-from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.models import (
+    SPEECH_ENCODERS,
+    Denoiser,
+    FaceDecoder,
+    FaceEncoder,
+    FacePrior,
+    SpeakerEncoder,
+    SpeechEncoder,
+)
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.portrait import Evidence, Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
@@ -40,8 +48,8 @@ from voice2face.watermark import embed
 if TYPE_CHECKING:
     from typing import Self
 
-COMPONENTS: dict[str, type] = {
-    "speech_encoder": SpeechEncoder,
+COMPONENTS: dict[str, type | tuple[type, ...]] = {
+    "speech_encoder": SPEECH_ENCODERS,
     "face_encoder": FaceEncoder,
     "face_prior": FacePrior,
     "denoiser": Denoiser,
@@ -116,7 +124,7 @@ class Voice2FacePipeline:
 
     def __init__(
         self,
-        speech_encoder: SpeechEncoder,
+        speech_encoder: SpeechEncoder | SpeakerEncoder,
         face_encoder: FaceEncoder,
         face_prior: FacePrior,
         denoiser: Denoiser,

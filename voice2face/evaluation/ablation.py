@@ -27,7 +27,7 @@ from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
-from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.models import SPEECH_ENCODERS, Denoiser, FaceDecoder, FaceEncoder, FacePrior
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
@@ -66,8 +66,8 @@ def untrained_encoders(collaborative: Path, to: Path) -> Path:
     """Copy the components of stage 1, the speech encoder with random weights."""
     shutil.copytree(collaborative, to, ignore=shutil.ignore_patterns("*state*"), dirs_exist_ok=True)
     torch.manual_seed(0)
-    trained = load_component(SpeechEncoder, collaborative / "speech_encoder")
-    SpeechEncoder.from_config(trained.config).save_pretrained(to / "speech_encoder")
+    trained = load_component(SPEECH_ENCODERS, collaborative / "speech_encoder")
+    type(trained).from_config(trained.config).save_pretrained(to / "speech_encoder")
     return to
 
 
@@ -102,7 +102,7 @@ def measure_variant(
 ) -> None:
     """Draw portraits of the validation speakers and enter the figures."""
     pipe = Voice2FacePipeline(
-        speech_encoder=load_component(SpeechEncoder, encoders / "speech_encoder"),
+        speech_encoder=load_component(SPEECH_ENCODERS, encoders / "speech_encoder"),
         face_encoder=load_component(FaceEncoder, encoders / "face_encoder"),
         face_decoder=load_component(FaceDecoder, encoders / "face_decoder"),
         face_prior=load_component(FacePrior, trained / "face_prior"),

@@ -22,6 +22,7 @@ from voice2face.training.tables import SEXES, FaceTable
 TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])
 ALIGNED_SIZE = 192
 TEMPLATE_SIZE = 112
+MEMBERS = 8
 
 
 class Verdict(NamedTuple):
@@ -61,41 +62,51 @@ class FaceFeatures:
 
 
 class Judge:
-    """Two heads over face features.
+    """Several perceptrons over face features, whose opinions are averaged.
+
+    One alone comes out a little different each time it is trained, by more than what sets two
+    checkpoints apart.
 
     Args:
         features: the frozen feature network.
         feature_dim: length of its output.
+        members: perceptrons.
     """
 
-    def __init__(self, features: FaceFeatures, feature_dim: int = 256) -> None:
+    def __init__(
+        self, features: FaceFeatures, feature_dim: int = 256, members: int = MEMBERS
+    ) -> None:
         self.features = features
-        self.heads = nn.Sequential(
-            nn.Linear(feature_dim, 256),
-            nn.SiLU(),
-            nn.Dropout(0.5),
-            nn.Linear(256, len(SEXES) + len(AGE_DECADES)),
-        )
+        self.members = [
+            nn.Sequential(
+                nn.Linear(feature_dim, 256),
+                nn.SiLU(),
+                nn.Dropout(0.5),
+                nn.Linear(256, len(SEXES) + len(AGE_DECADES)),
+            )
+            for _ in range(members)
+        ]
 
     def fit(self, faces: FaceTable, *, epochs: int = 12, seed: int = 0) -> None:
-        """Train the heads on labelled faces, as they are and as poor photographs."""
+        """Train on labelled faces, as they are and as poor photographs."""
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
         poor = np.stack([poor_photograph(image, rng) for image in faces.images])
         features = torch.cat([self._scaled(faces.images), self._scaled(poor)])
         sex, age = (torch.from_numpy(labels).repeat(2) for labels in (faces.sex, faces.age))
-        optimizer = torch.optim.AdamW(self.heads.parameters(), 1e-3, weight_decay=0.1)
-        self.heads.train()
-        for _ in range(epochs):
-            for rows in torch.randperm(len(features)).split(256):
-                logits = self.heads(features[rows])
-                loss = F.cross_entropy(logits[:, :2], sex[rows]) + F.cross_entropy(
-                    logits[:, 2:], age[rows]
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        self.heads.eval()
+        for member in self.members:
+            optimizer = torch.optim.AdamW(member.parameters(), 1e-3, weight_decay=0.1)
+            member.train()
+            for _ in range(epochs):
+                for rows in torch.randperm(len(features)).split(256):
+                    logits = member(features[rows])
+                    loss = F.cross_entropy(logits[:, :2], sex[rows]) + F.cross_entropy(
+                        logits[:, 2:], age[rows]
+                    )
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+            member.eval()
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray, people: np.ndarray | None = None) -> Verdict:
@@ -105,7 +116,8 @@ class Judge:
         of a person count for each of them.
         """
         mirrored = np.ascontiguousarray(images[:, :, ::-1])
-        logits = self.heads(torch.stack([self._scaled(images), self._scaled(mirrored)]))
+        features = torch.stack([self._scaled(images), self._scaled(mirrored)])
+        logits = torch.cat([member(features) for member in self.members])
         sex, age = (
             part.softmax(2).mean(0).numpy() for part in logits.split([2, len(AGE_DECADES)], 2)
         )

@@ -4,6 +4,18 @@ from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_autoencoder import FaceDecoder, FaceEncoder
 from voice2face.models.face_prior import FacePrior
 from voice2face.models.face_retriever import FaceRetriever
+from voice2face.models.speaker_encoder import SpeakerEncoder
 from voice2face.models.speech_encoder import SpeechEncoder
 
-__all__ = ["Denoiser", "FaceDecoder", "FaceEncoder", "FacePrior", "FaceRetriever", "SpeechEncoder"]
+SPEECH_ENCODERS = (SpeechEncoder, SpeakerEncoder)
+
+__all__ = [
+    "SPEECH_ENCODERS",
+    "Denoiser",
+    "FaceDecoder",
+    "FaceEncoder",
+    "FacePrior",
+    "FaceRetriever",
+    "SpeakerEncoder",
+    "SpeechEncoder",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -88,12 +88,36 @@ class SpeechBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-class SpeechEncoder(ModelMixin, ConfigMixin):
+class AttributeHeads:
+    """What speech encoders have in common: a window's length, and heads for sex and age.
+
+    The heads shape the embedding while training and give the evidence of a portrait.
+    """
+
+    config: Any
+    dtype: torch.dtype
+
+    def add_heads(self, embedding_dim: int) -> None:
+        """Make the heads, once ``nn.Module`` is ready."""
+        self.sex_head = nn.Linear(embedding_dim, 2)
+        self.age_head = nn.Linear(embedding_dim, len(AGE_DECADES))
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one window."""
+        return round(self.config.sample_rate * self.config.window_seconds)
+
+    def describe(self, embedding: Tensor) -> SpeechEncoding:
+        """Attach the heads' logits to unit-length embeddings ``(batch, embedding_dim)``."""
+        scaled = (embedding * embedding.shape[-1] ** 0.5).to(self.dtype)
+        return SpeechEncoding(embedding, self.sex_head(scaled), self.age_head(scaled))
+
+
+class SpeechEncoder(AttributeHeads, ModelMixin, ConfigMixin):
     """The Speech2Face CNN over an STFT spectrogram, with CBAM, as SCLDM describes it.
 
     Time is averaged away after the last level while frequency keeps its place; a linear layer
-    makes the embedding. Two small heads tell sex and age decade: they shape the embedding while
-    training and give the evidence of a portrait.
+    makes the embedding.
 
     Args:
         sample_rate: samples a second of the input.
@@ -135,13 +159,7 @@ class SpeechEncoder(ModelMixin, ConfigMixin):
         self.to_embedding = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(2 * rows * block_channels[-1], embedding_dim)
         )
-        self.sex_head = nn.Linear(embedding_dim, 2)
-        self.age_head = nn.Linear(embedding_dim, len(AGE_DECADES))
-
-    @property
-    def window_samples(self) -> int:
-        """Samples of one window."""
-        return round(self.config.sample_rate * self.config.window_seconds)
+        self.add_heads(embedding_dim)
 
     def forward(self, waveform: Tensor) -> SpeechEncoding:
         """Encode windows of speech.
@@ -158,8 +176,3 @@ class SpeechEncoder(ModelMixin, ConfigMixin):
         deviation = features.var(3, correction=0).add(1e-4).sqrt()
         pooled = torch.cat([mean, deviation], 1).flatten(1)
         return self.describe(F.normalize(self.to_embedding(pooled).float(), dim=-1))
-
-    def describe(self, embedding: Tensor) -> SpeechEncoding:
-        """Attach the heads' logits to unit-length embeddings ``(batch, embedding_dim)``."""
-        scaled = (embedding * embedding.shape[-1] ** 0.5).to(self.dtype)
-        return SpeechEncoding(embedding, self.sex_head(scaled), self.age_head(scaled))

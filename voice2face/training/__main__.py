@@ -8,6 +8,7 @@ import logging
 
 STAGES = {
     "collaborative": "stage 1: speech encoder, face encoder and face decoder",
+    "speaker": "stage 1 with a published speaker network as speech encoder",
     "decoder": "a sharper face decoder for stage 1's latents",
     "retriever": "the retrieval index of Fine-portraitist",
     "diffusion": "stage 2: the latent denoiser, the encoders frozen",
@@ -24,7 +25,7 @@ def main() -> None:
         modules[name] = importlib.import_module(f"voice2face.training.{name}")
         modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
     arguments = parser.parse_args()
-    hears = arguments.stage in ("collaborative", "retriever", "diffusion")
+    hears = arguments.stage in ("collaborative", "speaker", "retriever", "diffusion")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

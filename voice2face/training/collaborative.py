@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.components import load_component
-from voice2face.models import FaceDecoder, FaceEncoder, SpeechEncoder
+from voice2face.models import (
+    SPEECH_ENCODERS,
+    FaceDecoder,
+    FaceEncoder,
+    SpeakerEncoder,
+    SpeechEncoder,
+)
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
@@ -71,7 +77,10 @@ class CollaborativeNetworks(nn.Module):
     """The three networks of stage 1 and the logarithm of the contrastive inverse temperature."""
 
     def __init__(
-        self, speech_encoder: SpeechEncoder, face_encoder: FaceEncoder, face_decoder: FaceDecoder
+        self,
+        speech_encoder: SpeechEncoder | SpeakerEncoder,
+        face_encoder: FaceEncoder,
+        face_decoder: FaceDecoder,
     ) -> None:
         super().__init__()
         self.speech_encoder = speech_encoder
@@ -245,7 +254,7 @@ def build_networks(arguments: argparse.Namespace) -> CollaborativeNetworks:
     folder: Path | None = arguments.start_from
     if folder is not None:
         return CollaborativeNetworks(
-            load_component(SpeechEncoder, folder / "speech_encoder"),
+            load_component(SPEECH_ENCODERS, folder / "speech_encoder"),
             load_component(FaceEncoder, folder / "face_encoder"),
             load_component(FaceDecoder, folder / "face_decoder"),
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from voice2face.components import load_component
 from voice2face.methods.scldm import denoising_loss, sample_latents
-from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.models import SPEECH_ENCODERS, Denoiser, FaceDecoder, FaceEncoder, FacePrior
 from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
 from voice2face.training.loop import TrainingLoop
@@ -209,6 +209,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoders", type=Path, required=True, help="the output folder of the collaborative stage"
     )
     parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="a checkpoint whose denoiser to go on from, with its sizes",
+    )
+    parser.add_argument(
         "--latents", type=Path, help="folder to keep the encoded tables in (default: --out)"
     )
     parser.add_argument(
@@ -226,6 +232,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"
     )
+    parser.add_argument("--rate", type=float, default=DiffusionOptions.rate, help="learning rate")
     parser.add_argument(
         "--block-channels", type=int, nargs="+", default=[128, 256], help="widths of the UNet"
     )
@@ -241,7 +248,7 @@ def main(arguments: argparse.Namespace) -> None:
     for needed in (out, latents):
         needed.mkdir(parents=True, exist_ok=True)
     face_encoder = load_component(FaceEncoder, folder / "face_encoder")
-    speech_encoder = load_component(SpeechEncoder, folder / "speech_encoder")
+    speech_encoder = load_component(SPEECH_ENCODERS, folder / "speech_encoder")
     decoder = load_component(FaceDecoder, folder / "face_decoder").to(device)
 
     encoded, settings, sexes = {}, {}, {}
@@ -267,15 +274,18 @@ def main(arguments: argparse.Namespace) -> None:
     schedule = noise_schedule(arguments.prediction_type)
     prior.save_pretrained(out / "face_prior")
     schedule.save_pretrained(out / "scheduler")
-    options = DiffusionOptions(batch_size=arguments.batch_size)
-    denoiser = Denoiser(
-        latent_channels=face_encoder.config.latent_channels,
-        latent_size=face_encoder.latent_size,
-        speech_dim=speech_encoder.config.embedding_dim,
-        block_channels=arguments.block_channels,
-        layers_per_block=arguments.layers_per_block,
-        **settings["train"],
-    )
+    options = DiffusionOptions(batch_size=arguments.batch_size, rate=arguments.rate)
+    if arguments.start_from is not None:
+        denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
+    else:
+        denoiser = Denoiser(
+            latent_channels=face_encoder.config.latent_channels,
+            latent_size=face_encoder.latent_size,
+            speech_dim=speech_encoder.config.embedding_dim,
+            block_channels=arguments.block_channels,
+            layers_per_block=arguments.layers_per_block,
+            **settings["train"],
+        )
     denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.models import FaceEncoder, SpeechEncoder
+from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import to_model_range
 from voice2face.training.loop import replace_file
@@ -41,7 +41,7 @@ def encode_tables(
     faces: FaceTable,
     voices: VoiceTable,
     face_encoder: FaceEncoder,
-    speech_encoder: SpeechEncoder,
+    speech_encoder: SpeechEncoder | SpeakerEncoder,
     *,
     variants: int,
     device: torch.device,

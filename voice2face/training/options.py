@@ -73,6 +73,12 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="last share of the run over which the learning rate falls (default: %(default)s)",
     )
+    loop.add_argument(
+        "--ema-decay",
+        type=float,
+        default=LoopOptions.ema_decay,
+        help="decay of the averaged weights (default: %(default)s)",
+    )
     loop.add_argument("--resume", action="store_true", help="continue from the state in --out")
     loop.add_argument(
         "--evaluate-every",
@@ -93,6 +99,7 @@ def loop_options(arguments: argparse.Namespace) -> LoopOptions:
         max_steps=arguments.max_steps,
         resume=arguments.resume,
         cooldown=arguments.cooldown,
+        ema_decay=arguments.ema_decay,
         evaluate_every=arguments.evaluate_every,
         seed=arguments.seed,
     )

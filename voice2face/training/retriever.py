@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.components import load_component
-from voice2face.models import FaceEncoder, SpeechEncoder
+from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
 from voice2face.models.face_retriever import Entries, FaceRetriever
 from voice2face.training.images import to_model_range
@@ -46,7 +46,7 @@ def encode_entries(
     voices: VoiceTable,
     rows: tuple[np.ndarray, np.ndarray],
     face_encoder: FaceEncoder,
-    speech_encoder: SpeechEncoder,
+    speech_encoder: SpeechEncoder | SpeakerEncoder,
     licence: str,
     device: torch.device,
 ) -> Entries:
@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Build the index as the command line asks."""
     face_encoder = load_component(FaceEncoder, arguments.encoders / "face_encoder")
-    speech_encoder = load_component(SpeechEncoder, arguments.encoders / "speech_encoder")
+    speech_encoder = load_component(SPEECH_ENCODERS, arguments.encoders / "speech_encoder")
     faces, voices, pairing = load_split(arguments, "train", face_encoder.config.image_size)
     rows = draw_pairs(pairing, arguments.entries, arguments.seed)
     device = torch.device(arguments.device)

@@ -6,13 +6,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from voice2face.models.speech_encoder import SpeechEncoder
+from voice2face.models import SpeakerEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice
 from voice2face.training.tables import UNKNOWN, VoiceTable
 
 
 def embed_clips(
-    encoder: SpeechEncoder, waveforms: list[np.ndarray], device: torch.device, *, disturbed: bool
+    encoder: SpeechEncoder | SpeakerEncoder,
+    waveforms: list[np.ndarray],
+    device: torch.device,
+    *,
+    disturbed: bool,
 ) -> torch.Tensor:
     """Z^s of int16 recordings, ``(N, embedding_dim)``: the first window, repeated to fill it.
 
@@ -28,7 +32,7 @@ def embed_clips(
 
 
 def speech_scores(
-    encoder: SpeechEncoder, voices: VoiceTable, device: torch.device
+    encoder: SpeechEncoder | SpeakerEncoder, voices: VoiceTable, device: torch.device
 ) -> dict[str, float]:
     """Accuracy of the sex and age heads on held-out recordings.
 

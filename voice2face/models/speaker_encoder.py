@@ -1,0 +1,152 @@
+"""Speech encoder over a speaker-verification network: six seconds of a voice to Z^s.
+
+GE2E (Wan et al. 2018, arXiv 1710.10467) learns from thousands of speakers to tell who speaks. What
+it listens to holds on to sex and age through rooms, microphones and languages, better than what
+a spectrogram CNN learns from a few hundred hours' worth of labels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voice2face.models.speech_encoder import AttributeHeads, SpeechEncoding
+
+WINDOW_SECONDS = 0.025
+HOP_SECONDS = 0.010
+LOUDNESS_DBFS = -22.0
+
+
+@lru_cache(maxsize=4)
+def mel_filters(sample_rate: int, fft_size: int, mels: int) -> Tensor:
+    """Triangular filters of equal area, ``(mels, fft_size // 2 + 1)``, from 0 Hz to half the rate.
+
+    On Slaney's mel scale, which is linear below 1 kHz and logarithmic above.
+    """
+    linear_until, per_mel, log_step = 1_000.0, 200.0 / 3.0, 27.0 / torch.tensor(6.4).log()
+    linear_mels = linear_until / per_mel
+    highest = linear_mels + log_step * torch.tensor(sample_rate / 2 / linear_until).log()
+    points = torch.linspace(0.0, float(highest), mels + 2, dtype=torch.float64)
+    edges = torch.where(
+        points < linear_mels,
+        points * per_mel,
+        linear_until * ((points - linear_mels) / log_step).exp(),
+    )
+    frequencies = torch.linspace(0.0, sample_rate / 2, fft_size // 2 + 1, dtype=torch.float64)
+    rising = (frequencies - edges[:-2, None]) / edges.diff()[:-1, None]
+    falling = (edges[2:, None] - frequencies) / edges.diff()[1:, None]
+    area = 2.0 / (edges[2:] - edges[:-2])
+    return (torch.minimum(rising, falling).clamp(min=0.0) * area[:, None]).float()
+
+
+class MelSpectrogram(nn.Module):
+    """Mel power spectrogram of speech brought to one loudness.
+
+    Args:
+        sample_rate: samples a second of the input.
+        mels: bands.
+    """
+
+    def __init__(self, sample_rate: int, mels: int) -> None:
+        super().__init__()
+        self.sample_rate, self.mels = sample_rate, mels
+        self.fft_size = round(sample_rate * WINDOW_SECONDS)
+        self.hop_length = round(sample_rate * HOP_SECONDS)
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Turn ``(batch, samples)`` into ``(batch, frames, mels)``."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            waveform = waveform.float()
+            loudness = waveform.square().mean(1, keepdim=True).sqrt().clamp(min=1e-5)
+            spectrum = torch.stft(
+                waveform * (10.0 ** (LOUDNESS_DBFS / 20.0) / loudness),
+                self.fft_size,
+                self.hop_length,
+                window=torch.hann_window(self.fft_size, device=waveform.device),
+                pad_mode="constant",
+                return_complex=True,
+            )
+            filters = mel_filters(self.sample_rate, self.fft_size, self.mels)
+            return (filters.to(waveform.device) @ spectrum.abs().square()).mT
+
+
+class SpeakerEncoder(AttributeHeads, ModelMixin, ConfigMixin):
+    """GE2E's recurrent network, then one linear layer to Z^s.
+
+    The network hears slices of 1.6 s that overlap by half; its answers are averaged, standardised
+    over the training voices, and projected to the space that faces share. It may take any
+    published weights of this shape and stay frozen while the projection is trained.
+
+    Args:
+        sample_rate: samples a second of the input.
+        window_seconds: length of the speech that one embedding is made from.
+        mels: bands of the spectrogram.
+        slice_frames: frames of 10 ms that the network hears at once.
+        hidden_size: width of the network.
+        layers: its depth.
+        speaker_dim: numbers that it says of a slice.
+        embedding_dim: size of Z^s.
+        dropout: share of those numbers dropped while training.
+    """
+
+    speaker_mean: Tensor
+    speaker_std: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_rate: int = 16_000,
+        window_seconds: float = 6.0,
+        mels: int = 40,
+        slice_frames: int = 160,
+        hidden_size: int = 256,
+        layers: int = 3,
+        speaker_dim: int = 256,
+        embedding_dim: int = 256,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.spectrogram = MelSpectrogram(sample_rate, mels)
+        self.recurrent = nn.LSTM(mels, hidden_size, layers, batch_first=True)
+        self.to_speaker = nn.Linear(hidden_size, speaker_dim)
+        self.register_buffer("speaker_mean", torch.zeros(speaker_dim))
+        self.register_buffer("speaker_std", torch.ones(speaker_dim))
+        self.to_embedding = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(speaker_dim, embedding_dim)
+        )
+        self.add_heads(embedding_dim)
+
+    def speaker_features(self, waveform: Tensor) -> Tensor:
+        """What the speaker network says of ``(batch, samples)``: ``(batch, speaker_dim)``."""
+        spectrogram = self.spectrogram(waveform)
+        length = self.config.slice_frames
+        missing = length - spectrogram.shape[1]
+        if missing > 0:
+            spectrogram = F.pad(spectrogram, (0, 0, 0, missing))
+        slices = spectrogram.unfold(1, length, length // 2).mT
+        batch, count = slices.shape[:2]
+        _, (hidden, _) = self.recurrent(slices.flatten(0, 1).to(self.dtype))
+        return self.to_speaker(hidden[-1]).unflatten(0, (batch, count)).mean(1)
+
+    def forward(self, waveform: Tensor) -> SpeechEncoding:
+        """Encode windows of speech.
+
+        Args:
+            waveform: ``(batch, window_samples)``, mono in [-1, 1] at ``sample_rate``. Shorter or
+                longer windows work too, since slices are averaged.
+
+        Returns:
+            The embedding and the two heads' logits.
+        """
+        return self.project(self.speaker_features(waveform))
+
+    def project(self, features: Tensor) -> SpeechEncoding:
+        """Z^s and the heads' logits for what ``speaker_features`` returned."""
+        standardised = (features - self.speaker_mean) / self.speaker_std
+        return self.describe(F.normalize(self.to_embedding(standardised).float(), dim=-1))

@@ -1,0 +1,217 @@
+"""Stage 1 with a speech encoder that can hear already: its projection to Z^s is learned alone.
+
+The speaker network and the face encoder stay as they are. Loss = contrastive(Z^s, Z^f), as in the
+collaborative stage, plus the cross-entropy of the heads for sex and age.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from voice2face.components import load_component
+from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
+from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.images import to_model_range
+from voice2face.training.loop import TrainingLoop, replace_file
+from voice2face.training.losses import age_loss, contrastive_loss, sex_loss
+from voice2face.training.options import (
+    add_data_options,
+    add_loop_options,
+    load_split,
+    loop_options,
+)
+from voice2face.training.pairing import Pairing
+from voice2face.training.speaker_weights import read_published
+from voice2face.training.speech_scores import speech_scores
+from voice2face.training.tables import FaceTable, VoiceTable
+
+AUGMENTING_THREADS = 4
+VARIANTS = 6
+EXCERPT_SECONDS = 3.2
+
+
+@dataclass(frozen=True)
+class SpeakerOptions:
+    """Weights and rates.
+
+    Attributes:
+        batch_size: pairs a step.
+        rate: learning rate.
+        contrastive_weight: weight of the contrastive loss.
+        heads_weight: weight of the sex and age losses.
+    """
+
+    batch_size: int = 256
+    rate: float = 1e-3
+    contrastive_weight: float = 0.05
+    heads_weight: float = 1.0
+
+
+class SpeakerNetworks(nn.Module):
+    """The speech encoder and the logarithm of the contrastive inverse temperature."""
+
+    def __init__(self, speech_encoder: SpeakerEncoder) -> None:
+        super().__init__()
+        self.speech_encoder = speech_encoder
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+
+@torch.inference_mode()
+def speaker_variants(
+    encoder: SpeakerEncoder, voices: VoiceTable, device: torch.device, seed: int = 0
+) -> Tensor:
+    """What the speaker network says of each recording, ``(voices, VARIANTS, speaker_dim)``.
+
+    The first variant hears a whole window as it is, the others augmented excerpts.
+    """
+    rng = np.random.default_rng(seed)
+    encoder.to(device)
+    said = []
+    for variant in range(VARIANTS):
+        seconds = EXCERPT_SECONDS if variant else encoder.config.window_seconds
+        samples = round(encoder.config.sample_rate * seconds)
+        parts = []
+        for start in tqdm(range(0, len(voices), 32), desc=f"voices, {variant + 1}", unit="batch"):
+            clips = voices.waveforms[start : start + 32]
+            windows = [random_crop(clip, samples, rng) for clip in clips]
+            if variant:
+                with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
+                    windows = list(pool.map(augment_voice, windows, rng.spawn(len(windows))))
+            batch = torch.from_numpy(np.stack(windows)).to(device)
+            with torch.autocast(device.type, torch.bfloat16):
+                parts.append(encoder.speaker_features(batch).float().cpu())
+        said.append(torch.cat(parts))
+    return torch.stack(said, 1)
+
+
+@torch.inference_mode()
+def face_embeddings(encoder: FaceEncoder, faces: FaceTable, device: torch.device) -> Tensor:
+    """Embeddings of the faces as they are, ``(faces, embedding_dim)``, unit length."""
+    encoder.eval().to(device)
+    parts = []
+    for start in tqdm(range(0, len(faces), 64), desc="faces", unit="batch"):
+        images = to_model_range(faces.images[start : start + 64]).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(encoder.embed(encoder(images)).float().cpu())
+    return torch.cat(parts)
+
+
+def kept_in(file: Path, compute: Callable[[], Tensor]) -> Tensor:
+    """Read a tensor from a file, or compute it and keep it there."""
+    if not file.exists():
+        computed = compute()
+        replace_file(file, lambda path: save_file({"values": computed.contiguous()}, path))
+    return load_file(file)["values"]
+
+
+class Speaker:
+    """The step and the held-out evaluation."""
+
+    def __init__(
+        self,
+        networks: SpeakerNetworks,
+        said: Tensor,
+        faces: Tensor,
+        voices: VoiceTable,
+        pairing: Pairing,
+        held_out: VoiceTable,
+        options: SpeakerOptions,
+        out: Path,
+        device: torch.device,
+    ) -> None:
+        self.networks, self.said, self.faces = networks, said, faces
+        self.voices, self.pairing, self.held_out = voices, pairing, held_out
+        self.options, self.out, self.device = options, out, device
+
+    def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Losses of one batch of pairs."""
+        face_rows, voice_rows = self.pairing.sample(rng, self.options.batch_size)
+        variant = rng.integers(self.said.shape[1], size=len(voice_rows))
+        said = self.said[voice_rows, variant].to(self.device)
+        encoding = self.networks.speech_encoder.project(said)
+        matches = torch.from_numpy(self.pairing.matches(face_rows, voice_rows).T).to(self.device)
+        contrastive = contrastive_loss(
+            encoding.embedding,
+            self.faces[face_rows].to(self.device),
+            matches,
+            self.networks.log_scale,
+        )
+        sex = torch.from_numpy(self.voices.sex[voice_rows]).to(self.device)
+        age = torch.from_numpy(self.voices.age[voice_rows]).to(self.device)
+        losses = {"sex": sex_loss(encoding.sex_logits, sex)}
+        losses["age"] = age_loss(encoding.age_logits, age)
+        heads = losses["sex"] + losses["age"]
+        options = self.options
+        total = options.contrastive_weight * contrastive + options.heads_weight * heads
+        return losses | {"contrastive": contrastive, "loss": total}
+
+    def evaluate(self, networks: Any) -> dict[str, float]:
+        """Held-out accuracies; writes the speech encoder."""
+        networks.speech_encoder.save_pretrained(self.out / "speech_encoder")
+        return speech_scores(networks.speech_encoder, self.held_out, self.device)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data_options(parser)
+    add_loop_options(parser)
+    parser.add_argument(
+        "--faces-from",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a checkpoint or the output of the collaborative stage: face encoder and decoder",
+    )
+    parser.add_argument(
+        "--speaker-weights",
+        type=Path,
+        required=True,
+        metavar="WHEEL",
+        help="the wheel of Resemblyzer 0.1.4: pip download --no-deps resemblyzer==0.1.4",
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train the projection as the command line asks."""
+    torch.manual_seed(arguments.seed)
+    device, out = torch.device(arguments.device), arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    face_encoder = load_component(FaceEncoder, arguments.faces_from / "face_encoder")
+    face_decoder = load_component(FaceDecoder, arguments.faces_from / "face_decoder")
+    faces, voices, pairing = load_split(arguments, "train", face_encoder.config.image_size)
+    held_out = load_split(arguments, "validation", face_encoder.config.image_size)[1]
+
+    encoder = SpeakerEncoder()
+    encoder.load_state_dict(read_published(arguments.speaker_weights), strict=False)
+    said = kept_in(
+        out / "speaker_variants.safetensors", lambda: speaker_variants(encoder, voices, device)
+    )
+    embedded = kept_in(
+        out / "face_embeddings.safetensors", lambda: face_embeddings(face_encoder, faces, device)
+    )
+    encoder.speaker_mean.copy_(said.flatten(0, 1).mean(0))
+    encoder.speaker_std.copy_(said.flatten(0, 1).std(0))
+    for part in (encoder.recurrent, encoder.to_speaker):
+        part.requires_grad_(False)
+    face_encoder.save_pretrained(out / "face_encoder")
+    face_decoder.save_pretrained(out / "face_decoder")
+
+    networks = SpeakerNetworks(encoder).to(device)
+    options = SpeakerOptions()
+    trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, options.rate, betas=(0.9, 0.99), weight_decay=0.1)
+    loop = TrainingLoop(networks, optimizer, loop_options(arguments))
+    stage = Speaker(networks, said, embedded, voices, pairing, held_out, options, out, device)
+    loop.run(stage.step, stage.evaluate)

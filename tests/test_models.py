@@ -11,6 +11,7 @@ from tests.conftest import tiny_components
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.attention import CBAM
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
+from voice2face.models.speaker_encoder import mel_filters
 
 NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]
 

@@ -36,6 +36,7 @@ class HeardVoices:
         sex: ``(N,)``, index into ``SEXES``.
         age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
         speakers: ``(N,)`` names.
+        corpora: ``(N,)`` names of where the recordings come from.
     """
 
     waveforms: list[np.ndarray]
@@ -43,6 +44,7 @@ class HeardVoices:
     sex: np.ndarray
     age: np.ndarray
     speakers: np.ndarray
+    corpora: np.ndarray
 
     @property
     def first_clips(self) -> np.ndarray:
@@ -70,6 +72,7 @@ def hear(pipe: Voice2FacePipeline, table: VoiceTable) -> HeardVoices:
         table.sex[rows],
         table.age[rows],
         np.array([table.speaker[row] for row in rows]),
+        np.array([table.corpus[row] for row in rows]),
     )
 
 
@@ -86,6 +89,10 @@ def measure_voices(
     )
     title = "the voice is heard, test speakers"
     add_agreement(report, f"{title}: speech encoder", said, heard.sex, heard.age, heard.speakers)
+    for corpus in np.unique(heard.corpora):
+        rows = heard.corpora == corpus
+        share = bootstrap_share(said.sex[rows] == heard.sex[rows], heard.speakers[rows])
+        report.add("speech encoder by corpus, test speakers", f"sex, {corpus}", share)
     firsts = heard.first_clips
     people = heard.speakers[firsts]
     add_agreement(

@@ -57,6 +57,7 @@ class VoiceTable:
         age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
         speaker: the rows' speakers.
         ids: the rows' identifiers.
+        corpus: where the rows come from; empty where unknown.
     """
 
     waveforms: list[np.ndarray]
@@ -64,6 +65,7 @@ class VoiceTable:
     age: np.ndarray
     speaker: list[str]
     ids: list[str]
+    corpus: list[str]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,11 +166,12 @@ def load_voices(
     speaker_column: str = "speaker",
 ) -> VoiceTable:
     """Read and decode the recordings of one split (see ``read_rows`` for the errors)."""
-    waveforms, sex, age, speaker, ids = [], [], [], [], []
+    waveforms, sex, age, speaker, ids, corpus = [], [], [], [], [], []
     for row in tqdm(read_rows(paths, split, limit), desc=f"voices ({split})", unit="clip"):
         waveforms.append(decode_voice(row["audio"]))
         sex.append(label_index(SEXES, row.get("gender")))
         age.append(label_index(AGE_DECADES, row.get("age")))
         speaker.append(str(row[speaker_column]))
         ids.append(str(row["id"]))
-    return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids)
+        corpus.append(str(row.get("corpus") or ""))
+    return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids, corpus)

@@ -122,8 +122,11 @@ class Portrait:
             f"{DETAIL}{name}": str(value) for name, value in details.items() if value is not None
         }
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """The PNG that ``save`` writes, to be sent or stored elsewhere."""
         return encode_marked(self.image, "PNG", self._details())
+
+    _repr_png_ = png
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-import socket
 import sys
+import threading
 import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -104,24 +106,63 @@ def test_kinds_of_keys(key: PrivateKey, portraits: Portraits, tmp_path: Path) ->
     assert read_credential(path, trust=files.root).state == "trusted"
 
 
-def test_no_connection_is_opened(
-    files: Files, portraits: Portraits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """An address on this machine where nothing is found, and what was asked for there."""
+    asked = []
+
+    class Refuse(BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.send_error(404)
+
+        do_GET = do_POST = refuse
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{refusing.server_port}", asked
+        refusing.shutdown()
+
+
+def test_a_timestamp_is_asked_for_only_if_named(
+    server: tuple[str, list[str]], files: Files, portraits: Portraits, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as authority:
-        authority.settimeout(0.1)
-        url = f"http://127.0.0.1:{authority.getsockname()[1]}/"
-        path = portraits[0].save(
-            tmp_path / "face.png", signer=Signer(files.certificates, files.key)
-        )
-        assert read_credential(path).state == "valid"
-        with pytest.raises(TimeoutError):
-            authority.accept()
-    with pytest.raises(CredentialError, match="cannot be signed"):
-        portraits[0].save(
-            tmp_path / "stamped.png",
-            signer=Signer(files.certificates, files.key, timestamp_url=url),
-        )
-    assert list(tmp_path.iterdir()) == [path]
+    url, asked = server
+    stamping = Signer(files.certificates, files.key, timestamp_url=f"{url}/stamp")
+    with pytest.raises(CredentialError, match="answer of the timestamp authority"):
+        portraits[0].save(tmp_path / "face.png", signer=stamping)
+    assert set(asked) == {"POST /stamp"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [b"", CREDENTIAL_BOX])
+def test_credentials_that_lie_elsewhere_are_not_fetched(
+    server: tuple[str, list[str]], tmp_path: Path, more: bytes
+) -> None:
+    import c2pa
+
+    url, asked = server
+    marks = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/" '
+        f'dcterms:provenance="{url}/face.c2pa"/></rdf:RDF></x:xmpmeta>'
+    )
+    path = tmp_path / "face.jpg"
+    Image.new("RGB", (64, 64)).save(path, xmp=marks.encode())
+    with pytest.raises(c2pa.C2paError):
+        c2pa.Reader(str(path))
+    assert asked == ["GET /face.c2pa"], "the library by itself would fetch it"
+    path.write_bytes(path.read_bytes() + more)
+    if more:
+        with pytest.raises(CredentialError, match="must fetch remote"):
+            read_credential(path)
+    else:
+        assert read_credential(path) is None
+    assert len(asked) == 1
 
 
 def with_another_seed(png: bytes) -> bytes:

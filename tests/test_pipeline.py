@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -156,19 +155,6 @@ def test_map_hands_errors_back_in_their_place(
         list(tiny_pipeline.map(recordings, **settings))
     with pytest.raises(SettingError, match="on_error is raise or return"):
         next(tiny_pipeline.map([], on_error="ignore"))
-
-
-def test_threads_get_the_pictures_they_would_have_had_alone(
-    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
-) -> None:
-    def make(seed: int) -> bytes:
-        steps = 1 + seed % 3
-        portrait = tiny_pipeline(tone, 16_000, seed=seed, num_inference_steps=steps)
-        return portrait.images[0].tobytes()
-
-    alone = [make(seed) for seed in range(8)]
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(make, range(8))) == alone
 
 
 def test_saving_and_loading_gives_the_same_pictures(

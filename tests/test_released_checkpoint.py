@@ -161,17 +161,6 @@ def test_wheel_holds_the_weights_and_runs_elsewhere(tmp_path: Path, female_speec
         assert image.size == (256, 256)
 
 
-@pytest.mark.parametrize("name", ["portrait.py", "folder.py"])
-def test_examples_run(name: str, tmp_path: Path, female_speech: Path) -> None:
-    script = ROOT / "examples" / name
-    if name == "portrait.py":
-        arguments, expected = [female_speech, tmp_path / "faces.png"], ["faces.png"]
-    else:
-        arguments, expected = [female_speech.parent, tmp_path], ["female.png", "male.png"]
-    subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == expected
-
-
 def test_benchmarks_print_a_table() -> None:
     began = time.monotonic()
     done = subprocess.run(

@@ -27,7 +27,8 @@ folders:
 portraits:
   voice2face inspect face.png                  how it was made: seed, settings, checksums
   voice2face replay face.png --audio talk.wav  makes it again and says what differs
-  voice2face verify face.jpg                   looks for the invisible watermark
+  voice2face verify face.jpg                   looks for the invisible watermark, and validates a
+                                               content credential (C2PA)
 
 checkpoints:
   voice2face models                            lists them: size, licence, where each lies

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 from voice2face.errors import DeviceError
+
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads are lost in a fork, and work shared out among them would never be done
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -29,6 +35,11 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("MPS is not available here; use device='cpu' or 'auto'")
     return chosen
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """The floating-point type that networks have on a device unless another is asked for."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 @contextmanager

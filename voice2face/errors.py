@@ -55,5 +55,9 @@ class PictureError(Voice2FaceError):
     """The picture is no portrait that this package wrote, or not one that tells how."""
 
 
+class CredentialError(Voice2FaceError):
+    """A content credential cannot be made or read."""
+
+
 class DeviceError(Voice2FaceError):
     """The device does not exist or ran out of memory."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from voice2face import checkpoints
-from voice2face.errors import PictureError
+from voice2face.errors import CredentialError, PictureError
 from voice2face.replay import open_picture, read_portrait, replay
 
 
@@ -36,9 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify",
         help=summary,
-        description=f"{summary}: yes, no or unsure, with a probability; exit code 0 for yes only",
+        description=f"{summary}: yes, no or unsure, with a probability; exit code 0 for yes only. "
+        "A content credential (C2PA) is validated if there is one",
     )
     verify.add_argument("picture", type=Path, help="any picture")
+    verify.add_argument(
+        "--trust", type=Path, metavar="FILE", help="PEM certificates whose signers are trusted"
+    )
     return parser
 
 
@@ -75,12 +79,36 @@ def replay_picture(options: argparse.Namespace) -> bool:
 
 
 def verify_picture(options: argparse.Namespace) -> bool:
-    """Look for the watermark; tells whether it is there for sure."""
+    """Look for watermark and content credential; tells whether the watermark is there for sure."""
     from voice2face.watermark import find
 
     finding = find(open_picture(options.picture))
     print(f"{finding.answer}: made by voice2face with a probability of {finding.probability:.1%}")
+    print_credential(options.picture, options.trust)
     return finding.answer == "yes"
+
+
+def print_credential(picture: Path, trust: Path | None) -> None:
+    """Say what a content credential tells, if the picture has one."""
+    from voice2face.content_credentials import read_credential, read_pem
+
+    if trust is not None:
+        read_pem(trust)
+    try:
+        credential = read_credential(picture, trust=trust)
+    except CredentialError as error:
+        print(f"content credential: {error}")
+        return
+    if credential is None:
+        return
+    verdict = {
+        "trusted": "the signature is valid and its certificate trusted",
+        "valid": "the signature is valid, but nobody vouches for its certificate",
+        "invalid": f"NOT VALID: {', '.join(credential.problems)}",
+    }[credential.state]
+    print(f"content credential: {verdict}")
+    print(f"  made with {credential.generator!r:.80}, signed by {credential.signer!r:.80}")
+    print(f"  says that the picture is synthetic: {'yes' if credential.synthetic else 'no'}")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {

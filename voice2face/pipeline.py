@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from voice2face import checkpoints
 from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
 from voice2face.components import files_of, load_component
-from voice2face.devices import choose_device, memory_errors
+from voice2face.devices import choose_device, default_dtype, memory_errors
 from voice2face.errors import ArchitectureError, AudioError, DeviceError, SettingError
 from voice2face.methods import scldm
 from voice2face.models import (
@@ -32,6 +33,7 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.offload import Offload
 from voice2face.portrait import Evidence, Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
 from voice2face.recording_quality import (
@@ -107,7 +109,8 @@ class Voice(NamedTuple):
 class Voice2FacePipeline:
     """Makes portraits of plausible speakers from recordings.
 
-    One object may be used by many threads: a call changes nothing in it.
+    One object may be used by many threads at once; moving it while a call runs is the one thing
+    to leave. It can be pickled, and used in processes that were forked or spawned.
 
     Args:
         speech_encoder: recording to Z^s.
@@ -146,6 +149,7 @@ class Voice2FacePipeline:
         self.name = name
         self.checkpoint_sha256 = checkpoint_sha256
         self.card = card or f"# {name}\n\nA checkpoint of voice2face, without a model card yet.\n"
+        self._offload: Offload | None = None
 
     @classmethod
     def from_pretrained(
@@ -201,8 +205,8 @@ class Voice2FacePipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks lie."""
-        return self.denoiser.device
+        """Where the networks run."""
+        return self._offload.device if self._offload else self.denoiser.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -212,7 +216,7 @@ class Voice2FacePipeline:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> Self:
-        """Move the networks and return the pipeline.
+        """Move the networks and return the pipeline; this ends offloading.
 
         Args:
             device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
@@ -222,20 +226,52 @@ class Voice2FacePipeline:
             DeviceError: there is no such device.
         """
         chosen = choose_device(device)
-        if dtype is None:
-            dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+        dtype = dtype or default_dtype(chosen)
         try:
-            for network in (
-                self.speech_encoder,
-                self.face_encoder,
-                self.face_prior,
-                self.denoiser,
-                self.face_decoder,
-            ):
+            for network in self._networks():
                 torch.nn.Module.to(network, chosen, dtype)  # ModelMixin.to warns of nothing
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
+        self._offload = None
         return self
+
+    def half(self) -> Self:
+        """Make the networks float16 where they lie, and return the pipeline.
+
+        Meant for GPUs without bfloat16. On a CPU it works, several times slower than float32.
+        """
+        for network in self._networks():
+            network.half()
+        return self
+
+    def enable_model_cpu_offload(
+        self, device: str | torch.device | None = None, *, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Keep the networks on the CPU, move each to a small GPU for its turn, return the pipeline.
+
+        Calls are slower, and those of several threads wait for each other. Load with
+        ``from_pretrained(device="cpu")`` where the GPU cannot hold all networks at once.
+
+        Args:
+            device: ``None`` or ``"auto"`` takes CUDA, else MPS.
+            dtype: bfloat16 for CUDA and float32 elsewhere by default.
+
+        Raises:
+            DeviceError: there is no such GPU.
+        """
+        chosen = choose_device(device)
+        if chosen.type == "cpu":
+            raise DeviceError("there is no GPU to lend to the networks; they run on the CPU as is")
+        self.to("cpu", dtype or default_dtype(chosen))
+        self._offload = Offload(chosen)
+        return self
+
+    def _networks(self) -> list[torch.nn.Module]:
+        parts = (getattr(self, name) for name in COMPONENTS)
+        return [part for part in parts if isinstance(part, torch.nn.Module)]
+
+    def _turn(self, *networks: torch.nn.Module) -> AbstractContextManager[None]:
+        return self._offload.turn(*networks) if self._offload else nullcontext()
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, safe: bool = True) -> Path:
         """Write the checkpoint as a folder that ``from_pretrained`` reads.
@@ -358,7 +394,8 @@ class Voice2FacePipeline:
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         with memory_errors(self.device):
-            latents = self._sample(voices, seeds, settings, callback_on_step_end)
+            with self._turn(self.denoiser, self.face_prior):
+                latents = self._sample(voices, seeds, settings, callback_on_step_end)
             if output_type == "latent":
                 return latents
             images = self._decode(latents, settings.watermark)
@@ -450,8 +487,8 @@ class Voice2FacePipeline:
     @torch.no_grad()
     def _hear(self, speech: Speech) -> Voice:
         windows = speech_windows(speech.samples, seconds=self.speech_encoder.config.window_seconds)
-        batch = torch.from_numpy(windows).to(self.device)
-        with memory_errors(self.device):
+        with memory_errors(self.device), self._turn(self.speech_encoder):
+            batch = torch.from_numpy(windows).to(self.speech_encoder.device)
             embeddings = torch.cat(
                 [self.speech_encoder(part).embedding for part in batch.split(MOST_WINDOWS_AT_ONCE)]
             )
@@ -503,7 +540,8 @@ class Voice2FacePipeline:
 
     def _draw(self, voices: Sequence[Voice], seeds: Sequence[int], settings: Settings) -> Portraits:
         with memory_errors(self.device):
-            latents = self._sample(voices, seeds, settings, None)
+            with self._turn(self.denoiser, self.face_prior):
+                latents = self._sample(voices, seeds, settings, None)
             images = self._decode(latents, settings.watermark)
         return self._portraits(images, voices, seeds, settings)
 
@@ -526,7 +564,7 @@ class Voice2FacePipeline:
             answer = callback_on_step_end(self, step, timestep, {"latents": latents})
             return (answer or {}).get("latents", latents)
 
-        speech = torch.stack([voice.embedding for voice in voices])
+        speech = torch.stack([voice.embedding.to(self.denoiser.device) for voice in voices])
         parts = [
             scldm.sample_latents(
                 self.denoiser,
@@ -549,7 +587,8 @@ class Voice2FacePipeline:
     @torch.no_grad()
     def _decode(self, latents: Tensor, watermark: bool) -> NDArray[np.uint8]:
         """Z^f to ``(images, output_size, output_size, 3)`` uint8."""
-        decoded = [self.face_decoder(part) for part in latents.to(self.dtype).split(16)]
+        with self._turn(self.face_decoder):
+            decoded = [self.face_decoder(part) for part in latents.to(self.dtype).split(16)]
         scaled = ((torch.cat(decoded).float().clamp(-1, 1) + 1) * 127.5).round().byte()
         pictures: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
         if pictures.shape[1] != self.output_size:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 from voice2face import __version__
 from voice2face.errors import OutputError
 from voice2face.settings import Settings
+
+if TYPE_CHECKING:
+    from voice2face.content_credentials import Signer
 
 SOFTWARE = "voice2face"
 DETAIL = "voice2face:"
@@ -97,7 +100,13 @@ class Portrait:
     settings: Settings
     provenance: Provenance
 
-    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> Path:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int = 95,
+        signer: Signer | None = None,
+    ) -> Path:
         """Write the picture with its marks: IPTC ``trainedAlgorithmicMedia`` in XMP, and a note.
 
         PNG also carries what ``voice2face replay`` needs to make the picture again.
@@ -107,14 +116,16 @@ class Portrait:
         Args:
             path: ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
             quality: 1 … 95, of JPEG and WebP.
+            signer: adds a content credential; see ``voice2face.content_credentials``.
 
         Returns:
             The path written.
 
         Raises:
             OutputError: unknown ending, missing folder, or no permission.
+            CredentialError: the picture cannot be signed.
         """
-        return save_marked(self.image, path, self._details(), quality=quality)
+        return save_marked(self.image, path, self._details(), quality=quality, signer=signer)
 
     def _details(self) -> dict[str, str]:
         details = {"seed": self.seed, **asdict(self.settings), **asdict(self.provenance)}
@@ -122,8 +133,11 @@ class Portrait:
             f"{DETAIL}{name}": str(value) for name, value in details.items() if value is not None
         }
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """The PNG that ``save`` writes, to be sent or stored elsewhere."""
         return encode_marked(self.image, "PNG", self._details())
+
+    _repr_png_ = png
 
 
 @dataclass(frozen=True)
@@ -147,17 +161,18 @@ class Portraits(Sequence[Portrait]):
         """What the recording told; the same for all pictures of a call."""
         return self.items[0].evidence
 
-    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+    def save(self, path: str | os.PathLike[str], *, signer: Signer | None = None) -> list[Path]:
         """Write every picture: ``face.png``, or ``face-1.png``, ``face-2.png`` … for several.
 
         Raises:
             OutputError: unknown ending, missing folder, or no permission.
+            CredentialError: the pictures cannot be signed.
         """
         path = Path(path).expanduser()
         if len(self.items) == 1:
-            return [self.items[0].save(path)]
+            return [self.items[0].save(path, signer=signer)]
         return [
-            portrait.save(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+            portrait.save(path.with_name(f"{path.stem}-{number}{path.suffix}"), signer=signer)
             for number, portrait in enumerate(self.items, 1)
         ]
 
@@ -231,11 +246,13 @@ def save_marked(
     details: Mapping[str, str],
     *,
     quality: int = 95,
+    signer: Signer | None = None,
 ) -> Path:
     """Write a picture with the marks of being synthetic, whole or not at all.
 
     Raises:
         OutputError: unknown ending, missing folder, or no permission.
+        CredentialError: the picture cannot be signed.
     """
     path = Path(path).expanduser()
     format_name = _FORMATS.get(path.suffix.lower())
@@ -243,7 +260,10 @@ def save_marked(
         raise OutputError(
             f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
         )
-    write_atomically(path, encode_marked(image, format_name, details, quality))
+    data = encode_marked(image, format_name, details, quality)
+    if signer is not None:
+        data = signer.sign(data, Image.MIME[format_name])
+    write_atomically(path, data)
     return path
 
 

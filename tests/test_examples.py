@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from nbclient import NotebookClient
+from PIL import Image
+
+from voice2face.portrait import SYNTHETIC_SOURCE
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, *arguments: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, check=True
+    )
+
+
+def test_portrait(tmp_path: Path, female_speech: Path) -> None:
+    done = run("portrait.py", female_speech, tmp_path / "faces.png")
+    assert "sounds female" in done.stdout
+    with Image.open(tmp_path / "faces.png") as image:
+        assert image.size == (4 * 256, 256)
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+
+
+def test_folder(tmp_path: Path, female_speech: Path) -> None:
+    recordings, portraits = tmp_path / "recordings", tmp_path / "portraits"
+    recordings.mkdir()
+    (recordings / "talk.flac").write_bytes(female_speech.read_bytes())
+    (recordings / "broken.wav").write_text("this is no audio")
+    done = run("folder.py", recordings, portraits)
+    assert "broken.wav" in done.stderr
+    assert [path.name for path in portraits.iterdir()] == ["talk.png"]
+    with Image.open(portraits / "talk.png") as image:
+        assert image.info["voice2face:seed"] == "0"
+
+
+@pytest.fixture(scope="module")
+def service() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("service", EXAMPLES / "service.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def client(service: ModuleType) -> TestClient:
+    return TestClient(service.app)
+
+
+def test_service_answers_with_the_portrait(
+    client: TestClient, service: ModuleType, female_speech: Path
+) -> None:
+    answer = client.post("/portrait?seed=7&steps=3", content=female_speech.read_bytes())
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-seed"] == "7"
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert image.info["voice2face:seed"] == "7"
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+        expected = service.pipe(female_speech, seed=7, num_inference_steps=3).images[0]
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("query", "content", "status", "message"),
+    [
+        ("", b"this is no audio", 422, "not audio that can be decoded"),
+        ("", bytes((20 << 20) + 1), 413, "20 MiB"),
+        ("?steps=51", b"x", 422, "less than or equal to 50"),
+        ("?seed=-1", b"x", 422, "greater than or equal to 0"),
+    ],
+)
+def test_service_says_what_is_wrong(
+    client: TestClient, query: str, content: bytes, status: int, message: str
+) -> None:
+    answer = client.post(f"/portrait{query}", content=content)
+    assert answer.status_code == status
+    assert message in answer.text
+
+
+def test_notebook(tmp_path: Path) -> None:
+    path = EXAMPLES / "notebook.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in cells), "it is kept without outputs"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": EXAMPLES}}).execute()
+    outputs = [output for cell in cells for output in cell.outputs]
+    pictures = []
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as image:
+                pictures.append(image.size)
+    one, row, two_rows = (256, 256), (1024, 256), (1024, 512)
+    assert pictures == [one, two_rows, one, one, two_rows, row, row]
+    text = "".join(str(output.get("text", output.get("data"))) for output in outputs)
+    assert "sounds like a man's voice" in text
+    assert "'text/plain': 'True'" in text, "the same seed made the same pixels"
+    assert "answer='yes'" in text

@@ -122,8 +122,12 @@ class Portrait:
             f"{DETAIL}{name}": str(value) for name, value in details.items() if value is not None
         }
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """The very bytes that ``save`` writes to a ``.png``."""
         return encode_marked(self.image, "PNG", self._details())
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
 
 
 @dataclass(frozen=True)

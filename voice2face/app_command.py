@@ -71,6 +71,7 @@ def run(arguments: list[str]) -> None:
         config = uvicorn.Config(
             create_app(pipe, allowed_hosts=allowed_hosts(options.host)),
             log_level="warning",
+            server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=SECONDS_TO_FINISH,
             ssl_certfile=options.certificate,

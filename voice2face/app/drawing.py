@@ -44,6 +44,9 @@ class Upload(io.BytesIO):
 
     name = "the recording"
 
+    def __repr__(self) -> str:
+        return self.name
+
 
 def draw_portraits(
     pipe: Voice2FacePipeline, recording: bytes, order: Order, limits: Limits, tell: Tell

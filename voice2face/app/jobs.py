@@ -38,6 +38,7 @@ class Job:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.ahead = 0
         self.left = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -135,5 +136,6 @@ class JobQueue:
     def _tell_places(self) -> None:
         line = [job for job in self._jobs if job.task is not None]
         for ahead, job in enumerate(line):
-            if ahead:
+            if ahead and ahead != job.ahead:
                 job.tell("waiting", {"ahead": ahead})
+            job.ahead = ahead

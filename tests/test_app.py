@@ -367,20 +367,26 @@ def test_another_application_can_mount_the_page(
     assert events[-1][0] == "drawn"
 
 
-def test_command_serves_until_interrupted(checkpoint: str, talk: bytes) -> None:
+def test_command_serves_until_interrupted(female_speech: Path) -> None:
     command = [sys.executable, "-m", "voice2face", "app", "--port", "0", "--device", "cpu"]
     with subprocess.Popen(
-        [*command, "--checkpoint", checkpoint], stdout=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
+        assert server.stderr is not None
         line = server.stdout.readline()
         found = re.match(r"http://127\.0\.0\.1:(\d+)/ ", line)
         assert found, line
         port = int(found[1])
         assert get(port, "/").headers["Server"] is None
-        assert list(Visit(port, talk, steps=2).events())[-1][0] == "drawn"
+        visits = [Visit(port, female_speech.read_bytes(), steps=100).events() for _ in range(2)]
+        assert [next(visit)[0] for visit in visits] == ["heard", "waiting"]
         server.send_signal(signal.SIGINT)
+        for visit in visits:
+            name, said = list(visit)[-1]
+            assert (name, "page was closed" in said["message"]) == ("error", True)
         assert "ended" in server.stdout.read()
+        assert server.stderr.read() == ""
     assert server.returncode == 0
 
 

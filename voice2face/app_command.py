@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from voice2face.errors import AppError
@@ -68,8 +69,15 @@ def run(arguments: list[str]) -> None:
 
     with listen(options.host, options.port) as listener:
         pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+        app = create_app(pipe, allowed_hosts=allowed_hosts(options.host))
+
+        class PageServer(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                app.state.queue.close()
+                await super().shutdown(sockets)
+
         config = uvicorn.Config(
-            create_app(pipe, allowed_hosts=allowed_hosts(options.host)),
+            app,
             log_level="warning",
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
@@ -85,10 +93,9 @@ def run(arguments: list[str]) -> None:
                 f"{error}"
             ) from error
         print(f"{address(listener, options)}  (Ctrl-C ends it)", flush=True)
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            print("ended, nothing was left behind")
+        with suppress(KeyboardInterrupt):
+            PageServer(config).run(sockets=[listener])
+        print("ended, nothing was left behind")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -101,6 +101,13 @@ class JobQueue:
         if job.task is not None:
             job.task.cancel()
 
+    def close(self) -> None:
+        """End all work, because the page is being closed."""
+        for job in [job for job in self._jobs if job.task is not None]:
+            job.tell("error", {"message": "the page was closed before the portraits were drawn"})
+            job.end()
+            self.dismiss(job)
+
     async def _serve(self, job: Job, work: Work) -> None:
         async with self._turn:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._do, job, work)

@@ -56,6 +56,9 @@ def create_app(
     It runs by itself under any ASGI server with one worker, or inside another application:
     ``Mount("/voice", create_app(pipe))``.
 
+    ``app.state.queue.close()`` ends the work for all visitors, which a server that shuts down would
+    wait for.
+
     Args:
         pipe: makes the portraits, one visitor's at a time.
         limits: what is taken from visitors.
@@ -88,7 +91,7 @@ def create_app(
         queue.start(job, partial(draw_portraits, pipe, recording, order, limits))
         return EventStream(queue, job)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/about", about),
             Route("/portraits", portraits, methods=["POST"]),
@@ -102,6 +105,8 @@ def create_app(
         ],
         exception_handlers={Voice2FaceError: refuse},
     )
+    app.state.queue = queue
+    return app
 
 
 class EventStream(StreamingResponse):

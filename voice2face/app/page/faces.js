@@ -23,7 +23,7 @@ export class Faces {
     this.addresses.forEach((address) => URL.revokeObjectURL(address));
     this.addresses = [];
     this.portraits = [];
-    this.group.classList.remove("is-chosen");
+    this.group.style.setProperty("--blur", `${FURTHEST_BLUR}px`);
     this.text.textContent = this.invitation;
     this.download.removeAttribute("href");
     this.download.setAttribute("aria-disabled", "true");
@@ -61,7 +61,6 @@ export class Faces {
 
   choose(k) {
     const { seed } = this.portraits[k];
-    this.group.classList.add("is-chosen");
     this.text.textContent = `You chose seed ${seed}.`;
     this.download.href = this.addresses[k];
     this.download.download = `portrait-${seed}.png`;

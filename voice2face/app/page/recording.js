@@ -5,6 +5,7 @@ import { encodeWav } from "./wav.js";
 const READ_BY_VOICE2FACE = /\.(wav|wave|flac|ogg|oga|opus|mp3|aiff?)$/i;
 const RATE = 16000; // samples a second, as voice2face hears
 const BARS = 160;
+const PATIENCE = 2000; // milliseconds
 
 // Phones record formats that voice2face does not read (M4A, WebM), but their browsers do: those
 // files are decoded here and sent as WAV. What cannot be decoded is sent as it is.
@@ -26,14 +27,17 @@ export async function openRecording(file, longestSeconds) {
   return { blob, seconds: sound.duration, outline: outline(samples) };
 }
 
+// In seconds; null if the browser cannot play the file, NaN if it does not say.
 function lengthOf(file) {
   const probe = new Audio();
   const address = URL.createObjectURL(file);
   return new Promise((resolve) => {
     probe.addEventListener("loadedmetadata", () => resolve(probe.duration));
     probe.addEventListener("error", () => resolve(null));
+    setTimeout(() => resolve(NaN), PATIENCE);
     probe.preload = "metadata";
     probe.src = address;
+    probe.load();
   }).finally(() => URL.revokeObjectURL(address));
 }
 

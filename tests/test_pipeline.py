@@ -203,6 +203,29 @@ def test_notebooks_show_a_png(portraits: Portraits) -> None:
         assert image.format == "PNG"
 
 
+def test_png_is_what_is_saved(portraits: Portraits, tmp_path: Path) -> None:
+    assert portraits[1].save(tmp_path / "face.png").read_bytes() == portraits[1].png()
+
+
+def test_pictures_can_be_decoded_while_they_are_drawn(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    seen = []
+
+    def look(pipe: Voice2FacePipeline, step: int, _: int, state: dict) -> dict:
+        seen.append((step, pipe.decode(state["latents"])))
+        return state
+
+    voice = tiny_pipeline.listen(tone, 16_000)
+    drawn = tiny_pipeline.draw(
+        [voice] * 2, [3, 4], num_inference_steps=3, callback_on_step_end=look
+    )
+    assert [step for step, _ in seen] == [0, 1, 2]
+    assert seen[0][1].shape == (2, 48, 48, 3)
+    for picture, image in zip(seen[-1][1], drawn.images, strict=True):
+        assert np.array_equal(picture, np.asarray(image)), "the last step's is the portrait"
+
+
 SETTINGS = {
     "num_inference_steps is 1 to 1000": {"num_inference_steps": 0},
     "num_inference_steps is 1 to 1000, not 2.5": {"num_inference_steps": 2.5},

@@ -148,6 +148,8 @@ def test_wheel_holds_the_weights_and_runs_elsewhere(tmp_path: Path, female_speec
     packages = {path.name for path in site.iterdir() if path.suffix != ".dist-info"}
     assert packages - {"bin", "__pycache__"} == {"voice2face"}
     assert (site / "voice2face" / "py.typed").is_file()
+    page = {path.name for path in (ROOT / "voice2face" / "app" / "page").iterdir()}
+    assert page == {path.name for path in (site / "voice2face" / "app" / "page").iterdir()}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import voice2face.cli as c; "
         "assert c.__file__.startswith(sys.argv[1]); sys.exit(c.main(sys.argv[2:]))"

@@ -7,7 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from voice2face import __version__, checkpoint_commands, folder_command, picture_commands
+from voice2face import (
+    __version__,
+    app_command,
+    checkpoint_commands,
+    folder_command,
+    picture_commands,
+)
 from voice2face.errors import OutputError, Voice2FaceError
 
 EXAMPLES = """\
@@ -29,6 +35,9 @@ portraits:
   voice2face replay face.png --audio talk.wav  makes it again and says what differs
   voice2face verify face.jpg                   looks for the invisible watermark, and validates a
                                                content credential (C2PA)
+
+web page:
+  voice2face app                               record or drop a file, choose among four portraits
 
 checkpoints:
   voice2face models                            lists them: size, licence, where each lies
@@ -114,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if words and words[0] in picture_commands.COMMANDS:
             return 0 if picture_commands.run(words) else 1
+        if words and words[0] == "app":
+            app_command.run(words[1:])
+            return 0
         options = build_parser().parse_args(words)
         if options.audio.expanduser().is_dir():
             return 0 if folder_command.make_portraits_of_folder(options) else 1

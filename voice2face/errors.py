@@ -61,3 +61,19 @@ class CredentialError(Voice2FaceError):
 
 class DeviceError(Voice2FaceError):
     """The device does not exist or ran out of memory."""
+
+
+class AppError(Voice2FaceError):
+    """The web page cannot be served, or a portrait asked of it took too long."""
+
+
+class RefusedError(AppError):
+    """The web page does not take a request.
+
+    Attributes:
+        status: the HTTP status that says so.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -398,7 +398,7 @@ class Voice2FacePipeline:
                 latents = self._sample(voices, seeds, settings, callback_on_step_end)
             if output_type == "latent":
                 return latents
-            images = self._decode(latents, settings.watermark)
+            images = self.decode(latents, watermark=settings.watermark)
         if output_type == "pil":
             return self._portraits(images, voices, seeds, settings)
         array = images.astype(np.float32) / 255.0
@@ -517,6 +517,7 @@ class Voice2FacePipeline:
         guidance_scale: float = 2.0,
         eta: float = 0.0,
         watermark: bool = True,
+        callback_on_step_end: StepCallback | None = None,
     ) -> Portraits:
         """Make one portrait for each voice that ``listen`` returned.
 
@@ -527,6 +528,7 @@ class Voice2FacePipeline:
             guidance_scale: as in ``__call__``.
             eta: as in ``__call__``.
             watermark: as in ``__call__``.
+            callback_on_step_end: as in ``__call__``.
 
         Raises:
             SettingError: an argument is out of range, or there is not one seed for each voice.
@@ -536,13 +538,19 @@ class Voice2FacePipeline:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
         settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
-        return self._draw(voices, checked, settings)
+        return self._draw(voices, checked, settings, callback_on_step_end)
 
-    def _draw(self, voices: Sequence[Voice], seeds: Sequence[int], settings: Settings) -> Portraits:
+    def _draw(
+        self,
+        voices: Sequence[Voice],
+        seeds: Sequence[int],
+        settings: Settings,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> Portraits:
         with memory_errors(self.device):
             with self._turn(self.denoiser, self.face_prior):
-                latents = self._sample(voices, seeds, settings, None)
-            images = self._decode(latents, settings.watermark)
+                latents = self._sample(voices, seeds, settings, callback_on_step_end)
+            images = self.decode(latents, watermark=settings.watermark)
         return self._portraits(images, voices, seeds, settings)
 
     def _settings(
@@ -585,8 +593,16 @@ class Voice2FacePipeline:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def _decode(self, latents: Tensor, watermark: bool) -> NDArray[np.uint8]:
-        """Z^f to ``(images, output_size, output_size, 3)`` uint8."""
+    def decode(self, latents: Tensor, *, watermark: bool = True) -> NDArray[np.uint8]:
+        """Make pictures of latents, finished ones or those a step's callback is shown.
+
+        Args:
+            latents: Z^f or Z^t, ``(images, channels, size, size)``.
+            watermark: as in ``__call__``.
+
+        Returns:
+            ``(images, output_size, output_size, 3)`` uint8.
+        """
         with self._turn(self.face_decoder):
             decoded = [self.face_decoder(part) for part in latents.to(self.dtype).split(16)]
         scaled = ((torch.cat(decoded).float().clamp(-1, 1) + 1) * 127.5).round().byte()

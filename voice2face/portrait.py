@@ -134,7 +134,7 @@ class Portrait:
         }
 
     def png(self) -> bytes:
-        """The PNG that ``save`` writes, to be sent or stored elsewhere."""
+        """The PNG that ``save`` writes, byte for byte, to be sent or stored elsewhere."""
         return encode_marked(self.image, "PNG", self._details())
 
     _repr_png_ = png

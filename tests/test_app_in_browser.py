@@ -1,0 +1,356 @@
+"""The web page in headless Chromium, with the released weights and real speech."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.app_server import serve
+from tests.conftest import SPEECH
+from voice2face import Voice2FacePipeline
+from voice2face.app import create_app
+from voice2face.replay import read_portrait
+from voice2face.watermark import find
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1200",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+)
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 3, "mobile": True}
+SMALLEST_TARGET = 44  # pixels, of what is touched
+
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="no chromium with chromedriver is installed"
+)
+
+
+class Page:
+    """The page as a person has it before them."""
+
+    def __init__(self, browser: webdriver.Chrome) -> None:
+        self.browser = browser
+        self.do = browser.execute_script
+
+    def __getitem__(self, name: str) -> WebElement:
+        return self.browser.find_element(By.ID, name)
+
+    def wait(self, until: Callable[[], object], seconds: float = 60.0) -> None:
+        WebDriverWait(self.browser, seconds, 0.02).until(lambda _: until())
+
+    def choose_file(self, path: Path) -> None:
+        self["file"].send_keys(str(path))
+        self.wait(self["draw"].is_enabled)
+
+    def set(self, name: str, value: object) -> None:
+        move = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+        self.do(move, self[name], str(value))
+
+    def draw(self) -> None:
+        self["draw"].click()
+        self.wait(lambda: not self.is_drawing())
+        self.settle()
+
+    def is_drawing(self) -> bool:
+        return self.do("return document.body.classList.contains('is-drawing')")
+
+    def settle(self) -> None:
+        """Wait until pictures are decoded and nothing moves any more."""
+        done = "for (const i of document.images) if (i.src) await i.decode().catch(() => null);"
+        self.browser.execute_async_script(f"(async () => {{ {done} }})().then(arguments[0])")
+        self.wait(lambda: self.do("return document.getAnimations().length") == 0)
+
+    def sources(self) -> list[str]:
+        """Where each frame's picture comes from."""
+        return self.do("return [...document.querySelectorAll('.frame img')].map(i => i.src)")
+
+    def pictures(self) -> list[np.ndarray]:
+        """What is seen in the frames."""
+        frames = self.browser.find_elements(By.CLASS_NAME, "frame")
+        return [self.seen(frame) for frame in frames]
+
+    def seen(self, element: WebElement) -> np.ndarray:
+        shot = base64.b64decode(element.screenshot_as_base64)
+        with Image.open(io.BytesIO(shot)) as image:
+            return coarse(image)
+
+
+def coarse(image: Image.Image) -> np.ndarray:
+    """``(16, 16, 3)``: a pixel's shift on the screen makes no difference."""
+    return np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX)).astype(float)
+
+
+@pytest.fixture(scope="module")
+def address(pipeline: Voice2FacePipeline) -> Iterator[str]:
+    with serve(create_app(pipeline)) as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    microphone = tmp_path_factory.mktemp("microphone") / "female.wav"
+    sf.write(microphone, *sf.read(SPEECH / "female.flac"))
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.add_argument(f"--use-file-for-fake-audio-capture={microphone}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(executable_path=DRIVER)
+    with webdriver.Chrome(options=options, service=service) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, address: str, tmp_path: Path) -> Iterator[Page]:
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    browser.get(address)
+    opened = Page(browser)
+    opened.wait(lambda: opened["about"].text)
+    yield opened
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert complaints == [], "the browser complains of nothing, the content policy included"
+
+
+def test_a_voice_becomes_a_portrait_that_can_be_kept(
+    page: Page, pipeline: Voice2FacePipeline, female_speech: Path, tmp_path: Path
+) -> None:
+    page.choose_file(female_speech)
+    assert "female.flac" in page["take"].text
+    page["seed"].send_keys("7")
+    page.set("steps", 30)
+    page.set("guidance", 2.5)
+    assert (page["steps-value"].text, page["guidance-value"].text) == ("30", "2.5")
+    assert page["download"].get_attribute("href") is None
+
+    page["draw"].click()
+    page.wait(lambda: all("image/webp" in source for source in page.sources()))
+    beginning = page.pictures()
+    assert page["draw"].text == "Stop"
+    page.wait(lambda: 0.3 < page.do("return progress.value / progress.max") < 1)
+    assert "sounds female" in page["told"].text, "before the portraits are there"
+    page.wait(lambda: not page.is_drawing())
+    assert page["status"].text == "Done."
+    page.settle()
+    drawn = page.pictures()
+
+    expected = pipeline(
+        female_speech, num_images=4, seed=7, num_inference_steps=30, guidance_scale=2.5
+    )
+    finished = [coarse(image) for image in expected.images]
+    for begun, seen, made in zip(beginning, drawn, finished, strict=True):
+        middle = np.s_[2:-2, 2:-2]  # frames are rounded
+        away = np.abs(seen - made)[middle].mean()
+        assert away < 8, "the portrait is what is seen"
+        assert np.abs(begun - made)[middle].mean() > 3 * away, "and was not from the beginning"
+    captions = page.do("return [...document.querySelectorAll('.caption')].map(c => c.innerText)")
+    assert captions == ["seed 7", "seed 8", "seed 9", "seed 10"]
+
+    faces = page.browser.find_elements(By.CLASS_NAME, "face")
+    faces[1].click()
+    assert page["chosen-text"].text == "You chose seed 8."
+    page.browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert page["chosen-text"].text == "You chose seed 9.", "the keyboard chooses too"
+    page["download"].click()
+    kept = tmp_path / "portrait-9.png"
+    page.wait(kept.exists)
+    assert kept.read_bytes() == expected[2].png()
+    with Image.open(kept) as image:
+        assert image.size == (256, 256)
+        assert find(image).answer == "yes"
+    saved = read_portrait(kept)
+    assert (saved.seed, saved.settings.num_inference_steps) == (9, 30)
+
+
+def test_seeds_move_and_make_other_faces(page: Page, male_speech: Path) -> None:
+    page.choose_file(male_speech)
+    page.set("steps", 2)
+    page.draw()
+    first = int(page["seed"].get_attribute("value"))
+    before = page.pictures()
+    page["seed-on"].click()
+    assert int(page["seed"].get_attribute("value")) == first + 4
+    page["seed-back"].click()
+    page.draw()
+    for one, again in zip(before, page.pictures(), strict=True):
+        assert np.abs(one - again).mean() < 1, "the same seed draws the same faces"
+    page["seed-any"].click()
+    assert int(page["seed"].get_attribute("value")) != first
+    page.draw()
+    assert "sounds male" in page["told"].text
+    for one, other in zip(before, page.pictures(), strict=True):
+        assert np.abs(one - other).mean() > 10
+
+
+def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> None:
+    letter = tmp_path / "letter.wav"
+    letter.write_text("no recording")
+    page.choose_file(letter)
+    page.draw()
+    assert "convert other formats first" in page["problem"].text
+    assert page["problem"].get_attribute("role") == "alert"
+    assert page.sources() == [""] * 4
+    huge = tmp_path / "huge.wav"
+    with huge.open("wb") as file:
+        file.truncate((20 << 20) + 1)
+    page["file"].send_keys(str(huge))
+    page.wait(lambda: "huge.wav is over 21 MB" in page["problem"].text)
+
+
+def test_drawing_can_be_stopped(page: Page, female_speech: Path) -> None:
+    page.choose_file(female_speech)
+    page.set("steps", 100)
+    page["draw"].click()
+    page.wait(lambda: all(page.sources()))
+    page["draw"].click()
+    page.wait(lambda: page["status"].text == "Stopped.")
+    assert page.sources() == [""] * 4
+    page.set("steps", 1)
+    page.draw()
+    assert page["status"].text == "Done."
+
+
+def test_the_microphone_is_heard(page: Page) -> None:
+    page["record"].click()
+    page.wait(lambda: page["record"].text == "Stop, 3 s")
+    page["record"].click()
+    page.wait(page["draw"].is_enabled)
+    assert page["record"].text == "Record"
+    assert "Your recording" in page["take"].text
+    page.set("steps", 1)
+    page.draw()
+    assert "sounds female" in page["told"].text
+    assert float(page["speech-text"].text.split()[0]) > 2
+
+
+CONVERT_AND_DROP = """
+const [speech, done] = arguments;
+const context = new AudioContext();
+const bytes = Uint8Array.from(atob(speech), (character) => character.charCodeAt(0));
+const source = new AudioBufferSourceNode(context, {
+  buffer: await context.decodeAudioData(bytes.buffer),
+});
+const destination = context.createMediaStreamDestination();
+const recorder = new MediaRecorder(destination.stream, { mimeType: "audio/webm" });
+recorder.ondataavailable = ({ data }) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([data], "memo.webm", { type: "audio/webm" }));
+  dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+  done(data.size);
+};
+source.connect(destination);
+source.start();
+recorder.start();
+setTimeout(() => recorder.stop(), 3000);
+"""
+
+
+def test_a_format_that_only_the_browser_reads_can_be_dropped(page: Page, male_speech: Path) -> None:
+    page["voice-title"].click()  # browsers let a page sound only after a touch
+    speech = base64.b64encode(male_speech.read_bytes()).decode()
+    script = f"(async () => {{ {CONVERT_AND_DROP} }})()".replace("arguments", "parameters")
+    size = page.browser.execute_async_script(f"const parameters = arguments; {script}", speech)
+    assert size > 5_000
+    page.wait(page["draw"].is_enabled)
+    assert "memo.webm" in page["take"].text
+    page.set("steps", 1)
+    page.draw()
+    assert page["problem"].text == ""
+    assert "sounds male" in page["told"].text
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_all_is_within_reach(page: Page, male_speech: Path, width: int) -> None:
+    phone = PHONE | {"width": width}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    page.choose_file(male_speech)
+    page.set("steps", 2)
+    page.do("arguments[0].click()", page["draw"])
+    page.wait(lambda: page["status"].text == "Done.")
+    assert page.do("return document.documentElement.scrollWidth") == width
+    beyond = """return [...document.querySelectorAll('main *:not(.unseen), footer *')].filter(
+        (element) => element.getBoundingClientRect().right > innerWidth + 1
+    ).map((element) => element.outerHTML)"""
+    assert page.do(beyond) == []
+    touched = page.browser.find_elements(By.CSS_SELECTOR, "button, .drop, .button, .frame")
+    for element in touched:
+        assert min(element.size.values()) >= SMALLEST_TARGET, element.get_attribute("outerHTML")
+    lefts = {element.location["x"] for element in (page["controls"], page["result"], page["told"])}
+    assert len(lefts) == 1, "one column"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(page: Page, female_speech: Path, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    page.choose_file(female_speech)
+    page.set("steps", 1)
+    page.draw()
+    pairs = page.do("""
+        const opaque = (colour) => !/, 0\\)$/.test(colour);
+        return [...document.querySelectorAll("main *, header *, footer *")]
+          .filter((element) => [...element.childNodes].some(
+            (node) => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+          .filter((element) => element.checkVisibility() && !element.closest("[aria-disabled]"))
+          .map((element) => {
+            let ground = element;
+            while (!opaque(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
+            const { color } = getComputedStyle(element);
+            return [color, getComputedStyle(ground).backgroundColor, element.textContent];
+          });
+    """)
+    assert len(pairs) > 30
+    for ink, ground, text in pairs:
+        light, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ink, ground)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``rgb(r, g, b)``, as the WCAG defines it."""
+    levels = np.array([int(level) for level in colour.strip("rgb()").split(",")]) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    unnamed = page.do("""
+        return [...document.querySelectorAll("button, input, audio[controls], a, progress")]
+          .filter((element) => !element.labels?.length && !element.textContent.trim()
+            && !element.getAttribute("aria-label"))
+          .map((element) => element.outerHTML);
+    """)
+    assert unnamed == []
+    page.do("arguments[0].focus()", page["file"])
+    reached = []
+    for _ in range(7):
+        ActionChains(page.browser).send_keys(Keys.TAB).perform()
+        reached.append(page.browser.switch_to.active_element.get_attribute("id"))
+    expected = ["record", "seed-back", "seed", "seed-on", "seed-any", "steps", "guidance"]
+    assert reached == expected, "the keyboard reaches all, in order"

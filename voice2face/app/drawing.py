@@ -1,0 +1,136 @@
+"""What the worker does for a visitor: listen, draw, and tell of every step."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import soundfile
+from PIL import Image
+from torch import Tensor
+
+from voice2face.app.jobs import Tell
+from voice2face.app.limits import Limits
+from voice2face.audio import SAMPLE_RATE, load_audio
+from voice2face.errors import AudioFormatError
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.portrait import Evidence, encode_marked
+
+PORTRAITS = 4
+PREVIEWS = 8  # of each portrait while it is drawn; one costs as much as two steps
+PREVIEW_SIDE = 192  # pixels
+PREVIEW_QUALITY = 55
+DENSEST_RATE = 2 * 48_000  # samples a second, all channels together
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a visitor asks for, checked.
+
+    Attributes:
+        seeds: one for each portrait.
+        steps: DDIM steps.
+        guidance: how strongly the voice is followed.
+    """
+
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+
+
+class Upload(io.BytesIO):
+    """The recording as it was sent; error messages call it by its name."""
+
+    name = "the recording"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def draw_portraits(
+    pipe: Voice2FacePipeline, recording: bytes, order: Order, limits: Limits, tell: Tell
+) -> None:
+    """Make portraits and tell of the way there.
+
+    The events are ``heard`` (what the voice told), ``step`` (with previews now and then) and
+    ``drawn`` (every portrait as the PNG that ``Portrait.save`` writes).
+
+    Raises:
+        AudioError: the recording cannot be used.
+        SettingError: a number is out of range.
+        DeviceError: the device ran out of memory.
+    """
+    check_length(recording, limits)
+    voice = pipe.listen(load_audio(Upload(recording)), SAMPLE_RATE)
+    tell("heard", describe(voice.evidence))
+    steps_a_preview = -(-order.steps // PREVIEWS)
+
+    def show(
+        pipe: Voice2FacePipeline, index: int, _timestep: int, state: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        progress: dict[str, object] = {"step": index + 1, "steps": order.steps}
+        if index % steps_a_preview == 0:
+            progress["pictures"] = previews(pipe, state["latents"])
+        tell("step", progress)
+        return state
+
+    portraits = pipe.draw(
+        [voice] * len(order.seeds),
+        order.seeds,
+        num_inference_steps=order.steps,
+        guidance_scale=order.guidance,
+        callback_on_step_end=show,
+    )
+    drawn = [
+        {"seed": str(portrait.seed), "png": data_url("image/png", portrait.png())}
+        for portrait in portraits
+    ]
+    tell("drawn", {"portraits": drawn})
+
+
+def check_length(recording: bytes, limits: Limits) -> None:
+    """Refuse long recordings before they are decoded: compressed, hours of them are small.
+
+    Raises:
+        AudioFormatError: says how long the recording is, and what is taken.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(recording)) as sound:
+            seconds = sound.frames / sound.samplerate
+            samples = sound.frames * sound.channels
+    except soundfile.LibsndfileError:
+        return  # load_audio says what is wrong with it
+    if seconds > limits.recording_seconds or samples > limits.recording_seconds * DENSEST_RATE:
+        raise AudioFormatError(
+            f"{Upload.name} has {seconds:.0f} s and {samples} samples; up to "
+            f"{limits.recording_seconds:.0f} s, at 48 kHz in stereo, are taken here: "
+            "cut out a part with one speaker"
+        )
+
+
+def describe(evidence: Evidence) -> dict[str, object]:
+    """What the voice told, for the page."""
+    return {
+        "seconds": evidence.speech_seconds,
+        "male": evidence.male_probability,
+        "ages": dict(evidence.age_probabilities),
+        "sex": evidence.sex,
+        "age": evidence.age,
+        "warnings": list(evidence.warnings),
+    }
+
+
+def previews(pipe: Voice2FacePipeline, latents: Tensor) -> list[str]:
+    """Small marked pictures of unfinished latents."""
+    size = (PREVIEW_SIDE, PREVIEW_SIDE)
+    pictures = [Image.fromarray(picture).resize(size) for picture in pipe.decode(latents)]
+    return [
+        data_url("image/webp", encode_marked(picture, "WEBP", {}, PREVIEW_QUALITY))
+        for picture in pictures
+    ]
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """Bytes as a ``data:`` address."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,39 @@
+// Sends a recording and reads what becomes of it: Server-Sent Events in the answer to a POST.
+
+export async function* draw(recording, settings, signal) {
+  const answer = await fetch(`portraits?${new URLSearchParams(settings)}`, {
+    method: "POST",
+    body: recording,
+    headers: { "Content-Type": "application/octet-stream" },
+    signal,
+  }).catch((error) => {
+    if (signal.aborted) throw error;
+    throw new Error("The page's server cannot be reached. Is it still running?");
+  });
+  if (!answer.ok) {
+    const { error } = await answer.json().catch(() => ({}));
+    throw new Error(error ?? `The server answered ${answer.status} ${answer.statusText}.`);
+  }
+  let finished = false;
+  for await (const event of events(answer.body.pipeThrough(new TextDecoderStream()))) {
+    finished = event.name === "drawn";
+    yield event;
+  }
+  if (!finished) throw new Error("The connection was lost before the portraits were drawn.");
+}
+
+async function* events(stream) {
+  const reader = stream.getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const parts = text.split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const [, name, data] = part.match(/^event: (.*)\ndata: (.*)$/);
+      yield { name, content: JSON.parse(data) };
+    }
+  }
+}

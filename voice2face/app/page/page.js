@@ -1,0 +1,202 @@
+// Puts the page together: a recording and settings go out, portraits come in.
+
+import { draw } from "./drawing.js";
+import { showEvidence } from "./evidence.js";
+import { Faces } from "./faces.js";
+import { Recorder, canRecord } from "./recorder.js";
+import { openRecording } from "./recording.js";
+import { Take } from "./take.js";
+
+const LONGEST_RECORDED_SECONDS = 60;
+const LARGEST_RANDOM_SEED = 2 ** 31;
+
+const at = (id) => document.getElementById(id);
+const limits = await (await fetch("about")).json();
+const faces = new Faces(limits.portraits);
+const take = new Take();
+let recording = null; // what is sent, a Blob
+let recorder = null; // while recording
+let drawing = null; // an AbortController, while portraits are drawn
+
+at("about").textContent = `voice2face ${limits.version}, checkpoint ${limits.checkpoint}`;
+at("steps").max = limits.steps;
+
+function complain(message) {
+  at("problem").textContent = message;
+}
+
+function say(message) {
+  at("status").textContent = message;
+}
+
+// The recording
+
+async function use(file) {
+  complain("");
+  say("");
+  if (file.size > limits.recording_bytes) {
+    const megabytes = Math.round(limits.recording_bytes / 1e6);
+    complain(`${file.name} is over ${megabytes} MB; cut out a part, or save it as FLAC or MP3.`);
+    return;
+  }
+  drawing?.abort();
+  const opened = await openRecording(file, limits.recording_seconds);
+  recording = opened.blob;
+  take.show(file, opened);
+  at("draw").disabled = false;
+}
+
+at("file").addEventListener("change", () => {
+  const [file] = at("file").files;
+  at("file").value = ""; // so that the same file can be chosen again
+  if (file) use(file);
+});
+
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragover", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.add("is-dropping");
+});
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("is-dropping");
+});
+addEventListener("drop", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.remove("is-dropping");
+  use(event.dataTransfer.files[0]);
+});
+
+function showRecording(on) {
+  at("record").setAttribute("aria-pressed", on);
+  at("record-label").textContent = on ? "Stop" : "Record";
+  at("record").style.setProperty("--level", 0);
+}
+
+async function startRecording() {
+  complain("");
+  take.pause();
+  recorder = new Recorder((seconds, level) => {
+    at("record-label").textContent = `Stop, ${Math.floor(seconds)} s`;
+    at("record").style.setProperty("--level", level);
+    if (seconds >= LONGEST_RECORDED_SECONDS) stopRecording();
+  });
+  at("record").disabled = true;
+  try {
+    await recorder.start();
+    showRecording(true);
+  } catch (error) {
+    recorder = null;
+    complain(`The microphone cannot be used (${error.message}). Allow it, or choose a file.`);
+  }
+  at("record").disabled = false;
+}
+
+async function stopRecording() {
+  const ending = recorder;
+  recorder = null;
+  const wav = await ending?.stop();
+  showRecording(false);
+  if (wav) use(new File([wav], "Your recording", { type: "audio/wav" }));
+}
+
+if (canRecord()) {
+  at("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
+} else {
+  at("record").hidden = true;
+  at("recording-hint").textContent +=
+    " Browsers allow recording on pages over HTTPS or on this very machine only.";
+}
+
+// The settings
+
+for (const name of ["steps", "guidance"]) {
+  const show = () => {
+    const value = Number(at(name).value);
+    at(`${name}-value`).textContent = name === "guidance" ? value.toFixed(1) : value;
+  };
+  at(name).addEventListener("input", show);
+  show();
+}
+
+function moveSeed(by) {
+  const digits = at("seed").value.replace(/\D/g, "") || "0";
+  const moved = BigInt(digits) + BigInt(by);
+  at("seed").value = moved < 0n ? 0n : moved;
+}
+
+at("seed-back").addEventListener("click", () => moveSeed(-limits.portraits));
+at("seed-on").addEventListener("click", () => moveSeed(limits.portraits));
+at("seed-any").addEventListener("click", () => {
+  at("seed").value = Math.floor(Math.random() * LARGEST_RANDOM_SEED);
+});
+
+// The portraits
+
+function showDrawing(on) {
+  document.body.classList.toggle("is-drawing", on);
+  at("draw").textContent = on ? "Stop" : "Draw four portraits";
+  at("faces").setAttribute("aria-busy", on);
+}
+
+const heed = {
+  waiting({ ahead }) {
+    say(ahead === 1 ? "One visitor is ahead of you." : `${ahead} visitors are ahead of you.`);
+  },
+  heard(evidence) {
+    showEvidence(evidence);
+    say("Drawing");
+  },
+  step({ step, steps, pictures }) {
+    at("progress").max = steps;
+    at("progress").value = step;
+    if (pictures) faces.preview(pictures, step / steps);
+  },
+  drawn({ portraits }) {
+    faces.show(portraits);
+    at("seed").value = portraits[0].seed;
+    say("Done.");
+  },
+  error({ message }) {
+    throw new Error(message);
+  },
+};
+
+async function drawPortraits() {
+  complain("");
+  say("Listening");
+  faces.clear();
+  at("told").hidden = true;
+  at("progress").value = 0;
+  drawing = new AbortController();
+  const { signal } = drawing;
+  showDrawing(true);
+  bringIntoView(at("result"));
+  const settings = { steps: at("steps").value, guidance: at("guidance").value };
+  if (at("seed").value.trim()) settings.seed = at("seed").value.trim();
+  try {
+    for await (const { name, content } of draw(recording, settings, signal)) heed[name](content);
+  } catch (error) {
+    faces.clear();
+    at("told").hidden = true;
+    say(signal.aborted ? "Stopped." : "");
+    if (!signal.aborted) complain(error.message);
+    if (!signal.aborted) bringIntoView(at("problem"));
+  }
+  showDrawing(false);
+  drawing = null;
+}
+
+function bringIntoView(element) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const { top, bottom } = element.getBoundingClientRect();
+  if (top >= 0 && Math.min(bottom, top + 300) <= innerHeight) return;
+  element.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+}
+
+at("controls").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (drawing) drawing.abort();
+  else if (recording) drawPortraits();
+});

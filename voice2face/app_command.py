@@ -1,0 +1,129 @@
+"""The command ``voice2face app``."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from voice2face.errors import AppError
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+MOST_CONNECTIONS = 64
+SECONDS_TO_FINISH = 2
+EXAMPLES = """\
+examples:
+  voice2face app                         opens http://127.0.0.1:7860/ for this machine alone
+  voice2face app --port 0                on any free port, which is printed
+  voice2face app --host 0.0.0.0          for everybody who can reach this machine: there is no
+                                         password and no encryption
+  voice2face app --host 0.0.0.0 --certificate cert.pem --key key.pem
+                                         over HTTPS, which browsers want before they let a phone's
+                                         microphone be used; recordings can be chosen without it
+
+Recordings and portraits stay in memory while a visitor is served and are then forgotten. No other
+connection is opened than the page's own, except to fetch a --checkpoint from the Hub.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = argparse.ArgumentParser(
+        prog="voice2face app",
+        description="Serve a web page that records or takes a voice and draws four portraits.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="port to listen at (default: 7860)")
+    parser.add_argument(
+        "--checkpoint", metavar="NAME", help="checkpoint folder or owner/name on the Hub"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    )
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file, for HTTPS")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate")
+    return parser
+
+
+def run(arguments: list[str]) -> None:
+    """Parse the command line and serve the page until interrupted.
+
+    Raises:
+        AppError: the extra is not installed, or the page cannot be served there.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        import uvicorn
+
+        from voice2face.app import create_app
+    except ImportError as error:
+        raise AppError(f"the web page needs {error.name}: pip install 'voice2face[app]'") from error
+
+    from voice2face.pipeline import Voice2FacePipeline
+
+    with listen(options.host, options.port) as listener:
+        pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+        app = create_app(pipe, allowed_hosts=allowed_hosts(options.host))
+
+        class PageServer(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                app.state.queue.close()
+                await super().shutdown(sockets)
+
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=SECONDS_TO_FINISH,
+            ssl_certfile=options.certificate,
+            ssl_keyfile=options.key,
+        )
+        try:
+            config.load()
+        except OSError as error:
+            raise AppError(
+                f"--certificate {options.certificate} and --key {options.key} cannot be used: "
+                f"{error}"
+            ) from error
+        print(f"{address(listener, options)}  (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            PageServer(config).run(sockets=[listener])
+        print("ended, nothing was left behind")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the page's socket.
+
+    Raises:
+        AppError: the address is not this machine's, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise AppError(
+            f"{host} port {port} cannot be listened at ({error}); choose another --host or --port"
+        ) from error
+
+
+def allowed_hosts(host: str) -> tuple[str, ...]:
+    """The names a page that listens at ``host`` may be called by: its own, if it is private."""
+    try:
+        private = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        private = host == "localhost"
+    return (*LOOPBACK_NAMES, host) if private else ("*",)
+
+
+def address(listener: socket.socket, options: argparse.Namespace) -> str:
+    """The page's address, to be opened in a browser."""
+    scheme = "https" if options.certificate else "http"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"{scheme}://{host}:{listener.getsockname()[1]}/"

@@ -213,7 +213,7 @@ def test_offloaded_networks_are_on_the_gpu_for_their_turn_alone(
     def note_turn(network: torch.nn.Module, _: object) -> None:
         here = {other for other, place in places.items() if place == "cuda"}
         assert network in here
-        assert len(here - {offloaded.face_prior}) == 1
+        assert len(here - {offloaded.method.face_prior}) == 1
         turns.append(type(network).__name__)
 
     for network in places:
@@ -242,7 +242,7 @@ def test_a_turn_inside_another_leaves_the_outer_ones_networks(
         pipe: Voice2FacePipeline, step: int, timestep: int, state: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         pipe(tone, 16_000, num_inference_steps=1)
-        assert places[pipe.denoiser] == "cuda"
+        assert places[pipe.method.denoiser] == "cuda"
         return state
 
     offloaded(tone, 16_000, num_inference_steps=2, callback_on_step_end=make_another)
@@ -258,7 +258,7 @@ def test_networks_come_back_after_an_error(
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(offloaded.denoiser, "forward", fail)
+    monkeypatch.setattr(offloaded.method.denoiser, "forward", fail)
     with pytest.raises(DeviceError, match="cuda ran out of memory"):
         offloaded(tone, 16_000, num_inference_steps=1)
     assert set(places.values()) == {"cpu"}

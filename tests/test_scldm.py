@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.conftest import tiny_components
-from voice2face.methods.scldm import denoising_loss, sample_latents, shifted_noising
+from voice2face.methods.scldm import SCLDM, denoising_loss, shifted_noising
 from voice2face.models import FacePrior
+from voice2face.settings import Settings
 
 
 def test_prior_is_the_mean_latent() -> None:
@@ -78,17 +79,15 @@ def test_sampling_starts_around_the_prior_and_leaves_without_it(steps: int) -> N
     parts["face_prior"].register_to_config(weight=100.0)
     goal = torch.randn(4, 8, 8)
     oracle = _Oracle(parts, goal)
-    found = sample_latents(
-        oracle,
-        parts["face_prior"],
-        parts["scheduler"],
+    found = SCLDM(parts["face_prior"], oracle).sample(
         torch.zeros(2, 16),
         [torch.Generator().manual_seed(k) for k in range(2)],
-        num_inference_steps=steps,
+        parts["scheduler"],
+        Settings(steps, 2.0, 0.0, "oracle"),
     )
     first = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(oracle.shown[0][0], first + 100.0 * parts["face_prior"].mean)
-    torch.testing.assert_close(found, goal.expand(2, -1, -1, -1), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.latents, goal.expand(2, -1, -1, -1), atol=1e-3, rtol=1e-3)
 
 
 def test_guidance_extrapolates_from_no_voice_to_the_voice() -> None:
@@ -96,15 +95,10 @@ def test_guidance_extrapolates_from_no_voice_to_the_voice() -> None:
     speech = torch.nn.functional.normalize(torch.randn(1, 16), dim=1)
 
     def sample(scale: float) -> torch.Tensor:
-        return sample_latents(
-            parts["denoiser"].eval(),
-            parts["face_prior"],
-            parts["scheduler"],
-            speech,
-            [torch.Generator().manual_seed(0)],
-            num_inference_steps=1,
-            guidance_scale=scale,
-        )
+        method = SCLDM(parts["face_prior"], parts["denoiser"])
+        generators = [torch.Generator().manual_seed(0)]
+        settings = Settings(1, scale, 0.0, "tiny")
+        return method.sample(speech, generators, parts["scheduler"], settings).latents
 
     ignored, followed, doubled = sample(0.0), sample(1.0), sample(2.0)
     assert not torch.allclose(ignored, followed)
@@ -135,14 +129,11 @@ def test_guidance_exaggerates_the_voice_and_not_the_quality() -> None:
         told.append(arguments[2])
 
     denoiser.register_forward_pre_hook(remember)
-    sample_latents(
-        denoiser,
-        parts["face_prior"],
-        parts["scheduler"],
+    SCLDM(parts["face_prior"], denoiser).sample(
         torch.nn.functional.normalize(torch.randn(3, 16), dim=1),
         [torch.Generator().manual_seed(k) for k in range(3)],
-        num_inference_steps=1,
-        guidance_scale=2.0,
+        parts["scheduler"],
+        Settings(1, 2.0, 0.0, "tiny"),
     )
     with_voice, without = told[0].speech.chunk(2)
     assert torch.equal(without, denoiser.no_speech.expand(3, -1, -1))

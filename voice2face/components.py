@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from voice2face.errors import ArchitectureError
+from voice2face.models.face_retriever import ENTRIES_FILE, FaceRetriever
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -43,6 +44,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "blocks_per_level": (0, 16),
     "layers_per_block": (1, 8),
     "latent_channels": (1, 256),
+    "beside_channels": (0, 1024),
     "latent_size": (1, 128),
     "embedding_dim": (1, 4096),
     "mels": (1, 512),
@@ -228,11 +230,13 @@ def check_header(weights: Path, expected: Mapping[str, torch.Tensor]) -> None:
 def files_of(kind: Any) -> tuple[str, ...]:
     """Names of the files that a component of this class, or of these classes, is read from."""
     kind = kind[0] if isinstance(kind, tuple) else kind
+    if kind is FaceRetriever:
+        return (ENTRIES_FILE,)
     return (CONFIG_FILE, WEIGHTS_FILE) if issubclass(kind, ModelMixin) else (SCHEDULE_FILE,)
 
 
 def load_component(kind: Any, folder: Path) -> Any:
-    """Load a network or the noise schedule from its folder.
+    """Load a network, the noise schedule or a retriever from its folder.
 
     Args:
         kind: the class, or a tuple of classes of which the folder's configuration names one.
@@ -246,4 +250,6 @@ def load_component(kind: Any, folder: Path) -> Any:
     if isinstance(kind, tuple):
         named = read_json(folder / CONFIG_FILE).get("_class_name")
         kind = next((one for one in kind if one.__name__ == named), kind[0])
+    if kind is FaceRetriever:
+        return FaceRetriever.load(folder)
     return load_network(kind, folder) if WEIGHTS_FILE in files_of(kind) else load_schedule(folder)

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
@@ -22,19 +23,18 @@ from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_window
 from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, default_dtype, memory_errors
 from voice2face.errors import ArchitectureError, AudioError, DeviceError, SettingError
-from voice2face.methods import scldm
+from voice2face.methods import METHODS, Sample
 from voice2face.models import (
     SPEECH_ENCODERS,
-    Denoiser,
     FaceDecoder,
     FaceEncoder,
-    FacePrior,
+    FaceRetriever,
     SpeakerEncoder,
     SpeechEncoder,
 )
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.offload import Offload
-from voice2face.portrait import Evidence, Portrait, Portraits, Provenance
+from voice2face.portrait import Evidence, Portrait, Portraits, Provenance, RetrievedFace
 from voice2face.prefetch import read_ahead
 from voice2face.recording_quality import (
     CLIPPED,
@@ -50,15 +50,13 @@ from voice2face.watermark import embed
 if TYPE_CHECKING:
     from typing import Self
 
+# of every method; its own come beside them
 COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "speech_encoder": SPEECH_ENCODERS,
     "face_encoder": FaceEncoder,
-    "face_prior": FacePrior,
-    "denoiser": Denoiser,
     "face_decoder": FaceDecoder,
     "scheduler": DDIMScheduler,
 }
-METHOD = "scldm"
 MOST_WINDOWS_AT_ONCE = 32
 MOST_LATENTS_AT_ONCE = 64
 
@@ -114,23 +112,24 @@ class Voice2FacePipeline:
 
     Args:
         speech_encoder: recording to Z^s.
-        face_encoder: picture to Z^f; kept for building priors, not used when sampling.
-        face_prior: Z^prior and its weight.
-        denoiser: the UNet.
+        face_encoder: picture to Z^f; for priors and retrievers, not used when sampling.
         face_decoder: Z^f to picture.
         scheduler: the noise schedule; read, never changed.
         output_size: side of the pictures in pixels; the decoder's are resized where it differs.
         name: what results call this checkpoint.
         card: text of the model card, saved with the checkpoint.
         checkpoint_sha256: of the ``model_index.json`` that the networks came with.
+        components_of_method: those of one method by name, ``face_prior`` and ``denoiser`` for
+            SCLDM, ``retriever``, ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist.
+
+    Attributes:
+        method: how face latents are drawn, see ``voice2face.methods``.
     """
 
     def __init__(
         self,
         speech_encoder: SpeechEncoder | SpeakerEncoder,
         face_encoder: FaceEncoder,
-        face_prior: FacePrior,
-        denoiser: Denoiser,
         face_decoder: FaceDecoder,
         scheduler: DDIMScheduler,
         *,
@@ -138,11 +137,18 @@ class Voice2FacePipeline:
         name: str = "unnamed",
         card: str | None = None,
         checkpoint_sha256: str | None = None,
+        **components_of_method: Any,
     ) -> None:
+        fitting = [
+            method
+            for method in METHODS.values()
+            if method.components.keys() == components_of_method.keys()
+        ]
+        if not fitting:
+            raise TypeError(f"no method has the components {', '.join(components_of_method)}")
+        self.method = fitting[0](**components_of_method)
         self.speech_encoder = speech_encoder.eval()
         self.face_encoder = face_encoder.eval()
-        self.face_prior = face_prior.eval()
-        self.denoiser = denoiser.eval()
         self.face_decoder = face_decoder.eval()
         self.scheduler = scheduler
         self.output_size = output_size
@@ -189,13 +195,14 @@ class Voice2FacePipeline:
             token=token,
         )
         index = checkpoints.read_model_index(folder)
-        for name, kind in COMPONENTS.items():
+        kinds = components_of(index["method"])
+        for name, kind in kinds.items():
             for file in files_of(kind):
                 if f"{name}/{file}" not in index["files"]:
                     raise ArchitectureError(f"{folder}: {name}/{file} is missing")
         card = folder / checkpoints.CARD
         pipeline = cls(
-            **{name: load_component(kind, folder / name) for name, kind in COMPONENTS.items()},
+            **{name: load_component(kind, folder / name) for name, kind in kinds.items()},
             output_size=index["output_size"],
             name=index["name"],
             card=card.read_text(encoding="utf-8") if card.is_file() else None,
@@ -206,12 +213,37 @@ class Voice2FacePipeline:
     @property
     def device(self) -> torch.device:
         """Where the networks run."""
-        return self._offload.device if self._offload else self.denoiser.device
+        return self._offload.device if self._offload else self.face_decoder.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The networks' floating-point type."""
-        return self.denoiser.dtype
+        return self.face_decoder.dtype
+
+    @property
+    def retriever(self) -> FaceRetriever:
+        """The faces that Fine-portraitist draws from; assign another to draw from its faces.
+
+        Raises:
+            SettingError: the checkpoint's method retrieves no faces, or the new retriever's
+                embeddings or latents are of other sizes.
+        """
+        found: FaceRetriever | None = self.method.parts().get("retriever")
+        if found is None:
+            raise SettingError(f"{self.name} ({self.method.name}) retrieves no faces")
+        return found
+
+    @retriever.setter
+    def retriever(self, retriever: FaceRetriever) -> None:
+        old, new = self.retriever.entries, retriever.entries
+        for name in ("speech", "faces"):
+            shapes = [tuple(getattr(entries, name).shape[1:]) for entries in (old, new)]
+            if shapes[0] != shapes[1]:
+                raise SettingError(
+                    f"the retriever's {name} are of shape {shapes[1]}, this checkpoint's of "
+                    f"{shapes[0]}; build it with this checkpoint's encoders"
+                )
+        self.method = type(self.method)(**self.method.parts() | {"retriever": retriever})
 
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
@@ -267,8 +299,10 @@ class Voice2FacePipeline:
         return self
 
     def _networks(self) -> list[torch.nn.Module]:
-        parts = (getattr(self, name) for name in COMPONENTS)
-        return [part for part in parts if isinstance(part, torch.nn.Module)]
+        return [part for part in self._parts().values() if isinstance(part, torch.nn.Module)]
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in COMPONENTS} | self.method.parts()
 
     def _turn(self, *networks: torch.nn.Module) -> AbstractContextManager[None]:
         return self._offload.turn(*networks) if self._offload else nullcontext()
@@ -290,8 +324,8 @@ class Voice2FacePipeline:
             raise SettingError("weights are written as safetensors only; leave safe=True")
         return checkpoints.save_checkpoint(
             folder,
-            {name: getattr(self, name) for name in COMPONENTS},
-            method=METHOD,
+            self._parts(),
+            method=self.method.name,
             name=self.name,
             output_size=self.output_size,
             card=self.card,
@@ -394,13 +428,12 @@ class Voice2FacePipeline:
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         with memory_errors(self.device):
-            with self._turn(self.denoiser, self.face_prior):
-                latents = self._sample(voices, seeds, settings, callback_on_step_end)
+            drawn = self._sample(voices, seeds, settings, callback_on_step_end)
             if output_type == "latent":
-                return latents
-            images = self.decode(latents, watermark=settings.watermark)
+                return torch.cat([sample.latents for sample in drawn])
+            images = self._pictures(drawn, settings)
         if output_type == "pil":
-            return self._portraits(images, voices, seeds, settings)
+            return self._portraits(images, voices, seeds, settings, drawn)
         array = images.astype(np.float32) / 255.0
         return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2)
 
@@ -548,10 +581,9 @@ class Voice2FacePipeline:
         callback_on_step_end: StepCallback | None = None,
     ) -> Portraits:
         with memory_errors(self.device):
-            with self._turn(self.denoiser, self.face_prior):
-                latents = self._sample(voices, seeds, settings, callback_on_step_end)
-            images = self.decode(latents, watermark=settings.watermark)
-        return self._portraits(images, voices, seeds, settings)
+            drawn = self._sample(voices, seeds, settings, callback_on_step_end)
+            images = self._pictures(drawn, settings)
+        return self._portraits(images, voices, seeds, settings, drawn)
 
     def _settings(
         self, num_inference_steps: int, guidance_scale: float, eta: float, watermark: bool
@@ -566,31 +598,32 @@ class Voice2FacePipeline:
         seeds: Sequence[int],
         settings: Settings,
         callback_on_step_end: StepCallback | None,
-    ) -> Tensor:
+    ) -> list[Sample]:
         def callback(step: int, timestep: int, latents: Tensor) -> Tensor:
             assert callback_on_step_end is not None
             answer = callback_on_step_end(self, step, timestep, {"latents": latents})
             return (answer or {}).get("latents", latents)
 
-        speech = torch.stack([voice.embedding.to(self.denoiser.device) for voice in voices])
-        parts = [
-            scldm.sample_latents(
-                self.denoiser,
-                self.face_prior,
-                self.scheduler,
-                speech[start : start + MOST_LATENTS_AT_ONCE],
-                [
-                    torch.Generator().manual_seed(seed)
-                    for seed in seeds[start : start + MOST_LATENTS_AT_ONCE]
-                ],
-                num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
-                eta=settings.eta,
-                callback=callback if callback_on_step_end is not None else None,
-            )
-            for start in range(0, len(seeds), MOST_LATENTS_AT_ONCE)
-        ]
-        return torch.cat(parts)
+        method = self.method
+        with self._turn(*method.networks()):
+            speech = torch.stack([voice.embedding.to(method.device) for voice in voices])
+            return [
+                method.sample(
+                    speech[start : start + MOST_LATENTS_AT_ONCE],
+                    [
+                        torch.Generator().manual_seed(seed)
+                        for seed in seeds[start : start + MOST_LATENTS_AT_ONCE]
+                    ],
+                    self.scheduler,
+                    settings,
+                    callback if callback_on_step_end is not None else None,
+                )
+                for start in range(0, len(seeds), MOST_LATENTS_AT_ONCE)
+            ]
+
+    def _pictures(self, drawn: Sequence[Sample], settings: Settings) -> NDArray[np.uint8]:
+        latents = torch.cat([sample.latents for sample in drawn])
+        return self.decode(latents, watermark=settings.watermark)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, watermark: bool = True) -> NDArray[np.uint8]:
@@ -623,19 +656,38 @@ class Voice2FacePipeline:
         voices: Sequence[Voice],
         seeds: Sequence[int],
         settings: Settings,
+        drawn: Sequence[Sample],
     ) -> Portraits:
+        found = [faces for sample in drawn for faces in neighbours(sample)] or [()] * len(voices)
         return Portraits(
             tuple(
                 Portrait(
                     Image.fromarray(image),
                     seed,
-                    voice.evidence,
+                    replace(voice.evidence, retrieved=faces),
                     settings,
                     Provenance(voice.audio_sha256, self.checkpoint_sha256),
                 )
-                for image, voice, seed in zip(images, voices, seeds, strict=True)
+                for image, voice, seed, faces in zip(images, voices, seeds, found, strict=True)
             )
         )
+
+
+def components_of(method: str) -> dict[str, type | tuple[type, ...]]:
+    """Class of each component of a method's checkpoint, by the name of its folder."""
+    return COMPONENTS | dict(METHODS[method].components)
+
+
+def neighbours(sample: Sample) -> list[tuple[RetrievedFace, ...]]:
+    """The faces retrieved for each latent; an empty list where the method retrieves none."""
+    if sample.retrieved is None:
+        return []
+    return [
+        tuple(map(RetrievedFace, names, scores))
+        for names, scores in zip(
+            sample.retrieved.ids, sample.retrieved.scores.tolist(), strict=True
+        )
+    ]
 
 
 def find_in(waveform: NDArray[np.float32]) -> Speech:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,18 @@ _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
+class RetrievedFace(NamedTuple):
+    """An entry of the retriever's that a portrait was drawn from.
+
+    Attributes:
+        id: the entry's name.
+        score: cosine of its voice's embedding to the recording's, -1 to 1.
+    """
+
+    id: str
+    score: float
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the recording told, before anything was invented.
@@ -47,6 +59,7 @@ class Evidence:
         male_probability: 0 … 1; how far the voice sounds like a man's.
         age_probabilities: 0 … 1 for each decade, ``"20-29"`` to ``"70+"``, summing to one.
         warnings: what is wrong with the recording, in words: clipped, noisy, several speakers.
+        retrieved: the faces a method with a retriever drew from, nearest voice first.
     """
 
     speech_seconds: float
@@ -54,6 +67,7 @@ class Evidence:
     male_probability: float
     age_probabilities: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    retrieved: tuple[RetrievedFace, ...] = ()
 
     @property
     def sex(self) -> str:

@@ -11,15 +11,56 @@ from ``N(beta Z^prior, I)`` and takes DDIM steps on Z^t, showing the denoiser Z^
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from voice2face.methods.guided_sampling import LatentCallback, sample_guided
+from voice2face.methods.method import Method, Sample
 from voice2face.models.denoiser import Condition, Denoiser
 from voice2face.models.face_prior import FacePrior
-from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
+from voice2face.settings import Settings
+
+
+class SCLDM(Method):
+    """Draws face latents around the face prior.
+
+    Args:
+        face_prior: Z^prior and its weight beta.
+        denoiser: the UNet.
+    """
+
+    name = "scldm"
+    components: ClassVar[Mapping[str, type]] = {"face_prior": FacePrior, "denoiser": Denoiser}
+
+    def __init__(self, face_prior: FacePrior, denoiser: Denoiser) -> None:
+        self.face_prior = face_prior.eval()
+        self.denoiser = denoiser.eval()
+
+    def sample(
+        self,
+        speech: Tensor,
+        generators: Sequence[torch.Generator],
+        schedule: DDIMScheduler,
+        settings: Settings,
+        callback: LatentCallback | None = None,
+    ) -> Sample:
+        """See ``Method``."""
+        quality = self.denoiser.good_portraits(generators)
+        latents = sample_guided(
+            self.denoiser,
+            schedule,
+            speech,
+            quality,
+            generators,
+            settings,
+            shift=self.face_prior(),
+            callback=callback,
+        )
+        return Sample(latents)
 
 
 def shifted_noising(
@@ -44,82 +85,22 @@ def denoising_loss(
     the same error of eps is weighted by ``1 / abar_t``.
     """
     noisy = shifted_noising(clean, noise, timesteps, schedule, prior)
+    return prediction_error(denoiser, schedule, noisy, clean, noise, timesteps, condition)
+
+
+def prediction_error(
+    denoiser: Denoiser,
+    schedule: DDIMScheduler,
+    noisy: Tensor,
+    clean: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    condition: Condition,
+) -> Tensor:
+    """Mean squared error of noise or velocity, as the schedule says, for each row ``(B,)``."""
     output = denoiser(noisy, timesteps, condition).float()
     if schedule.config.prediction_type == "v_prediction":
         target = schedule.get_velocity(clean, noise, timesteps)
     else:
         target = noise
     return (output - target).square().mean((1, 2, 3))
-
-
-@torch.no_grad()
-def sample_latents(
-    denoiser: Denoiser,
-    prior: FacePrior,
-    schedule: DDIMScheduler,
-    speech: Tensor,
-    generators: Sequence[torch.Generator],
-    *,
-    num_inference_steps: int = 25,
-    guidance_scale: float = 2.0,
-    eta: float = 0.0,
-    callback: Callable[[int, int, Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Draw one face latent for each generator.
-
-    Args:
-        denoiser: the trained UNet.
-        prior: the face prior.
-        schedule: abar_t and the prediction type; it is read, never changed.
-        speech: Z^s, ``(batch, speech_dim)``, one row a picture.
-        generators: one CPU generator a picture, for its noise and the quality that is asked for;
-            what it draws does not depend on the batch.
-        num_inference_steps: DDIM steps, 1 to 1000.
-        guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it
-            (classifier-free guidance by the voice alone: the quality asked for is not
-            exaggerated).
-        eta: 0 is deterministic after the first noise, 1 has the variance of DDPM.
-        callback: see ``voice2face.sampling.ddim``; it sees Z^t without the prior's shift.
-
-    Returns:
-        Z^f, ``(batch, latent_channels, latent_size, latent_size)``, float32.
-    """
-    batch, device, dtype = len(speech), denoiser.device, denoiser.dtype
-    config = denoiser.config
-    shape = (config.latent_channels, config.latent_size, config.latent_size)
-
-    def draw_noise() -> Tensor:
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-
-    first_noise = draw_noise()
-    quality = denoiser.good_portraits(generators)
-    guided = guidance_scale != 1.0
-    copies = 2 if guided else 1
-    told_the_voice = (torch.arange(copies * batch, device=device) < batch) if guided else None
-    condition = denoiser.condition(
-        speech.repeat(copies, 1), quality.repeat(copies, 1), speech_kept=told_the_voice
-    )
-    shift = prior().to(device, torch.float32)
-    alphas_cumprod = schedule.alphas_cumprod.tolist()
-
-    def denoise(latents: Tensor, timestep: int) -> Prediction:
-        shown = (latents + shift).to(dtype).repeat(copies, 1, 1, 1)
-        timesteps = torch.full((copies * batch,), timestep, device=device)
-        output = denoiser(shown, timesteps, condition).float()
-        if guided:
-            told, untold = output.chunk(2)
-            output = untold + guidance_scale * (told - untold)
-        return split_prediction(
-            output, latents, alphas_cumprod[timestep], schedule.config.prediction_type
-        )
-
-    timesteps = trailing_timesteps(num_inference_steps, schedule.config.num_train_timesteps)
-    return ddim(
-        denoise,
-        first_noise,
-        alphas_cumprod,
-        timesteps,
-        eta=eta,
-        draw_noise=draw_noise,
-        callback=callback,
-    )

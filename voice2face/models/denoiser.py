@@ -19,10 +19,13 @@ class Condition(NamedTuple):
     Attributes:
         speech: ``(batch, tokens, width)``, attended to by every cross-attention (Eq. 5).
         quality: ``(batch, 7)``, standardised picture quality and a flag that it is known.
+        beside: ``(batch, beside_channels, latent_size, latent_size)``, other latents that are
+            concatenated to the noisy one; ``None`` where the denoiser sees none.
     """
 
     speech: Tensor
     quality: Tensor
+    beside: Tensor | None = None
 
 
 class Denoiser(ModelMixin, ConfigMixin):
@@ -33,6 +36,7 @@ class Denoiser(ModelMixin, ConfigMixin):
 
     Args:
         latent_channels: channels of the latent.
+        beside_channels: channels of the latents that are concatenated to it.
         latent_size: side of the square latent in positions.
         block_channels: width of each level; every level after the first halves the resolution.
         layers_per_block: residual blocks, each with attention, at each level.
@@ -61,12 +65,13 @@ class Denoiser(ModelMixin, ConfigMixin):
         quality_std: Sequence[float] = (1.0,) * len(QUALITY_NAMES),
         good_portrait: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
         good_portrait_std: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
+        beside_channels: int = 0,
     ) -> None:
         super().__init__()
         levels = len(block_channels)
         self.unet = UNet2DConditionModel(
             sample_size=latent_size,
-            in_channels=latent_channels,
+            in_channels=latent_channels + beside_channels,
             out_channels=latent_channels,
             block_out_channels=tuple(block_channels),
             layers_per_block=layers_per_block,
@@ -134,6 +139,8 @@ class Denoiser(ModelMixin, ConfigMixin):
         Returns:
             The prediction, of the latents' shape.
         """
+        if condition.beside is not None:
+            latents = torch.cat([latents, condition.beside], 1)
         return self.unet(
             latents,
             timesteps,

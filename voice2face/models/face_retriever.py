@@ -128,16 +128,24 @@ class FaceRetriever:
     Args:
         entries: what is searched.
         search: kind of search, ``ExactSearch`` or ``FaissSearch``.
+        top_k: neighbours to find unless ``retrieve`` is told otherwise.
+        temperature: ``None`` for the nearest face alone; see ``retrieve``.
 
     Raises:
         SettingError: the entries' sizes do not go together, or an id is there twice.
     """
 
     def __init__(
-        self, entries: Entries, search: type[ExactSearch | FaissSearch] = ExactSearch
+        self,
+        entries: Entries,
+        search: type[ExactSearch | FaissSearch] = ExactSearch,
+        *,
+        top_k: int = 1,
+        temperature: float | None = None,
     ) -> None:
         check_entries(entries)
         self.entries = entries
+        self.top_k, self.temperature = top_k, temperature
         self.rows = {name: row for row, name in enumerate(entries.ids)}
         self.search: Search = search(entries.speech)
         self._kind = search
@@ -149,7 +157,7 @@ class FaceRetriever:
         self,
         speech: Tensor,
         *,
-        top_k: int = 1,
+        top_k: int | None = None,
         temperature: float | None = None,
         leave_out: Sequence[Collection[str]] | None = None,
     ) -> Retrieved:
@@ -157,14 +165,17 @@ class FaceRetriever:
 
         Args:
             speech: Z^s, ``(batch, dim)``, unit length.
-            top_k: neighbours to find, 1 to 256; the paper takes the nearest alone.
-            temperature: ``None`` returns the nearest face; a number mixes the k nearest with
-                weights ``softmax(cosine / temperature)``.
+            top_k: neighbours to find, 1 to 256; the retriever's own by default, which is 1, as in
+                the paper.
+            temperature: mixes the k nearest with weights ``softmax(cosine / temperature)``; the
+                retriever's own by default, which is ``None``: the nearest face alone.
             leave_out: ids that may not be found, for each voice; its own entry while training.
 
         Raises:
             SettingError: an argument is out of range, or too few entries are left.
         """
+        top_k = self.top_k if top_k is None else top_k
+        temperature = self.temperature if temperature is None else temperature
         if not 1 <= top_k <= MOST_NEIGHBOURS:
             raise SettingError(f"top_k is 1 to {MOST_NEIGHBOURS}, not {top_k!r}")
         if temperature is not None and not temperature > 0:
@@ -212,6 +223,8 @@ class FaceRetriever:
                 old.licences + tuple(entries.licences),
             ),
             self._kind,
+            top_k=self.top_k,
+            temperature=self.temperature,
         )
 
     def remove(self, ids: Collection[str]) -> Self:
@@ -226,7 +239,9 @@ class FaceRetriever:
         kept = [row for row, name in enumerate(self.entries.ids) if name not in set(ids)]
         if not kept:
             raise SettingError("a retriever needs at least one entry; this would remove the last")
-        return type(self)(take(self.entries, kept), self._kind)
+        return type(self)(
+            take(self.entries, kept), self._kind, top_k=self.top_k, temperature=self.temperature
+        )
 
     def save(self, folder: Path) -> Path:
         """Write the entries, in half precision, to a folder that ``load`` reads.

@@ -14,8 +14,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.components import load_component
-from voice2face.methods.scldm import denoising_loss, sample_latents
+from voice2face.methods.scldm import SCLDM, denoising_loss
 from voice2face.models import SPEECH_ENCODERS, Denoiser, FaceDecoder, FaceEncoder, FacePrior
+from voice2face.settings import Settings
 from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
 from voice2face.training.loop import TrainingLoop
@@ -30,6 +31,7 @@ from voice2face.training.tables import FaceTable
 
 FRONTAL_YAW = 0.07
 INSIDE_SHARE = 0.001
+SHEET_SETTINGS = Settings(25, 2.0, 0.0, "unfinished")
 
 
 @dataclass(frozen=True)
@@ -186,18 +188,14 @@ class Diffusion:
     def _contact_sheet(self, denoiser: Denoiser, people: int = 10, seeds: int = 5) -> None:
         tables, pairing = self.held_out
         _, voices = pairing.sample(np.random.default_rng(1), people)
+        speech = tables.embeddings[voices, 0].to(self.device)
+        method = SCLDM(self.prior, denoiser)
         rows = []
         for seed in range(seeds):
             generators = [torch.Generator().manual_seed(seed) for _ in range(people)]
             with torch.autocast(self.device.type, torch.bfloat16):
-                latents = sample_latents(
-                    denoiser,
-                    self.prior,
-                    self.schedule,
-                    tables.embeddings[voices, 0].to(self.device),
-                    generators,
-                )
-                rows.append(to_uint8(self.decoder(latents)))
+                sample = method.sample(speech, generators, self.schedule, SHEET_SETTINGS)
+                rows.append(to_uint8(self.decoder(sample.latents)))
         contact_sheet(rows).save(self.out / "portraits.png")
 
 

@@ -17,8 +17,9 @@ from voice2face.checkpoints import (
     read_model_index,
 )
 from voice2face.components import load_component
-from voice2face.pipeline import COMPONENTS, Voice2FacePipeline
+from voice2face.pipeline import Voice2FacePipeline, components_of
 
+METHOD = "scldm"
 STAGE_OF = {
     "speech_encoder": "collaborative",
     "face_encoder": "collaborative",
@@ -33,7 +34,7 @@ def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | 
     """Write the checkpoint in half precision, each part from its stage's folder."""
     components = {
         part: load_component(kind, folders[STAGE_OF[part]] / part)
-        for part, kind in COMPONENTS.items()
+        for part, kind in components_of(METHOD).items()
     }
     for component in components.values():
         if isinstance(component, torch.nn.Module):
@@ -51,7 +52,8 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
     """
     index = read_model_index(folder)
     components: dict[str, Any] = {
-        part: load_component(kind, folder / part) for part, kind in COMPONENTS.items()
+        part: load_component(kind, folder / part)
+        for part, kind in components_of(index["method"]).items()
     }
     return {
         "method": index["method"],

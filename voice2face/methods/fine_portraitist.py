@@ -1,0 +1,88 @@
+"""Fine-portraitist (Wang, Liu, Wang) in the paper's own terms.
+
+What follows a voice is the lower half of a face, so it is drawn first. The database entry whose
+voice is nearest to Z^s gives its whole face Z_f^r and its bottom face Z_b^r. A first diffusion
+model denoises the bottom face, a second one the whole face; what each may look at is concatenated
+to the noisy latent along the channels:
+
+    Z_b = speech-to-bottom(noise; Z^s, [Z_b^r])
+    Z_f = bottom-to-upper(noise; Z^s, [Z_b, Z_f^r])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from voice2face.methods.guided_sampling import LatentCallback, sample_guided
+from voice2face.methods.method import Method, Sample
+from voice2face.models.denoiser import Denoiser
+from voice2face.models.face_retriever import FaceRetriever
+from voice2face.settings import Settings
+
+
+class FinePortraitist(Method):
+    """Draws the bottom face, then the whole face, near a retrieved one.
+
+    Args:
+        retriever: faces by voice; may be exchanged for one over other faces.
+        bottom_denoiser: speech-to-bottom; sees one latent beside the noisy one.
+        upper_denoiser: bottom-to-upper; sees two.
+    """
+
+    name = "fine_portraitist"
+    components: ClassVar[Mapping[str, type]] = {
+        "retriever": FaceRetriever,
+        "bottom_denoiser": Denoiser,
+        "upper_denoiser": Denoiser,
+    }
+    stages: ClassVar[int] = 2
+
+    def __init__(
+        self, retriever: FaceRetriever, bottom_denoiser: Denoiser, upper_denoiser: Denoiser
+    ) -> None:
+        self.retriever = retriever
+        self.bottom_denoiser = bottom_denoiser.eval()
+        self.upper_denoiser = upper_denoiser.eval()
+
+    def sample(
+        self,
+        speech: Tensor,
+        generators: Sequence[torch.Generator],
+        schedule: DDIMScheduler,
+        settings: Settings,
+        callback: LatentCallback | None = None,
+    ) -> Sample:
+        """See ``Method``; the first half of the callback's steps shows bottom faces."""
+
+        def callback_of_upper(index: int, timestep: int, latents: Tensor) -> Tensor:
+            assert callback is not None
+            return callback(settings.num_inference_steps + index, timestep, latents)
+
+        retrieved = self.retriever.retrieve(speech)
+        quality = self.upper_denoiser.good_portraits(generators)
+        bottoms = sample_guided(
+            self.bottom_denoiser,
+            schedule,
+            speech,
+            quality,
+            generators,
+            settings,
+            beside=retrieved.bottoms,
+            callback=callback,
+        )
+        faces = sample_guided(
+            self.upper_denoiser,
+            schedule,
+            speech,
+            quality,
+            generators,
+            settings,
+            beside=torch.cat([bottoms, retrieved.faces.to(bottoms)], 1),
+            callback=callback_of_upper if callback is not None else None,
+        )
+        return Sample(faces, retrieved)

@@ -1,0 +1,76 @@
+"""What a method is: its own components, and how it draws face latents for a voice."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from voice2face.methods.guided_sampling import LatentCallback
+from voice2face.models.face_retriever import Retrieved
+from voice2face.settings import Settings
+
+
+class Sample(NamedTuple):
+    """What a method drew.
+
+    Attributes:
+        latents: Z^f, ``(batch, channels, size, size)``, float32.
+        retrieved: the faces it drew from, where it retrieves any.
+    """
+
+    latents: Tensor
+    retrieved: Retrieved | None = None
+
+
+class Method(ABC):
+    """One paper's way from Z^s to Z^f; a method never changes while it draws.
+
+    Attributes:
+        name: as checkpoints call it.
+        components: class of each component, by its name in a checkpoint, which is also its
+            attribute and its argument.
+        stages: how often the DDIM steps are taken.
+    """
+
+    name: ClassVar[str]
+    components: ClassVar[Mapping[str, type]]
+    stages: ClassVar[int] = 1
+
+    def parts(self) -> dict[str, Any]:
+        """The components by name."""
+        return {name: getattr(self, name) for name in self.components}
+
+    def networks(self) -> list[nn.Module]:
+        """Those components that are networks."""
+        return [part for part in self.parts().values() if isinstance(part, nn.Module)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks lie."""
+        return next(self.networks()[-1].parameters()).device
+
+    @abstractmethod
+    def sample(
+        self,
+        speech: Tensor,
+        generators: Sequence[torch.Generator],
+        schedule: DDIMScheduler,
+        settings: Settings,
+        callback: LatentCallback | None = None,
+    ) -> Sample:
+        """Draw one face latent for each generator.
+
+        Args:
+            speech: Z^s, ``(batch, speech_dim)``, one row a picture.
+            generators: one CPU generator a picture, for its noise and the quality that is asked
+                for; what it draws does not depend on the batch.
+            schedule: abar_t and the prediction type; it is read, never changed.
+            settings: steps, guidance and eta.
+            callback: after each step told (index, timestep, Z^t), returns the Z^t to go on with;
+                the index counts on through all stages.
+        """

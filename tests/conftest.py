@@ -17,7 +17,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from voice2face import Voice2FacePipeline
-from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, FacePrior, SpeechEncoder
+from voice2face.models import (
+    Denoiser,
+    FaceDecoder,
+    FaceEncoder,
+    FacePrior,
+    FaceRetriever,
+    SpeechEncoder,
+)
+from voice2face.models.face_retriever import Entries
 from voice2face.training.losses import PerceptualLoss
 
 SPEECH = Path(__file__).parent.parent / "examples" / "speech"
@@ -49,6 +57,24 @@ def tiny_components(prediction_type: str = "epsilon") -> dict:
         ),
     }
     return components
+
+
+def tiny_retriever(count: int = 6, prefix: str = "face") -> FaceRetriever:
+    generator = torch.Generator().manual_seed(len(prefix))
+    speech = torch.nn.functional.normalize(torch.randn(count, 16, generator=generator), dim=1)
+    faces, bottoms = torch.randn(2, count, 4, 8, 8, generator=generator)
+    ids = tuple(f"{prefix}-{k}" for k in range(count))
+    return FaceRetriever(Entries(speech, faces, bottoms, ids, ("CC0-1.0",) * count))
+
+
+def tiny_portraitist(prediction_type: str = "epsilon") -> dict:
+    """Components of Fine-portraitist."""
+    components = tiny_components(prediction_type)
+    config = dict(components.pop("denoiser").config)
+    del components["face_prior"]
+    for name, latents in (("bottom_denoiser", 1), ("upper_denoiser", 2)):
+        components[name] = Denoiser.from_config(config, beside_channels=4 * latents)
+    return components | {"retriever": tiny_retriever()}
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,20 @@ def test_two_stages_make_a_checkpoint(
     if kind == "true pairs":
         assert all(len(set(name.split("+"))) == 1 for name in retriever.entries.ids)
 
+    fine = tmp_path / "fine"
+    for stage in ("bottom", "upper"):
+        wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
+        run(monkeypatch, stage, *data, *wanted, "--out", tmp_path / stage, *common)
+        assert (tmp_path / stage / "portraits.png").is_file()
+    stages = ["--collaborative", one, "--retriever", index, "--bottom", tmp_path / "bottom"]
+    stages += ["--upper", tmp_path / "upper", "--manifest", tmp_path / "fine.json"]
+    run(monkeypatch, "release", *stages, "--to", fine)
+    entry = json.loads((tmp_path / "fine.json").read_text())["checkpoints"]["fine"]
+    assert entry["method"] == "fine_portraitist"
+    portraitist = Voice2FacePipeline.from_pretrained(fine, device="cpu")
+    made = portraitist(tone, 16_000, num_inference_steps=1)
+    assert made.evidence.retrieved[0].id in retriever.entries.ids
+
     run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common)
     assert (two / "portraits.png").is_file()
     rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]

@@ -411,7 +411,8 @@ class Voice2FacePipeline:
                 float32 in [0, 1]; ``"pt"`` for ``(images, 3, size, size)`` in [0, 1];
                 ``"latent"`` for Z^f.
             callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
-                returns a dictionary whose ``"latents"`` go on.
+                returns a dictionary whose ``"latents"`` go on. With a method of two stages the
+                step counts on through both.
 
         Returns:
             ``Portraits``, or the array or tensor that ``output_type`` names.

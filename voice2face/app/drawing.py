@@ -64,12 +64,13 @@ def draw_portraits(
     check_length(recording, limits)
     voice = pipe.listen(load_audio(Upload(recording)), SAMPLE_RATE)
     tell("heard", describe(voice.evidence))
-    steps_a_preview = -(-order.steps // PREVIEWS)
+    steps = order.steps * pipe.method.stages
+    steps_a_preview = -(-steps // PREVIEWS)
 
     def show(
         pipe: Voice2FacePipeline, index: int, _timestep: int, state: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        progress: dict[str, object] = {"step": index + 1, "steps": order.steps}
+        progress: dict[str, object] = {"step": index + 1, "steps": steps}
         if index % steps_a_preview == 0:
             progress["pictures"] = previews(pipe, state["latents"])
         tell("step", progress)

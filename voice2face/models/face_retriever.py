@@ -272,6 +272,10 @@ class FaceRetriever:
             raise OutputError(f"{folder} cannot be written to: {error}") from error
         return folder
 
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the entries as the part of a checkpoint; see ``save``."""
+        self.save(folder)
+
     @classmethod
     def load(cls, folder: Path, search: type[ExactSearch | FaissSearch] = ExactSearch) -> Self:
         """Read what ``save`` wrote; the latents stay on the disk until they are retrieved.

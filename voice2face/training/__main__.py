@@ -1,4 +1,4 @@
-"""``python -m voice2face.training STAGE``: SCLDM from data to package, a stage at a time."""
+"""``python -m voice2face.training STAGE``: from data to package, a stage at a time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 import importlib
 import logging
 
+# what each stage does, and its module where that is called otherwise
 STAGES = {
     "collaborative": "stage 1: speech encoder, face encoder and face decoder",
     "speaker": "stage 1 with a published speaker network as speech encoder",
     "decoder": "a sharper face decoder for stage 1's latents",
     "retriever": "the retrieval index of Fine-portraitist",
-    "diffusion": "stage 2: the latent denoiser, the encoders frozen",
-    "release": "both stages' results into one checkpoint folder and the manifest",
+    "diffusion": "stage 2 of SCLDM: the latent denoiser, the encoders frozen",
+    "bottom": "stage 2 of Fine-portraitist: the bottom face for a voice",
+    "upper": "stage 2 of Fine-portraitist: the whole face around a bottom face",
+    "release": "the stages' results into one checkpoint folder and the manifest",
 }
+MODULES = {"bottom": "portraitist", "upper": "portraitist"}
 
 
 def main() -> None:
@@ -22,10 +26,10 @@ def main() -> None:
     stages = parser.add_subparsers(dest="stage", required=True)
     modules = {}
     for name, summary in STAGES.items():
-        modules[name] = importlib.import_module(f"voice2face.training.{name}")
+        modules[name] = importlib.import_module(f"voice2face.training.{MODULES.get(name, name)}")
         modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
     arguments = parser.parse_args()
-    hears = arguments.stage in ("collaborative", "speaker", "retriever", "diffusion")
+    hears = hasattr(arguments, "pairs")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

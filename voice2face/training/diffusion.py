@@ -14,10 +14,20 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.components import load_component
-from voice2face.methods.scldm import SCLDM, denoising_loss
-from voice2face.models import SPEECH_ENCODERS, Denoiser, FaceDecoder, FaceEncoder, FacePrior
+from voice2face.methods.guided_sampling import sample_guided
+from voice2face.methods.scldm import denoising_loss
+from voice2face.models import (
+    SPEECH_ENCODERS,
+    Denoiser,
+    FaceDecoder,
+    FaceEncoder,
+    FacePrior,
+    SpeakerEncoder,
+    SpeechEncoder,
+)
 from voice2face.settings import Settings
 from voice2face.training.images import contact_sheet, to_uint8
+from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.options import (
@@ -27,7 +37,7 @@ from voice2face.training.options import (
     loop_options,
 )
 from voice2face.training.pairing import Pairing
-from voice2face.training.tables import FaceTable
+from voice2face.training.tables import FaceTable, VoiceTable
 
 FRONTAL_YAW = 0.07
 INSIDE_SHARE = 0.001
@@ -108,7 +118,7 @@ def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
 
 
 class Diffusion:
-    """The step and the held-out evaluation of stage 2."""
+    """The step and the held-out evaluation of a denoiser."""
 
     def __init__(
         self,
@@ -116,8 +126,8 @@ class Diffusion:
         prior: FacePrior,
         decoder: FaceDecoder,
         schedule: DDIMScheduler,
-        train: tuple[EncodedTables, Pairing],
-        held_out: tuple[EncodedTables, Pairing],
+        train: LatentPairs,
+        held_out: LatentPairs,
         options: DiffusionOptions,
         out: Path,
         device: torch.device,
@@ -129,39 +139,28 @@ class Diffusion:
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch."""
         options = self.options
-        clean, quality, speech = self._batch(*self.train, rng, options.batch_size)
-        noisy = speech + options.embedding_noise * nn.functional.normalize(
-            torch.randn_like(speech), dim=1
+        batch = self.train.sample(rng, options.batch_size).to(self.device)
+        count = len(batch.clean)
+        noisy = batch.speech + options.embedding_noise * nn.functional.normalize(
+            torch.randn_like(batch.speech), dim=1
         )
-        dropped = torch.from_numpy(rng.random(len(clean))).to(self.device)
+        dropped = torch.from_numpy(rng.random(count)).to(self.device)
         quality_kept = dropped >= options.drop_all
         speech_kept = dropped >= options.drop_all + options.drop_speech
         with torch.autocast(self.device.type, torch.bfloat16):
             condition = self.denoiser.condition(
-                nn.functional.normalize(noisy, dim=1), quality, speech_kept, quality_kept
+                nn.functional.normalize(noisy, dim=1), batch.quality, speech_kept, quality_kept
             )
             loss = denoising_loss(
                 self.denoiser,
                 self.prior,
                 self.schedule,
-                clean,
-                torch.randn_like(clean),
-                torch.randint(0, 1000, (len(clean),), device=self.device),
-                condition,
+                batch.clean,
+                torch.randn_like(batch.clean),
+                torch.randint(0, 1000, (count,), device=self.device),
+                condition._replace(beside=batch.beside),
             ).mean()
         return {"loss": loss}
-
-    def _batch(
-        self, tables: EncodedTables, pairing: Pairing, rng: np.random.Generator, count: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        face_rows, voice_rows = pairing.sample(rng, count)
-        mirrored = rng.integers(2, size=count)
-        variant = rng.integers(tables.embeddings.shape[1], size=count)
-        return (
-            tables.latents[face_rows, mirrored].to(self.device),
-            tables.quality[face_rows, mirrored].to(self.device),
-            tables.embeddings[voice_rows, variant].to(self.device),
-        )
 
     def evaluate(self, denoiser: Any) -> dict[str, float]:
         """Held-out loss, with and without the voice; writes the denoiser and a sheet of faces."""
@@ -170,15 +169,21 @@ class Diffusion:
         sums = {"loss": 0.0, "loss_without_voice": 0.0}
         batches = 8
         for _ in range(batches):
-            clean, quality, speech = self._batch(*self.held_out, rng, 128)
-            noise = torch.randn(clean.shape, generator=generator).to(self.device)
+            batch = self.held_out.sample(rng, 128).to(self.device)
+            noise = torch.randn(batch.clean.shape, generator=generator).to(self.device)
             timesteps = torch.arange(4, 1000, 1000 // 128)[:128].to(self.device)
             for name, kept in (("loss", True), ("loss_without_voice", False)):
-                keep = torch.full((len(clean),), kept, device=self.device)
+                keep = torch.full((len(batch.clean),), kept, device=self.device)
                 with torch.autocast(self.device.type, torch.bfloat16):
-                    condition = denoiser.condition(speech, quality, keep)
+                    condition = denoiser.condition(batch.speech, batch.quality, keep)
                     loss = denoising_loss(
-                        denoiser, self.prior, self.schedule, clean, noise, timesteps, condition
+                        denoiser,
+                        self.prior,
+                        self.schedule,
+                        batch.clean,
+                        noise,
+                        timesteps,
+                        condition._replace(beside=batch.beside),
                     )
                 sums[name] += float(loss.mean()) / batches
         self._contact_sheet(denoiser)
@@ -186,25 +191,137 @@ class Diffusion:
         return sums
 
     def _contact_sheet(self, denoiser: Denoiser, people: int = 10, seeds: int = 5) -> None:
-        tables, pairing = self.held_out
-        _, voices = pairing.sample(np.random.default_rng(1), people)
-        speech = tables.embeddings[voices, 0].to(self.device)
-        method = SCLDM(self.prior, denoiser)
+        batch = self.held_out.sample(np.random.default_rng(1), people).to(self.device)
         rows = []
         for seed in range(seeds):
             generators = [torch.Generator().manual_seed(seed) for _ in range(people)]
             with torch.autocast(self.device.type, torch.bfloat16):
-                sample = method.sample(speech, generators, self.schedule, SHEET_SETTINGS)
-                rows.append(to_uint8(self.decoder(sample.latents)))
+                latents = sample_guided(
+                    denoiser,
+                    self.schedule,
+                    batch.speech,
+                    denoiser.good_portraits(generators),
+                    generators,
+                    SHEET_SETTINGS,
+                    shift=self.prior(),
+                    beside=batch.beside,
+                )
+                rows.append(to_uint8(self.decoder(latents)))
         contact_sheet(rows).save(self.out / "portraits.png")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+@dataclass(frozen=True)
+class Encoded:
+    """One split, encoded.
+
+    Attributes:
+        faces: decoded faces.
+        voices: decoded voices.
+        pairing: which of them go together.
+        tables: their latents and embeddings.
+    """
+
+    faces: FaceTable
+    voices: VoiceTable
+    pairing: Pairing
+    tables: EncodedTables
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What stage 1 trained, frozen."""
+
+    face_encoder: FaceEncoder
+    speech_encoder: SpeechEncoder | SpeakerEncoder
+    face_decoder: FaceDecoder
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoders:
+        """Read stage 1's output, or a checkpoint."""
+        return cls(
+            load_component(FaceEncoder, folder / "face_encoder"),
+            load_component(SPEECH_ENCODERS, folder / "speech_encoder"),
+            load_component(FaceDecoder, folder / "face_decoder"),
+        )
+
+    def encode(self, arguments: argparse.Namespace, split: str) -> Encoded:
+        """Read and encode a split, or read what was encoded before."""
+        latents = arguments.latents or arguments.out
+        latents.mkdir(parents=True, exist_ok=True)
+        size = self.face_encoder.config.image_size
+        faces, voices, pairing = load_split(arguments, split, size)
+        encode = partial(
+            encode_tables,
+            faces,
+            voices,
+            self.face_encoder,
+            self.speech_encoder,
+            variants=4 if split == "train" else 1,
+            device=torch.device(arguments.device),
+        )
+        tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
+        return Encoded(faces, voices, pairing, tables)
+
+
+def train_denoiser(
+    arguments: argparse.Namespace,
+    encoders: Encoders,
+    prior: FacePrior,
+    quality: dict[str, list[float]],
+    pairs: tuple[LatentPairs, LatentPairs],
+    beside_channels: int = 0,
+) -> None:
+    """Train one denoiser as the command line asks.
+
+    Args:
+        arguments: of ``add_denoiser_options``.
+        encoders: of stage 1.
+        prior: shifts every latent.
+        quality: of ``quality_settings``.
+        pairs: batches to train on, and held-out ones.
+        beside_channels: of what the denoiser sees beside the noisy latent.
+    """
+    device, out = torch.device(arguments.device), arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    schedule = noise_schedule(arguments.prediction_type)
+    schedule.save_pretrained(out / "scheduler")
+    options = DiffusionOptions(batch_size=arguments.batch_size, rate=arguments.rate)
+    if arguments.start_from is not None:
+        denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
+    else:
+        denoiser = Denoiser(
+            latent_channels=encoders.face_encoder.config.latent_channels,
+            latent_size=encoders.face_encoder.latent_size,
+            speech_dim=encoders.speech_encoder.config.embedding_dim,
+            block_channels=arguments.block_channels,
+            layers_per_block=arguments.layers_per_block,
+            beside_channels=beside_channels,
+            **quality,
+        )
+    denoiser.to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        denoiser.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    loop = TrainingLoop(denoiser, optimizer, loop_options(arguments))
+    stage = Diffusion(
+        denoiser,
+        prior.to(device),
+        encoders.face_decoder.to(device),
+        schedule,
+        *pairs,
+        options,
+        out,
+        device,
+    )
+    loop.run(stage.step, stage.evaluate)
+
+
+def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that all denoisers' commands share."""
     add_data_options(parser)
     add_loop_options(parser)
     parser.add_argument(
-        "--encoders", type=Path, required=True, help="the output folder of the collaborative stage"
+        "--encoders", type=Path, required=True, help="output folder of stage 1, or a checkpoint"
     )
     parser.add_argument(
         "--start-from",
@@ -222,12 +339,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="epsilon is the paper's Eq. 6, v_prediction learns faster (default: %(default)s)",
     )
     parser.add_argument(
-        "--beta", type=float, default=0.01, help="weight of the face prior (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--prior-faces", type=int, default=10_000, help="N of Eq. 3 (default: %(default)s)"
-    )
-    parser.add_argument(
         "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"
     )
     parser.add_argument("--rate", type=float, default=DiffusionOptions.rate, help="learning rate")
@@ -237,67 +348,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers-per-block", type=int, default=1, help="depth of a level")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_denoiser_options(parser)
+    parser.add_argument(
+        "--beta", type=float, default=0.01, help="weight of the face prior (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prior-faces", type=int, default=10_000, help="N of Eq. 3 (default: %(default)s)"
+    )
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Train stage 2 as the command line asks."""
     torch.manual_seed(arguments.seed)
-    device = torch.device(arguments.device)
-    folder, out = arguments.encoders, arguments.out
-    latents = arguments.latents or out
-    for needed in (out, latents):
-        needed.mkdir(parents=True, exist_ok=True)
-    face_encoder = load_component(FaceEncoder, folder / "face_encoder")
-    speech_encoder = load_component(SPEECH_ENCODERS, folder / "speech_encoder")
-    decoder = load_component(FaceDecoder, folder / "face_decoder").to(device)
-
-    encoded, settings, sexes = {}, {}, {}
-    for split in ("train", "validation"):
-        faces, voices, pairing = load_split(arguments, split, face_encoder.config.image_size)
-        encode = partial(
-            encode_tables,
-            faces,
-            voices,
-            face_encoder,
-            speech_encoder,
-            variants=4 if split == "train" else 1,
-            device=device,
-        )
-        tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
-        encoded[split] = (tables, pairing)
-        settings[split] = quality_settings(faces)
-        sexes[split] = faces.sex
-
-    prior = balanced_prior(
-        encoded["train"][0], sexes["train"], arguments.prior_faces, arguments.beta
-    )
-    schedule = noise_schedule(arguments.prediction_type)
-    prior.save_pretrained(out / "face_prior")
-    schedule.save_pretrained(out / "scheduler")
-    options = DiffusionOptions(batch_size=arguments.batch_size, rate=arguments.rate)
-    if arguments.start_from is not None:
-        denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
-    else:
-        denoiser = Denoiser(
-            latent_channels=face_encoder.config.latent_channels,
-            latent_size=face_encoder.latent_size,
-            speech_dim=speech_encoder.config.embedding_dim,
-            block_channels=arguments.block_channels,
-            layers_per_block=arguments.layers_per_block,
-            **settings["train"],
-        )
-    denoiser.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        denoiser.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01
-    )
-    loop = TrainingLoop(denoiser, optimizer, loop_options(arguments))
-    stage = Diffusion(
-        denoiser,
-        prior.to(device),
-        decoder,
-        schedule,
-        encoded["train"],
-        encoded["validation"],
-        options,
-        out,
-        device,
-    )
-    loop.run(stage.step, stage.evaluate)
+    encoders = Encoders.load(arguments.encoders)
+    train, held_out = (encoders.encode(arguments, split) for split in ("train", "validation"))
+    prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
+    prior.save_pretrained(arguments.out / "face_prior")
+    pairs = FacePairs(train.tables, train.pairing), FacePairs(held_out.tables, held_out.pairing)
+    train_denoiser(arguments, encoders, prior, quality_settings(train.faces), pairs)

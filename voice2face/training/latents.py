@@ -87,3 +87,11 @@ def load_or_encode(file: Path, encode: Callable[[], EncodedTables]) -> EncodedTa
     tensors = {field.name: getattr(tables, field.name).contiguous() for field in fields(tables)}
     replace_file(file, lambda path: save_file(tensors, path))
     return tables
+
+
+def kept_in(file: Path, compute: Callable[[], Tensor]) -> Tensor:
+    """Read a tensor from a file, or compute it and keep it there."""
+    if not file.exists():
+        computed = compute()
+        replace_file(file, lambda path: save_file({"values": computed.contiguous()}, path))
+    return load_file(file)["values"]

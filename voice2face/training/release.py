@@ -17,24 +17,38 @@ from voice2face.checkpoints import (
     read_model_index,
 )
 from voice2face.components import load_component
+from voice2face.methods import METHODS
 from voice2face.pipeline import Voice2FacePipeline, components_of
 
-METHOD = "scldm"
-STAGE_OF = {
-    "speech_encoder": "collaborative",
-    "face_encoder": "collaborative",
-    "face_decoder": "decoder",
-    "face_prior": "diffusion",
-    "denoiser": "diffusion",
-    "scheduler": "diffusion",
-}
+
+def places(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Where each component of the checkpoint lies; none where no stage is given."""
+    one, two = arguments.collaborative, arguments.diffusion
+    bottom, upper, retriever = arguments.bottom, arguments.upper, arguments.retriever
+    if one is None:
+        return {}
+    shared = {
+        "speech_encoder": one / "speech_encoder",
+        "face_encoder": one / "face_encoder",
+        "face_decoder": (arguments.decoder or one) / "face_decoder",
+    }
+    if two is not None:
+        return shared | {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
+    if bottom is not None and upper is not None and retriever is not None:
+        return shared | {
+            "retriever": retriever,
+            "bottom_denoiser": bottom / "denoiser",
+            "upper_denoiser": upper / "denoiser",
+            "scheduler": upper / "scheduler",
+        }
+    return {}
 
 
 def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
-    """Write the checkpoint in half precision, each part from its stage's folder."""
+    """Write the checkpoint in half precision, each part from where it lies."""
+    method = next(name for name in METHODS if components_of(name).keys() == folders.keys())
     components = {
-        part: load_component(kind, folders[STAGE_OF[part]] / part)
-        for part, kind in components_of(METHOD).items()
+        part: load_component(kind, folders[part]) for part, kind in components_of(method).items()
     }
     for component in components.values():
         if isinstance(component, torch.nn.Module):
@@ -92,7 +106,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder", type=Path, help="output folder of the decoder's fine-tuning (default: stage 1)"
     )
-    parser.add_argument("--diffusion", type=Path, help="output folder of stage 2")
+    parser.add_argument("--diffusion", type=Path, help="output folder of stage 2 of SCLDM")
+    parser.add_argument("--bottom", type=Path, help="output folder of Fine-portraitist's bottom")
+    parser.add_argument("--upper", type=Path, help="output folder of Fine-portraitist's upper")
+    parser.add_argument("--retriever", type=Path, help="folder of Fine-portraitist's retriever")
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
     parser.add_argument("--report", type=Path, help="report.json of the evaluation command")
@@ -102,13 +119,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Gather the stages where they are given, then write the manifest of the folder."""
     to: Path = arguments.to
-    if arguments.collaborative and arguments.diffusion:
+    folders = places(arguments)
+    if folders:
         gather(
-            {
-                "collaborative": arguments.collaborative,
-                "decoder": arguments.decoder or arguments.collaborative,
-                "diffusion": arguments.diffusion,
-            },
+            folders,
             to,
             output_size=arguments.output_size,
             card=(to / CARD).read_text() if (to / CARD).exists() else None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -24,7 +22,8 @@ from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import to_model_range
-from voice2face.training.loop import TrainingLoop, replace_file
+from voice2face.training.latents import kept_in
+from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import age_loss, contrastive_loss, sex_loss
 from voice2face.training.options import (
     add_data_options,
@@ -106,14 +105,6 @@ def face_embeddings(encoder: FaceEncoder, faces: FaceTable, device: torch.device
         with torch.autocast(device.type, torch.bfloat16):
             parts.append(encoder.embed(encoder(images)).float().cpu())
     return torch.cat(parts)
-
-
-def kept_in(file: Path, compute: Callable[[], Tensor]) -> Tensor:
-    """Read a tensor from a file, or compute it and keep it there."""
-    if not file.exists():
-        computed = compute()
-        replace_file(file, lambda path: save_file({"values": computed.contiguous()}, path))
-    return load_file(file)["values"]
 
 
 class Speaker:

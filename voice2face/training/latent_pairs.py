@@ -1,0 +1,160 @@
+"""Batches of stage 2: latents of faces, each with a voice that may belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voice2face.models.face_retriever import Entries, FaceRetriever
+from voice2face.training.latents import EncodedTables
+from voice2face.training.pairing import Pairing
+
+BOTTOM_NOISE = 0.3
+RETRIEVED_AT_ONCE = 512
+
+
+class Batch(NamedTuple):
+    """One row a pair.
+
+    Attributes:
+        clean: what the denoiser is to draw, ``(batch, C, H, W)``.
+        quality: picture quality, ``(batch, 6)``.
+        speech: Z^s, ``(batch, dim)``.
+        beside: what the denoiser sees beside the noisy latent, ``(batch, beside_channels, H, W)``.
+    """
+
+    clean: Tensor
+    quality: Tensor
+    speech: Tensor
+    beside: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        beside = None if self.beside is None else self.beside.to(device)
+        clean, quality, speech = (part.to(device) for part in self[:3])
+        return Batch(clean, quality, speech, beside)
+
+
+class LatentPairs(Protocol):
+    """Draws batches."""
+
+    def sample(self, rng: np.random.Generator, count: int) -> Batch:
+        """A batch of ``count`` pairs."""
+        ...
+
+
+class Rows(NamedTuple):
+    """Which faces and voices, and which variant of each, ``(count,)``."""
+
+    faces: np.ndarray
+    mirrored: np.ndarray
+    voices: np.ndarray
+    variants: np.ndarray
+
+
+def draw_rows(
+    tables: EncodedTables, pairing: Pairing, rng: np.random.Generator, count: int
+) -> Rows:
+    """Draw pairs, each face as it is or mirrored, each voice in one of its variants."""
+    faces, voices = pairing.sample(rng, count)
+    mirrored = rng.integers(2, size=count)
+    return Rows(faces, mirrored, voices, rng.integers(tables.embeddings.shape[1], size=count))
+
+
+@dataclass(frozen=True)
+class FacePairs:
+    """Whole faces, for SCLDM.
+
+    Attributes:
+        tables: latents and embeddings.
+        pairing: which of them go together.
+    """
+
+    tables: EncodedTables
+    pairing: Pairing
+
+    def sample(self, rng: np.random.Generator, count: int) -> Batch:
+        """See ``LatentPairs``."""
+        rows = draw_rows(self.tables, self.pairing, rng, count)
+        return Batch(
+            self.tables.latents[rows.faces, rows.mirrored],
+            self.tables.quality[rows.faces, rows.mirrored],
+            self.tables.embeddings[rows.voices, rows.variants],
+        )
+
+
+@dataclass(frozen=True)
+class PortraitistPairs:
+    """Bottom or whole faces with what Fine-portraitist's denoisers see beside them.
+
+    The upper denoiser learns from bottom faces of photographs and draws above generated ones, so
+    the former are disturbed a little while training.
+
+    Attributes:
+        stage: speech-to-bottom or bottom-to-upper.
+        tables: latents and embeddings.
+        bottoms: latents of the bottom faces, of the latents' shape.
+        pairing: which of them go together.
+        entries: faces that may be retrieved.
+        nearest: row of the entry nearest to each embedding, its own left out,
+            ``(voices, variants)``.
+    """
+
+    stage: Literal["bottom", "upper"]
+    tables: EncodedTables
+    bottoms: Tensor
+    pairing: Pairing
+    entries: Entries
+    nearest: Tensor
+
+    def sample(self, rng: np.random.Generator, count: int) -> Batch:
+        """See ``LatentPairs``."""
+        rows = draw_rows(self.tables, self.pairing, rng, count)
+        bottoms = self.bottoms[rows.faces, rows.mirrored]
+        found = self.nearest[rows.voices, rows.variants]
+        if self.stage == "bottom":
+            clean, beside = bottoms, self.entries.bottoms[found].float()
+        else:
+            clean = self.tables.latents[rows.faces, rows.mirrored]
+            noise = rng.standard_normal(bottoms.shape, dtype=np.float32)
+            disturbed = bottoms + BOTTOM_NOISE * torch.from_numpy(noise)
+            beside = torch.cat([disturbed, self.entries.faces[found].float()], 1)
+        return Batch(
+            clean,
+            self.tables.quality[rows.faces, rows.mirrored],
+            self.tables.embeddings[rows.voices, rows.variants],
+            beside,
+        )
+
+
+def nearest_entries(
+    retriever: FaceRetriever, embeddings: Tensor, voice_ids: list[str], speakers: list[str]
+) -> Tensor:
+    """Row of the nearest entry for each embedding, without the entries of the same speaker.
+
+    Args:
+        retriever: entries called ``FACE+VOICE`` by their ids.
+        embeddings: ``(voices, variants, dim)``.
+        voice_ids: the voices' ids.
+        speakers: the voices' speakers.
+
+    Returns:
+        ``(voices, variants)`` rows.
+    """
+    speaker_of = dict(zip(voice_ids, speakers, strict=True))
+    own: dict[str, list[str]] = {}
+    for name in retriever.entries.ids:
+        own.setdefault(speaker_of.get(name.rpartition("+")[2], ""), []).append(name)
+    voices, variants = embeddings.shape[:2]
+    left_out = [own.get(speaker, []) for speaker in speakers for _ in range(variants)]
+    queries = embeddings.flatten(0, 1)
+    rows = []
+    for start in range(0, len(queries), RETRIEVED_AT_ONCE):
+        part = slice(start, start + RETRIEVED_AT_ONCE)
+        found = retriever.retrieve(queries[part], top_k=1, leave_out=left_out[part])
+        rows += [retriever.rows[names[0]] for names in found.ids]
+    return torch.tensor(rows).view(voices, variants)

@@ -1,0 +1,96 @@
+"""The two denoisers of Fine-portraitist, each trained by a command of its own.
+
+``bottom`` learns to draw the bottom face for a voice, ``upper`` the whole face around a bottom
+face. Both see what the retriever finds for the voice, its own entries left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from voice2face.models import FaceEncoder, FacePrior, FaceRetriever
+from voice2face.models.bottom_face import bottom_face
+from voice2face.training.diffusion import (
+    Encoded,
+    Encoders,
+    add_denoiser_options,
+    quality_settings,
+    train_denoiser,
+)
+from voice2face.training.images import to_model_range
+from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
+from voice2face.training.latents import kept_in
+
+BESIDE = {"bottom": 1, "upper": 2}
+
+
+@torch.no_grad()
+def encode_bottoms(images: np.ndarray, encoder: FaceEncoder, device: torch.device) -> Tensor:
+    """Latents of the bottom faces, ``(faces, 2, C, H, W)``, each as it is and mirrored."""
+    encoder.eval().to(device)
+    parts = []
+    for start in tqdm(range(0, len(images), 64), desc="bottom faces", unit="batch"):
+        pictures = to_model_range(images[start : start + 64]).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            both = [encoder(bottom_face(view)) for view in (pictures, pictures.flip(3))]
+        parts.append(torch.stack(both, 1).float().cpu())
+    return torch.cat(parts)
+
+
+def portraitist_pairs(
+    stage: Literal["bottom", "upper"],
+    split: str,
+    encoded: Encoded,
+    encoders: Encoders,
+    retriever: FaceRetriever,
+    arguments: argparse.Namespace,
+) -> PortraitistPairs:
+    """The batches of one split."""
+    folder: Path = arguments.latents or arguments.out
+    device = torch.device(arguments.device)
+    voices, tables = encoded.voices, encoded.tables
+    return PortraitistPairs(
+        stage,
+        tables,
+        kept_in(
+            folder / f"bottoms_{split}.safetensors",
+            lambda: encode_bottoms(encoded.faces.images, encoders.face_encoder, device),
+        ),
+        encoded.pairing,
+        retriever.entries,
+        nearest_entries(retriever, tables.embeddings, voices.ids, voices.speaker),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the commands' arguments."""
+    add_denoiser_options(parser)
+    parser.add_argument(
+        "--retriever", type=Path, required=True, help="folder that the retriever command wrote"
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train one of the two denoisers as the command line asks."""
+    torch.manual_seed(arguments.seed)
+    stage: Literal["bottom", "upper"] = arguments.stage
+    encoders = Encoders.load(arguments.encoders)
+    retriever = FaceRetriever.load(arguments.retriever)
+    encoded = {split: encoders.encode(arguments, split) for split in ("train", "validation")}
+    train, held_out = (
+        portraitist_pairs(stage, split, of_split, encoders, retriever, arguments)
+        for split, of_split in encoded.items()
+    )
+    channels = encoders.face_encoder.config.latent_channels
+    no_prior = FacePrior(channels, encoders.face_encoder.latent_size, 0, 0.0)
+    quality = quality_settings(encoded["train"].faces)
+    train_denoiser(
+        arguments, encoders, no_prior, quality, (train, held_out), BESIDE[stage] * channels
+    )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
-from voice2face.evaluation import ablation, watermark
+from voice2face.evaluation import ablation, publish, watermark
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
     frechet_distance,
@@ -108,6 +108,30 @@ def test_one_command_writes_the_report(
     }
     with Image.open(out / "portraits.png") as sheet:
         assert sheet.width == 8 * 128
+
+    card, readme, speed = (tmp_path / name for name in ("card.md", "readme.md", "speed.txt"))
+    card.write_text("above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n")
+    markers = ("speakers", "true pairs", "speed")
+    readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in markers))
+    speed.write_text("| cold | 3.5 |\n")
+    arguments = ["--report", out / "report.json", "--card", card, "--readme", readme]
+    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments), "--speed", str(speed)])
+    publish.main()
+    written = card.read_text()
+    assert "old" not in written
+    assert written.startswith("above\n<!-- figures -->")
+    assert written.endswith("<!-- /figures -->\nbelow\n")
+    assert (out / "report.md").read_text().strip() in written
+    whole = report["the voice is heard, true pairs: Speech2Face"]["sex"]["value"]
+    assert f" {whole:.1%} |" in readme.read_text()
+    assert "| cold | 3.5 |" in readme.read_text()
+    publish.main()
+    assert card.read_text() == written
+
+
+def test_figures_need_their_markers() -> None:
+    with pytest.raises(ValueError, match="once each"):
+        publish.fill("no markers", "figures", "1")
 
 
 def test_ablation_trains_and_measures_every_variant(

@@ -172,7 +172,7 @@ def test_benchmarks_print_a_table() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    seconds = [float(x) for x in re.findall(r"\| ([\d.]+) \| [\d.]+ \|", done.stdout)]
+    seconds = [float(x) for x in re.findall(r"\| (-?[\d.]+) \| -?[\d.]+ \|", done.stdout)]
     assert len(seconds) == 7
     assert sum(seconds) < time.monotonic() - began
     assert "peak memory" in done.stdout

@@ -28,6 +28,22 @@ class Report:
         self.figures.setdefault(group, {})[name] = value
         logger.info("%s, %s: %s", group, name, shown(value))
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Report:
+        """Read what ``as_json`` made."""
+
+        def figure(value: Any) -> Figure:
+            if isinstance(value, dict):
+                return Share(**value) if "cases" in value else Estimate(**value)
+            return float(value)
+
+        return cls(
+            {
+                group: {name: figure(value) for name, value in rows.items()}
+                for group, rows in content.items()
+            }
+        )
+
     def markdown(self) -> str:
         """One table a title."""
         tables: dict[str, dict[str, dict[str, str]]] = {}

@@ -18,6 +18,7 @@ from voice2face.checkpoints import (
 )
 from voice2face.components import load_component
 from voice2face.methods import METHODS
+from voice2face.models import SpeakerEncoder
 from voice2face.pipeline import Voice2FacePipeline, components_of
 
 
@@ -69,6 +70,19 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
         part: load_component(kind, folder / part)
         for part, kind in components_of(index["method"]).items()
     }
+    training_data = [
+        {"name": "FairFace, adults", "licence": "CC BY 4.0"},
+        {"name": "Common Voice, 59 languages", "licence": "CC0-1.0"},
+        {"name": "LibriSpeech", "licence": "CC BY 4.0"},
+        {"name": "speechocean762, adults", "licence": "free for any use"},
+    ]
+    if isinstance(components["speech_encoder"], SpeakerEncoder):
+        training_data.append(
+            {
+                "name": "Resemblyzer 0.1.4: speaker network, trained on LibriSpeech and VoxCeleb",
+                "licence": "Apache-2.0",
+            }
+        )
     return {
         "method": index["method"],
         "resolution": components["face_decoder"].config.image_size,
@@ -79,12 +93,7 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
             if isinstance(component, torch.nn.Module)
         },
         "licence": "Apache-2.0",
-        "training_data": [
-            {"name": "FairFace, adults", "licence": "CC BY 4.0"},
-            {"name": "Common Voice, 59 languages", "licence": "CC0-1.0"},
-            {"name": "LibriSpeech", "licence": "CC BY 4.0"},
-            {"name": "speechocean762, adults", "licence": "free for any use"},
-        ],
+        "training_data": training_data,
         "figures": json.loads(report.read_text()) if report is not None else {},
         "files": describe_files(folder),
     }

@@ -1,0 +1,129 @@
+"""``python -m voice2face.evaluation.publish``: a report's figures into README and model card.
+
+They go between markers like ``<!-- figures -->`` and ``<!-- /figures -->``, so that no published
+figure is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from voice2face.evaluation.report import Report, shown
+
+HEARD = "the voice is heard, test speakers"
+GOOD = "the picture is good, test speakers"
+SPEAKER_ROWS = (
+    (
+        "speech encoder: sex of a speaker, clips averaged",
+        f"{HEARD}: speech encoder, clips averaged",
+    ),
+    ("speech encoder: sex, each clip", f"{HEARD}: speech encoder"),
+    ("portraits: sex seen by the judge is the speaker's", f"{HEARD}: portraits"),
+)
+AGE_ROWS = (
+    ("speech encoder: age within 10 years, each clip", f"{HEARD}: speech encoder"),
+    ("portraits: age within 10 years", f"{HEARD}: portraits"),
+)
+OTHER_ROWS = (
+    ("the judge itself, sex on real test faces", "judge", "sex, test faces"),
+    ("a face is found in the portrait", GOOD, "a face is found"),
+    ("Fréchet distance to the test faces", GOOD, "Fréchet distance"),
+    (
+        "face autoencoder: mean absolute error, range -1 to 1",
+        "face autoencoder, test faces",
+        "mean absolute error (range -1 to 1)",
+    ),
+    (
+        "face autoencoder: recognition cosine to the original (other people: 0.13)",
+        "face autoencoder, test faces",
+        "cosine of recognition features, original and reconstruction",
+    ),
+    (
+        "share of portraits nearer to a training face than 99 % of test faces are",
+        "memorisation",
+        "share of portraits that exceed it",
+    ),
+)
+PAIR_COLUMNS = ("voice2face", "Speech2Face", "random real face of that sex")
+PAIR_ROWS = (
+    ("sex as the true face's", "the voice is heard, true pairs", "sex"),
+    (
+        "age within 10 years of the true face's",
+        "the voice is heard, true pairs",
+        "age within 10 years",
+    ),
+    ("cos x100, seeds averaged", "the person is met", "cos x100, seeds averaged"),
+    ("R@10 x100", "the person is met", "R@10 x100"),
+    (
+        "mean rank among people of that sex, %",
+        "the person is met",
+        "mean rank among people of that sex, %",
+    ),
+    ("a face is found", "the picture is good", "a face is found"),
+    ("Fréchet distance", "the picture is good", "Fréchet distance"),
+    ("kernel distance x1000", "the picture is good", "kernel distance x1000"),
+    ("precision", "the picture is good", "precision"),
+    ("recall", "the picture is good", "recall"),
+    ("sharpness, ratio to test faces", "the picture is good", "sharpness, ratio to test faces"),
+)
+
+
+def speakers_table(report: Report) -> str:
+    """The README's table of held-out speakers and faces."""
+    rows = [(label, group, "sex") for label, group in SPEAKER_ROWS]
+    rows += [(label, group, "age within 10 years") for label, group in AGE_ROWS]
+    lines = ["| measure | figure |", "|---|---|"]
+    for label, group, name in (*rows, *OTHER_ROWS):
+        figure = re.sub(r", n=\d+", "", shown(report.figures[group][name]))
+        lines.append(f"| {label} | {figure} |")
+    return "\n".join(lines)
+
+
+def pairs_table(report: Report) -> str:
+    """The README's table of true pairs, intervals left out."""
+    lines = [f"| measure | {' | '.join(PAIR_COLUMNS)} |", "|---" * (1 + len(PAIR_COLUMNS)) + "|"]
+    for label, title, name in PAIR_ROWS:
+        figures = [shown(report.figures[f"{title}: {column}"][name]) for column in PAIR_COLUMNS]
+        lines.append(f"| {label} | {' | '.join(figure.split(' ')[0] for figure in figures)} |")
+    return "\n".join(lines)
+
+
+def fill(text: str, marker: str, content: str) -> str:
+    """Replace what lies between a pair of markers.
+
+    Raises:
+        ValueError: the text does not hold the pair exactly once.
+    """
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the text needs {begin} and {end} once each")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{content.strip()}\n\n{end}{after}"
+
+
+def main() -> None:
+    """Write the figures where the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.publish")
+    parser.description = (__doc__ or "").partition("\n\n")[2]
+    parser.add_argument("--report", type=Path, required=True, help="report.json of the evaluation")
+    parser.add_argument("--card", type=Path, help="model card to write all figures into")
+    parser.add_argument("--readme", type=Path, help="README to write the main figures into")
+    parser.add_argument("--speed", type=Path, help="what python -m benchmarks printed")
+    options = parser.parse_args()
+    report = Report.from_json(json.loads(options.report.read_text()))
+    if options.card is not None:
+        options.card.write_text(fill(options.card.read_text(), "figures", report.markdown()))
+    if options.readme is not None:
+        text = fill(options.readme.read_text(), "speakers", speakers_table(report))
+        text = fill(text, "true pairs", pairs_table(report))
+        if options.speed is not None:
+            text = fill(text, "speed", options.speed.read_text())
+        options.readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from nbclient import NotebookClient
 from PIL import Image
 
+from voice2face import Voice2FacePipeline
 from voice2face.portrait import SYNTHETIC_SOURCE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -44,6 +45,18 @@ def test_folder(tmp_path: Path, female_speech: Path) -> None:
     assert [path.name for path in portraits.iterdir()] == ["talk.png"]
     with Image.open(portraits / "talk.png") as image:
         assert image.info["voice2face:seed"] == "0"
+
+
+def test_own_faces(tmp_path: Path, male_speech: Path) -> None:
+    done = run("own_faces.py", male_speech, tmp_path / "face.png")
+    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert names == ["Ben", "Ada"]
+    assert "Ben: 1.00" in done.stdout
+    with Image.open(tmp_path / "face.png") as image:
+        found = np.asarray(image).astype(int)
+    pipe = Voice2FacePipeline.from_pretrained(device="cpu")
+    drawn = np.asarray(pipe(male_speech, seed=5, watermark=False).images[0]).astype(int)
+    assert np.abs(found - drawn).mean() < 12  # through the face encoder and back
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import tiny_components, tiny_portraitist, tiny_retriever
 from voice2face import Voice2FacePipeline
 from voice2face.errors import SettingError
 from voice2face.methods import FinePortraitist
 from voice2face.models.face_retriever import FaceRetriever
+from voice2face.own_faces import OwnFace, retriever_over
 from voice2face.settings import Settings
 from voice2face.training.latent_pairs import nearest_entries
 
@@ -127,6 +129,31 @@ def test_another_retriever_gives_other_faces(
     scores = [face.score for face in mixed.evidence.retrieved]
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)
+
+
+def test_a_retriever_over_own_faces(
+    portraitist: Voice2FacePipeline, tone: np.ndarray, recording: str
+) -> None:
+    higher = np.sin(np.arange(48_000) * 0.3).astype(np.float32)
+    colours = [Image.new("RGB", (64, 64), colour) for colour in ("white", "black")]
+    cast = [
+        OwnFace("ann", recording, colours[0], "own"),
+        OwnFace("bob", (higher, 16_000), colours[1], "CC0-1.0"),
+    ]
+    retriever = retriever_over(portraitist, cast)
+    assert retriever.entries.licences == ("own", "CC0-1.0")
+    torch.testing.assert_close(retriever.entries.faces, portraitist.encode(colours))
+    torch.testing.assert_close(
+        retriever.entries.bottoms, portraitist.encode(colours, bottom_only=True)
+    )
+    portraitist.retriever = retriever
+    made = portraitist(tone, 16_000, num_inference_steps=1)
+    assert made.evidence.retrieved[0].id == "ann"
+    assert made.evidence.retrieved[0].score == pytest.approx(1.0, abs=1e-3)
+    with pytest.raises(SettingError, match="at least one entry"):
+        retriever_over(portraitist, [])
+    with pytest.raises(SettingError, match="no faces"):
+        portraitist.encode([])
 
 
 def test_a_retriever_of_another_checkpoint_is_refused(portraitist: Voice2FacePipeline) -> None:

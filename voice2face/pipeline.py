@@ -32,6 +32,7 @@ from voice2face.models import (
     SpeakerEncoder,
     SpeechEncoder,
 )
+from voice2face.models.bottom_face import bottom_face
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.offload import Offload
 from voice2face.portrait import Evidence, Portrait, Portraits, Provenance, RetrievedFace
@@ -625,6 +626,35 @@ class Voice2FacePipeline:
     def _pictures(self, drawn: Sequence[Sample], settings: Settings) -> NDArray[np.uint8]:
         latents = torch.cat([sample.latents for sample in drawn])
         return self.decode(latents, watermark=settings.watermark)
+
+    @torch.no_grad()
+    def encode(self, faces: Sequence[Image.Image], *, bottom_only: bool = False) -> Tensor:
+        """Make latents of pictures, for retrievers and priors.
+
+        Args:
+            faces: aligned as portraits are, of any size.
+            bottom_only: of what lies below the eyes alone; see ``voice2face.models.bottom_face``.
+
+        Returns:
+            Z^f, ``(faces, channels, size, size)``, float32.
+
+        Raises:
+            SettingError: there are no faces.
+        """
+        if not faces:
+            raise SettingError("there are no faces to encode")
+        side = self.face_encoder.config.image_size
+        pixels = [
+            np.asarray(face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
+            for face in faces
+        ]
+        images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        if bottom_only:
+            images = bottom_face(images)
+        with memory_errors(self.device), self._turn(self.face_encoder):
+            encoder = self.face_encoder
+            parts = [encoder(part.to(encoder.device, encoder.dtype)) for part in images.split(16)]
+        return torch.cat(parts).float()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, watermark: bool = True) -> NDArray[np.uint8]:

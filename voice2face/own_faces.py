@@ -1,0 +1,62 @@
+"""A retriever over faces of one's own: a game's cast, say, each member with a voice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+from voice2face.models.face_retriever import Entries, FaceRetriever
+from voice2face.pipeline import Voice2FacePipeline
+
+
+class OwnFace(NamedTuple):
+    """A face that may be retrieved.
+
+    Attributes:
+        id: a name, different from all others.
+        voice: a recording, as ``Voice2FacePipeline`` takes it.
+        face: a picture, aligned as portraits are: the eyes at 0.29 and 0.71 of the width and at
+            0.30 of the height, the mouth's middle at 0.72 of the height.
+        licence: what the face may be used for.
+    """
+
+    id: str
+    voice: Any
+    face: Image.Image
+    licence: str
+
+
+def retriever_over(pipe: Voice2FacePipeline, faces: Iterable[OwnFace]) -> FaceRetriever:
+    """Make a retriever of voices and faces, with a checkpoint's encoders.
+
+    Only embeddings and latents are kept. For a checkpoint of Fine-portraitist, assign the result
+    to ``pipe.retriever``; with any, ``retrieve`` tells whose voice is nearest to another.
+
+    Args:
+        pipe: the checkpoint whose encoders are used.
+        faces: at least one.
+
+    Raises:
+        AudioError: a voice cannot be used.
+        SettingError: there are no faces, or two have the same id.
+    """
+    speech, whole, bottoms, ids, licences = [], [], [], [], []
+    for own in faces:
+        speech.append(pipe.listen(own.voice).embedding.float().cpu())
+        whole.append(pipe.encode([own.face]).cpu())
+        bottoms.append(pipe.encode([own.face], bottom_only=True).cpu())
+        ids.append(own.id)
+        licences.append(own.licence)
+    nothing = torch.zeros(0)
+    return FaceRetriever(
+        Entries(
+            torch.stack(speech) if speech else nothing,
+            torch.cat(whole) if whole else nothing,
+            torch.cat(bottoms) if bottoms else nothing,
+            tuple(ids),
+            tuple(licences),
+        )
+    )

@@ -56,6 +56,12 @@ def pattern() -> np.ndarray:
     return tile / tile.std()
 
 
+@lru_cache(maxsize=1)
+def _conjugate_pattern() -> np.ndarray:
+    return np.conj(np.fft.fft2(pattern()))
+
+
+@lru_cache(maxsize=1)
 def _band() -> np.ndarray:
     cycles = np.fft.fftfreq(TILE, 1 / TILE)
     radius = np.hypot(cycles[:, None], cycles[None])
@@ -69,7 +75,8 @@ def embed(pictures: np.ndarray) -> np.ndarray:
     tiled = np.tile(pattern(), repeats)[:height, :width]
     marked = []
     for picture in pictures:
-        contrast = _local_contrast(_detail(picture))
+        brightness = picture.astype(np.float32) @ BRIGHTNESS
+        contrast = _local_contrast(brightness - _blur(brightness))
         strength = np.minimum(BASE_LEVELS + TEXTURE_SHARE * contrast, MOST_LEVELS)
         added = picture + (strength * tiled)[..., None]
         marked.append(added.round().clip(0, 255).astype(np.uint8))
@@ -81,12 +88,13 @@ def find(image: Image.Image) -> Finding:
     picture = image.convert("RGB")
     if min(picture.size) < SMALLEST_SIDE:
         return Finding("unsure", 0.5, 0.0, 1.0)
+    brightness = Image.fromarray(np.asarray(picture, np.float32) @ BRIGHTNESS)
     best, best_scale = 0.0, 1.0
     for scale in SCALES:
         size = (round(picture.width / scale), round(picture.height / scale))
         if not SMALLEST_SIDE <= min(size) <= max(size) <= LARGEST_SIDE:
             continue
-        resized = picture if scale == 1.0 else picture.resize(size, Image.Resampling.BICUBIC)
+        resized = brightness.resize(size, Image.Resampling.BICUBIC)
         found = score(np.asarray(resized))
         if found > best:
             best, best_scale = found, float(scale)
@@ -101,13 +109,13 @@ def find(image: Image.Image) -> Finding:
     return Finding(answer, probability, best, best_scale)
 
 
-def score(picture: np.ndarray) -> float:
+def score(brightness: np.ndarray) -> float:
     """Peak of the correlation with the tile over all shifts, in standard deviations.
 
     Args:
-        picture: ``(H, W, 3)`` uint8 at the scale at which it was marked.
+        brightness: ``(H, W)``, 0 to 255, at the scale at which the picture was marked.
     """
-    detail = _detail(picture)
+    detail = brightness - _blur(brightness)
     detail = detail / (_local_contrast(detail) + 2.0)
     height, width = detail.shape
     rows, columns = np.arange(height) % TILE, np.arange(width) % TILE
@@ -117,13 +125,8 @@ def score(picture: np.ndarray) -> float:
     spectrum = np.fft.fft2((folded / np.maximum(counts, 1)).reshape(TILE, TILE))
     spectrum = np.where(_band(), spectrum, 0.0)
     spectrum /= _radial_mean(np.abs(spectrum)) + 1e-9
-    correlation = np.fft.ifft2(spectrum * np.conj(np.fft.fft2(pattern()))).real
+    correlation = np.fft.ifft2(spectrum * _conjugate_pattern()).real
     return float((correlation.max() - correlation.mean()) / (correlation.std() + 1e-12))
-
-
-def _detail(picture: np.ndarray) -> np.ndarray:
-    brightness = picture.astype(np.float32) @ BRIGHTNESS
-    return brightness - _blur(brightness)
 
 
 def _local_contrast(detail: np.ndarray) -> np.ndarray:

@@ -10,17 +10,19 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
-from voice2face.evaluation import ablation, publish, watermark
+from voice2face.evaluation import ablation, face_parts, publish, watermark
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
     frechet_distance,
     kernel_distance,
     precision_and_recall,
 )
+from voice2face.evaluation.face_parts import nearness_to_own, students_t
 from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
+from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable
 
 
@@ -170,6 +172,56 @@ def test_watermark_rates_are_measured(
     assert report["watermark: real faces, yes"]["PNG"]["value"] == 0.0
     assert set(report["watermark: portraits, unsure"]) == set(watermark.CHANGES)
     assert set(report["watermark: real faces, unsure"]) < set(watermark.CHANGES)
+
+
+def test_parts_near_their_own_truth_have_a_high_t() -> None:
+    rng = np.random.default_rng(0)
+    truths, strangers = rng.standard_normal((2, 40, 6))
+    portraits = truths + 0.5 * rng.standard_normal((40, 6))
+    everybody = np.ones((40, 40), bool)
+    near, far = (
+        np.square(drawn[:, None] - truths[None]).sum(2) for drawn in (portraits, strangers)
+    )
+    assert students_t(nearness_to_own(near, everybody)) > 10.0
+    assert abs(students_t(nearness_to_own(far, everybody))) < 3.0
+    alone = np.eye(40, dtype=bool)
+    alone[0, 1] = alone[1, 0] = True
+    differences = nearness_to_own(near, alone)
+    assert differences == pytest.approx([near[0, 1] - near[0, 0], near[1, 0] - near[1, 1]])
+    assert students_t(np.array([1.0, 2.0, 3.0])) == pytest.approx(2.0 / (1.0 / 3**0.5))
+    with pytest.raises(ValueError, match="two people"):
+        students_t(np.array([1.0]))
+
+
+def test_face_parts_are_measured(
+    tiny_pipeline: Voice2FacePipeline,
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "parts"
+    arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["face_parts", *map(str, arguments), "--steps", "1"])
+    face_parts.main()
+    report = json.loads((out / "face_parts.json").read_text())
+    for group in ("all people", "the same sex"):
+        measured = report[f"t of parts that follow the voice: {group}"]
+        assert measured.keys() == face_parts.PARTS.keys()
+        assert all(np.isfinite(value) for value in measured.values())
+    with Image.open(out / "face_parts.png") as chart:
+        assert len(chart.getcolors(10**6)) > 5
+
+
+def test_a_part_is_seen_at_its_place_alone(tables: dict[str, str]) -> None:
+    network = PerceptualLoss(Path(tables["squeezenet1_0"]))
+    plain = np.full((1, 128, 128, 3), 90, np.uint8)
+    changed = plain.copy()
+    changed[:, 85:100, 45:80] = np.random.default_rng(0).integers(0, 255, (15, 35, 3))
+    one, other = (face_parts.part_features(images, network) for images in (plain, changed))
+    moved = {part: float((one[part] - other[part]).square().sum()) for part in face_parts.PARTS}
+    assert max(moved, key=moved.__getitem__) == "mouth"
+    assert moved["brows"] < 0.05 * moved["mouth"]
 
 
 def test_frechet_distance_of_known_normal_distributions() -> None:

@@ -524,12 +524,13 @@ class Voice2FacePipeline:
         windows = speech_windows(speech.samples, seconds=self.speech_encoder.config.window_seconds)
         with memory_errors(self.device), self._turn(self.speech_encoder):
             batch = torch.from_numpy(windows).to(self.speech_encoder.device)
-            embeddings = torch.cat(
-                [self.speech_encoder(part).embedding for part in batch.split(MOST_WINDOWS_AT_ONCE)]
-            )
+            encoder = self.speech_encoder
+            heard = [encoder(part) for part in batch.split(MOST_WINDOWS_AT_ONCE)]
+            embeddings = torch.cat([part.embedding for part in heard])
+            speakers = torch.cat([part.speaker for part in heard]).float()
             embedding = torch.nn.functional.normalize(embeddings.mean(0), dim=0)
-            encoding = self.speech_encoder.describe(embedding[None])
-            several = sounds_like_several(embeddings.float())
+            encoding = encoder.describe(embedding[None])
+            several = sounds_like_several(speakers, encoder.least_likeness)
         age = encoding.age_logits[0].float().softmax(0).tolist()
         return Voice(
             embedding,

@@ -2,8 +2,7 @@
 
 The thresholds were set on people who took no part in any training, so that hardly a clean recording
 is complained of. Noise 10 dB below the speech and clipping at half the peak are noticed nearly
-always; two people are noticed more often than not if they are a woman and a man, and seldom if they
-are of one sex.
+always, and two people nearly always if they are a woman and a man, mostly if they are of one sex.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from voice2face.audio import FRAME_SECONDS, SAMPLE_RATE, Waveform
 
 SMALLEST_RANGE_DB = 18.0  # between the loud and the quiet frames of a clean recording
 MOST_AT_PEAK = 2e-4  # share of a recording's samples that lie at its peak
-LEAST_LIKENESS = 0.8  # cosine between the windows of one person
 
 CLIPPED = "clipped: the recording level was too high"
 NOISY = "very noisy: the portrait may follow the noise"
@@ -37,6 +35,11 @@ def is_noisy(waveform: Waveform) -> bool:
     return bool(loud - quiet < SMALLEST_RANGE_DB)
 
 
-def sounds_like_several(embeddings: Tensor) -> bool:
-    """Whether the windows' embeddings ``(windows, dim)``, unit length, lie far apart."""
-    return bool((embeddings @ embeddings.T).min() < LEAST_LIKENESS)
+def sounds_like_several(speakers: Tensor, least_likeness: float) -> bool:
+    """Whether windows differ more than those of one person do.
+
+    Args:
+        speakers: what tells speakers apart in each window, ``(windows, dim)``, unit length.
+        least_likeness: cosine that two windows of one person exceed.
+    """
+    return bool((speakers @ speakers.T).min() < least_likeness)

@@ -95,6 +95,7 @@ class SpeakerEncoder(AttributeHeads, ModelMixin, ConfigMixin):
         dropout: share of those numbers dropped while training.
     """
 
+    least_likeness = 0.6
     speaker_mean: Tensor
     speaker_std: Tensor
 
@@ -149,4 +150,6 @@ class SpeakerEncoder(AttributeHeads, ModelMixin, ConfigMixin):
     def project(self, features: Tensor) -> SpeechEncoding:
         """Z^s and the heads' logits for what ``speaker_features`` returned."""
         standardised = (features - self.speaker_mean) / self.speaker_std
-        return self.describe(F.normalize(self.to_embedding(standardised).float(), dim=-1))
+        encoding = self.describe(F.normalize(self.to_embedding(standardised).float(), dim=-1))
+        # the published network was trained to compare what a rectifier leaves
+        return encoding._replace(speaker=F.normalize(F.relu(features.float()), dim=-1))

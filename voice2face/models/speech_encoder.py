@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -23,11 +23,13 @@ class SpeechEncoding(NamedTuple):
         embedding: Z^s, ``(batch, embedding_dim)``, unit length.
         sex_logits: ``(batch, 2)``, female and male.
         age_logits: ``(batch, 6)``, the decades of ``AGE_DECADES``.
+        speaker: ``(batch, dim)``, unit length: what tells speakers apart best.
     """
 
     embedding: Tensor
     sex_logits: Tensor
     age_logits: Tensor
+    speaker: Tensor
 
 
 class Spectrogram(nn.Module):
@@ -92,10 +94,14 @@ class AttributeHeads:
     """What speech encoders have in common: a window's length, and heads for sex and age.
 
     The heads shape the embedding while training and give the evidence of a portrait.
+
+    Attributes:
+        least_likeness: cosine of ``SpeechEncoding.speaker`` that two windows of one person exceed.
     """
 
     config: Any
     dtype: torch.dtype
+    least_likeness: ClassVar[float] = 0.8
 
     def add_heads(self, embedding_dim: int) -> None:
         """Make the heads, once ``nn.Module`` is ready."""
@@ -110,7 +116,7 @@ class AttributeHeads:
     def describe(self, embedding: Tensor) -> SpeechEncoding:
         """Attach the heads' logits to unit-length embeddings ``(batch, embedding_dim)``."""
         scaled = (embedding * embedding.shape[-1] ** 0.5).to(self.dtype)
-        return SpeechEncoding(embedding, self.sex_head(scaled), self.age_head(scaled))
+        return SpeechEncoding(embedding, self.sex_head(scaled), self.age_head(scaled), embedding)
 
 
 class SpeechEncoder(AttributeHeads, ModelMixin, ConfigMixin):

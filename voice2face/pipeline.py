@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -19,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from voice2face import checkpoints
-from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
+from voice2face.audio import load_audio
 from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, default_dtype, memory_errors
 from voice2face.errors import ArchitectureError, AudioError, DeviceError, SettingError
+from voice2face.listening import Speech, Voice, find_in, hear, read_speech
 from voice2face.methods import METHODS, Sample
 from voice2face.models import (
     SPEECH_ENCODERS,
@@ -33,18 +33,9 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.models.bottom_face import bottom_face
-from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.offload import Offload
-from voice2face.portrait import Evidence, Portrait, Portraits, Provenance, RetrievedFace
+from voice2face.portrait import Portrait, Portraits, Provenance, RetrievedFace
 from voice2face.prefetch import read_ahead
-from voice2face.recording_quality import (
-    CLIPPED,
-    NOISY,
-    SEVERAL_SPEAKERS,
-    is_clipped,
-    is_noisy,
-    sounds_like_several,
-)
 from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
 from voice2face.watermark import embed
 
@@ -58,7 +49,6 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "face_decoder": FaceDecoder,
     "scheduler": DDIMScheduler,
 }
-MOST_WINDOWS_AT_ONCE = 32
 MOST_LATENTS_AT_ONCE = 64
 
 StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -87,22 +77,6 @@ class MapSettings(TypedDict, total=False):
     eta: float
     watermark: bool
     progress: bool
-
-
-class Speech(NamedTuple):
-    """The speech found in a recording, mono at 16 kHz, with checksum and faults of the whole."""
-
-    samples: NDArray[np.float32]
-    audio_sha256: str
-    warnings: tuple[str, ...]
-
-
-class Voice(NamedTuple):
-    """A recording as the denoiser hears it: Z^s, ``(embedding_dim,)``, evidence, checksum."""
-
-    embedding: Tensor
-    evidence: Evidence
-    audio_sha256: str
 
 
 class Voice2FacePipeline:
@@ -519,30 +493,10 @@ class Voice2FacePipeline:
         """
         return self._hear(find_in(load_audio(audio, sample_rate)))
 
-    @torch.no_grad()
     def _hear(self, speech: Speech) -> Voice:
-        windows = speech_windows(speech.samples, seconds=self.speech_encoder.config.window_seconds)
-        with memory_errors(self.device), self._turn(self.speech_encoder):
-            batch = torch.from_numpy(windows).to(self.speech_encoder.device)
-            encoder = self.speech_encoder
-            heard = [encoder(part) for part in batch.split(MOST_WINDOWS_AT_ONCE)]
-            embeddings = torch.cat([part.embedding for part in heard])
-            speakers = torch.cat([part.speaker for part in heard]).float()
-            embedding = torch.nn.functional.normalize(embeddings.mean(0), dim=0)
-            encoding = encoder.describe(embedding[None])
-            several = sounds_like_several(speakers, encoder.least_likeness)
-        age = encoding.age_logits[0].float().softmax(0).tolist()
-        return Voice(
-            embedding,
-            Evidence(
-                speech_seconds=round(len(speech.samples) / SAMPLE_RATE, 2),
-                windows=len(windows),
-                male_probability=float(encoding.sex_logits[0].float().softmax(0)[1]),
-                age_probabilities=dict(zip(AGE_DECADES, age, strict=True)),
-                warnings=speech.warnings + ((SEVERAL_SPEAKERS,) if several else ()),
-            ),
-            speech.audio_sha256,
-        )
+        encoder = self.speech_encoder
+        with memory_errors(self.device), self._turn(encoder):
+            return hear(speech, encoder)
 
     def draw(
         self,
@@ -720,23 +674,3 @@ def neighbours(sample: Sample) -> list[tuple[RetrievedFace, ...]]:
             sample.retrieved.ids, sample.retrieved.scores.tolist(), strict=True
         )
     ]
-
-
-def find_in(waveform: NDArray[np.float32]) -> Speech:
-    """The speech in a loaded recording.
-
-    Raises:
-        NoSpeechError: there is too little.
-    """
-    checksum = hashlib.sha256(waveform.astype("<f4", copy=False).tobytes()).hexdigest()
-    faults = {CLIPPED: is_clipped, NOISY: is_noisy}
-    speech = find_speech(waveform)
-    return Speech(speech, checksum, tuple(text for text, has in faults.items() if has(waveform)))
-
-
-def read_speech(recording: Any) -> Speech | AudioError:
-    """Decode a recording and find its speech, or say why that cannot be done."""
-    try:
-        return find_in(load_audio(recording))
-    except AudioError as error:
-        return error

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from voice2face.evaluation.judge import FaceFeatures, Judge
-from voice2face.pipeline import Voice, Voice2FacePipeline
+from voice2face.listening import Voice
+from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable, load_faces
 

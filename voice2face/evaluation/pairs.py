@@ -17,7 +17,7 @@ from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
-from voice2face.pipeline import Voice
+from voice2face.listening import Voice
 from voice2face.training.images import contact_sheet
 from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows
 

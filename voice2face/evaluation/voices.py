@@ -16,8 +16,9 @@ from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.sheets import captioned_sheet
+from voice2face.listening import Voice
 from voice2face.models.speech_encoder import AGE_DECADES
-from voice2face.pipeline import Voice, Voice2FacePipeline
+from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.tables import SAMPLE_RATE, SEXES, UNKNOWN, VoiceTable
 
 logger = logging.getLogger("voice2face.evaluation")

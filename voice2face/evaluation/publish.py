@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 
 from voice2face.evaluation.report import Report, shown
+from voice2face.evaluation.voices import COMMON_ANSWER
+from voice2face.models.speech_encoder import AGE_DECADES
 
 HEARD = "the voice is heard, test speakers"
 GOOD = "the picture is good, test speakers"
@@ -27,6 +29,8 @@ AGE_ROWS = (
     ("speech encoder: age within 10 years, each clip", f"{HEARD}: speech encoder"),
     ("portraits: age within 10 years", f"{HEARD}: portraits"),
 )
+COMMON = AGE_DECADES[COMMON_ANSWER]
+ALWAYS = f"age within 10 years, if the answer were always {COMMON}"
 OTHER_ROWS = (
     ("the judge itself, sex on real test faces", "judge", "sex, test faces"),
     ("a face is found in the portrait", GOOD, "a face is found"),
@@ -75,6 +79,7 @@ def speakers_table(report: Report) -> str:
     """The README's table of held-out speakers and faces."""
     rows = [(label, group, "sex") for label, group in SPEAKER_ROWS]
     rows += [(label, group, "age within 10 years") for label, group in AGE_ROWS]
+    rows.append((ALWAYS, AGE_ROWS[0][1], f"age within 10 years, if always {COMMON}"))
     lines = ["| measure | figure |", "|---|---|"]
     for label, group, name in (*rows, *OTHER_ROWS):
         figure = re.sub(r", n=\d+", "", shown(report.figures[group][name]))

@@ -78,11 +78,13 @@ def measure_steadiness(
     """How portraits change with the seed, with the clip, and with what is done to the recording.
 
     Likeness is the cosine of recognition features, at the same seed unless the seed is changed.
+    Each voice has seeds of its own, but for what is compared between voices.
     """
     group = "it is steady"
     rows = heard.first_clips[:STEADY_VOICES]
     voices = [heard.voices[row] for row in rows]
-    by_seed = [artist.draw(voices, [seed] * len(voices)) for seed in range(SPREAD_SEEDS)]
+    seeds = np.arange(len(voices) * SPREAD_SEEDS).reshape(SPREAD_SEEDS, len(voices))
+    by_seed = [artist.draw(voices, row.tolist()) for row in seeds]
     features = [instruments.features(images).numpy() for images in by_seed]
     between_seeds = [
         (features[a] * features[b]).sum(1).mean() for a in range(SPREAD_SEEDS) for b in range(a)
@@ -93,7 +95,8 @@ def measure_steadiness(
         for k in range(len(voices))
     ]
     report.add(group, "LPIPS-style distance, one voice, other seed", float(np.mean(spread)))
-    other = perceptual_spread(by_seed[0], instruments.perceptual)
+    shared = artist.draw(voices, [0] * len(voices))
+    other = perceptual_spread(shared, instruments.perceptual)
     report.add(group, "LPIPS-style distance, other voice, one seed", other)
 
     usual = instruments.judge(by_seed[0])
@@ -109,7 +112,7 @@ def measure_steadiness(
                 continue
         if not kept:
             continue
-        drawn = artist.draw(changed, [0] * len(kept))
+        drawn = artist.draw(changed, seeds[0, kept].tolist())
         alike = (instruments.features(drawn).numpy() * features[0][kept]).sum(1).mean()
         report.add(group, f"likeness, {name}", float(alike))
         same = float((instruments.judge(drawn).sex == usual.sex[kept]).mean())

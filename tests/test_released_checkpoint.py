@@ -45,15 +45,22 @@ def test_the_voices_sex_is_heard(
     assert pipeline.listen(male_speech).evidence.male_probability > 0.8
 
 
-def test_the_voice_decides_more_than_chance(
+def test_the_voice_changes_all_portraits_the_same_way(
     pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
 ) -> None:
-    settings = {"num_images": 6, "seed": 0, "num_inference_steps": 10, "output_type": "latent"}
-    women, men = (pipeline(speech, **settings) for speech in (female_speech, male_speech))
-    women_again = pipeline(female_speech, **(settings | {"seed": 100}))
-    between = (women.mean(0) - men.mean(0)).square().mean()
-    within = (women.mean(0) - women_again.mean(0)).square().mean()
-    assert between > within
+    settings = {"num_images": 6, "num_inference_steps": 10, "output_type": "latent"}
+
+    def change(seed: int) -> torch.Tensor:
+        women, men = (
+            pipeline(speech, seed=seed, **settings) for speech in (female_speech, male_speech)
+        )
+        return (women - men).flatten(1)
+
+    one, other = change(0), change(100)
+    means = torch.stack([one.mean(0), other.mean(0)])
+    assert torch.nn.functional.cosine_similarity(*means, dim=0) > 0.6
+    # by chance the mean of six changes would have a sixth of their power
+    assert one.mean(0).square().sum() > 0.3 * one.square().sum(1).mean()
 
 
 def test_same_seed_same_bytes_and_alone_as_in_a_batch(

@@ -30,6 +30,7 @@ from voice2face.training.losses import PerceptualLoss
 
 SEEDS = 4
 SIDE = 128
+CHANCE = 1.97  # |t| that chance exceeds in 5 % of such measurements, 196 people
 # top, bottom, left and right of each part, as shares of the aligned picture
 PARTS = {
     "jaw": (0.82, 1.00, 0.10, 0.90),
@@ -94,25 +95,28 @@ def students_t(differences: np.ndarray) -> float:
 
 
 def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
-    """Bars of t by part, one colour a series; the line marks t = 1.97, five percent by chance."""
+    """Bars of t by part, one colour a series; the line marks what chance exceeds in 5 %."""
     colours = ("#2f5d8a", "#8fb3d1", "#c9c4b8")
-    scale, width, base = 26, 110, 330
-    image = Image.new("RGB", (60 + width * len(PARTS), base + 70), "white")
+    width, bar, level, margin = 110, 28, 30, 40
+    every = [t for series in values.values() for t in series.values()]
+    highest, lowest = math.ceil(max(*every, CHANCE)), math.floor(min(*every, 0.0))
+    zero = margin + level * highest
+    names = zero - level * lowest + 10
+    image = Image.new("RGB", (2 * margin + width * len(PARTS), names + 70), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
     for position, part in enumerate(PARTS):
+        start = margin + position * width
         for number, series in enumerate(values):
-            left = 40 + position * width + number * 28
-            height = round(scale * min(max(values[series][part], -2.0), 10.0))
-            top, bottom = sorted((base - 60 - height, base - 60))
-            draw.rectangle((left, top, left + 24, bottom), colours[number])
-            draw.text((left, top - 18), f"{values[series][part]:.1f}", "black", font)
-        draw.text((40 + position * width, base - 8), part, "black", font)
-    line = base - 60 - round(scale * 1.97)
-    draw.line((30, line, image.width - 10, line), "#b0392b")
+            left, end = start + number * bar, zero - round(level * values[series][part])
+            draw.rectangle((left, min(end, zero), left + bar - 4, max(end, zero)), colours[number])
+            draw.text((left, min(end, zero) - 18), f"{values[series][part]:.1f}", "black", font)
+        draw.text((start, names), part, "black", font)
+    line = zero - round(level * CHANCE)
+    draw.line((margin // 2, line, image.width - margin // 2, line), "#b0392b")
     for number, series in enumerate(values):
-        place = (40 + number * 190, base + 30)
-        draw.rectangle((*place, place[0] + 12, place[1] + 12), colours[number])
-        draw.text((place[0] + 18, place[1] - 2), series, "black", font)
+        left, top = margin + number * 180, names + 36
+        draw.rectangle((left, top, left + 12, top + 12), colours[number])
+        draw.text((left + 18, top - 2), series, "black", font)
     return image
 
 
@@ -154,7 +158,7 @@ def main() -> None:
             t = students_t(nearness_to_own(distances[part], comparable))
             report.add(f"t of parts that follow the voice: {name}", part, t)
     for part, t in PUBLISHED.items():
-        report.add("t of parts that follow the voice: published, VoxCeleb", part, t)
+        report.add("t of parts that follow the voice: the paper's", part, t)
     (options.out / "face_parts.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
     (options.out / "face_parts.md").write_text(report.markdown())
     series = {

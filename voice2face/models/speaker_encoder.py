@@ -1,8 +1,8 @@
 """Speech encoder over a speaker-verification network: six seconds of a voice to Z^s.
 
 GE2E (Wan et al. 2018, arXiv 1710.10467) learns from thousands of speakers to tell who speaks. What
-it listens to holds on to sex and age through rooms, microphones and languages, better than what
-a spectrogram CNN learns from a few hundred hours' worth of labels.
+it listens to tells sex and age of strangers in other rooms and languages better than what a
+spectrogram CNN learns from the labels of a few hours of speech.
 """
 
 from __future__ import annotations

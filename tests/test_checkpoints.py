@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from tests.conftest import tiny_portraitist
 from voice2face import Voice2FacePipeline, checkpoints, folders, verified_files
 from voice2face.components import (
     CONFIG_FILE,
@@ -36,6 +38,7 @@ from voice2face.errors import (
 )
 from voice2face.models import FacePrior, SpeechEncoder
 from voice2face.pipeline import components_of
+from voice2face.training import release
 
 FUZZ = settings(
     max_examples=1000,
@@ -467,3 +470,39 @@ def test_memory_of_verified_files_survives_damage(
     shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").write_text("no folder")
     checkpoints.resolve(folder)
+
+
+def test_packaged_checkpoints_hold_common_files_once(
+    saved: Path, tone: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, second = tmp_path / "weights", tmp_path / "weights" / "second"
+    shutil.copytree(saved, weights / "first")
+    Voice2FacePipeline(**tiny_portraitist(), output_size=48, name="second").save_pretrained(second)
+    content = {
+        "default": "first",
+        "checkpoints": {
+            name: {"files": checkpoints.describe_files(weights / name)}
+            for name in ("first", "second")
+        },
+    }
+    monkeypatch.setattr(checkpoints, "PACKAGED_WEIGHTS", weights)
+    monkeypatch.setattr(checkpoints, "manifest", lambda: content)
+
+    release.leave_out_shared(second)
+    release.leave_out_shared(weights / "first")
+    parts = {path.name for path in second.iterdir() if path.is_dir()}
+    assert parts == {"retriever", "bottom_denoiser", "upper_denoiser"}
+    assert checkpoints.describe_files(weights / "first") == checkpoints.describe_files(saved)
+
+    alone = checkpoints.copy_checkpoint(second, tmp_path / "alone")
+    assert checkpoints.describe_files(alone) == content["checkpoints"]["second"]["files"]
+    settings = {"seed": 3, "num_inference_steps": 2, "output_type": "np"}
+    one, other = (
+        Voice2FacePipeline.from_pretrained(name, device="cpu")(tone, 16_000, **settings)
+        for name in ("second", alone)
+    )
+    assert np.array_equal(one, other)
+
+    (weights / "first" / "face_decoder" / WEIGHTS_FILE).unlink()
+    with pytest.raises(CheckpointNotFoundError, match=r"face_decoder.* is missing; reinstall"):
+        Voice2FacePipeline.from_pretrained("second")

@@ -224,7 +224,7 @@ def bridge() -> AttributeBridge:
     faces = FaceTable(np.zeros((4, 2, 2, 3)), sex, age, np.zeros((4, 6)), list("abcd"))
     voice_sex = np.array([0, 0, 1, 1, 1])
     voice_age = np.array([0, 1, 0, 0, UNKNOWN])
-    names = [list("pqrst"), list("vwxyz"), [""] * 5]
+    names = [list("pqrst"), list("vwxyz"), [""] * 5, [""] * 5]
     voices = VoiceTable([np.zeros(1)] * 5, voice_sex, voice_age, *names)
     return AttributeBridge(faces, voices)
 

@@ -279,7 +279,7 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
         ChecksumError: a file differs.
     """
     for name, expected in files.items():
-        path = check_place(folder, name)
+        path = locate(folder, name, expected)
         if not path.is_file():
             raise CheckpointNotFoundError(f"{path} is missing; {_repair(folder)}")
         size = path.stat().st_size
@@ -312,6 +312,45 @@ def check_place(folder: Path, name: str) -> Path:
     if not path.resolve().is_relative_to(root.resolve()):
         raise ArchitectureError(f"{path} is a link that leads out of the checkpoint")
     return path
+
+
+def locate(folder: Path, name: str, expected: Mapping[str, Any] | None) -> Path:
+    """Where a checkpoint's file lies: in its folder, or in a packaged one that shares it.
+
+    Args:
+        folder: the checkpoint.
+        name: the file's path from there.
+        expected: the file's size and sha256; ``None`` for one that no checkpoint shares.
+
+    Raises:
+        ArchitectureError: the name or a link leads out of the folder.
+    """
+    path = check_place(folder, name)
+    if path.exists() or expected is None:
+        return path
+    return shared_file(folder, name, expected) or path
+
+
+def shared_file(folder: Path, name: str, expected: Mapping[str, Any]) -> Path | None:
+    """The very same file in another packaged checkpoint: the wheel holds it once.
+
+    Returns:
+        ``None`` where no other has it, and for checkpoints outside the package.
+    """
+    if folder.parent != PACKAGED_WEIGHTS:
+        return None
+    for other, entry in manifest()["checkpoints"].items():
+        if other != folder.name and entry["files"].get(name) == expected:
+            path = check_place(PACKAGED_WEIGHTS / other, name)
+            if path.is_file():
+                return path
+    return None
+
+
+def component_folder(folder: Path, part: str, files: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The folder that holds a component's files; see ``locate``."""
+    of_part = {name: facts for name, facts in files.items() if name.startswith(f"{part}/")}
+    return next((locate(folder, *item).parent for item in of_part.items()), folder / part)
 
 
 def sha256_of(path: Path) -> str:
@@ -405,7 +444,7 @@ def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
         for name in (*files, *extra):
             target = fresh / name
             target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(check_place(source, name), target)
+            shutil.copyfile(locate(source, name, files.get(name)), target)
         verify(fresh, files, again=True)
     return folder
 

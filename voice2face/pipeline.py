@@ -170,14 +170,17 @@ class Voice2FacePipeline:
             token=token,
         )
         index = checkpoints.read_model_index(folder)
-        kinds = components_of(index["method"])
+        kinds, files = components_of(index["method"]), index["files"]
         for name, kind in kinds.items():
             for file in files_of(kind):
-                if f"{name}/{file}" not in index["files"]:
+                if f"{name}/{file}" not in files:
                     raise ArchitectureError(f"{folder}: {name}/{file} is missing")
         card = folder / checkpoints.CARD
         pipeline = cls(
-            **{name: load_component(kind, folder / name) for name, kind in kinds.items()},
+            **{
+                name: load_component(kind, checkpoints.component_folder(folder, name, files))
+                for name, kind in kinds.items()
+            },
             output_size=index["output_size"],
             name=index["name"],
             card=card.read_text(encoding="utf-8") if card.is_file() else None,

@@ -295,6 +295,7 @@ def train_denoiser(
             speech_dim=encoders.speech_encoder.config.embedding_dim,
             block_channels=arguments.block_channels,
             layers_per_block=arguments.layers_per_block,
+            cross_attention_dim=arguments.cross_attention_dim,
             beside_channels=beside_channels,
             **quality,
         )
@@ -346,6 +347,9 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--block-channels", type=int, nargs="+", default=[128, 256], help="widths of the UNet"
     )
     parser.add_argument("--layers-per-block", type=int, default=1, help="depth of a level")
+    parser.add_argument(
+        "--cross-attention-dim", type=int, default=256, help="width of the voice's tokens"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,10 @@ from voice2face.checkpoints import (
     CARD,
     FORMAT_VERSION,
     MANIFEST_FILE,
+    component_folder,
     describe_files,
     read_model_index,
+    shared_file,
 )
 from voice2face.components import load_component
 from voice2face.methods import METHODS
@@ -66,8 +68,9 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
         report: ``report.json`` of the evaluation command, for the figures.
     """
     index = read_model_index(folder)
+    files = index["files"]
     components: dict[str, Any] = {
-        part: load_component(kind, folder / part)
+        part: load_component(kind, component_folder(folder, part, files))
         for part, kind in components_of(index["method"]).items()
     }
     training_data = [
@@ -95,8 +98,18 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
         "licence": "Apache-2.0",
         "training_data": training_data,
         "figures": json.loads(report.read_text()) if report is not None else {},
-        "files": describe_files(folder),
+        "files": dict(sorted((files | describe_files(folder)).items())),
     }
+
+
+def leave_out_shared(folder: Path) -> None:
+    """Take out of a packaged checkpoint what another one holds already."""
+    for name, facts in read_model_index(folder)["files"].items():
+        if shared_file(folder, name, facts) is not None:
+            (folder / name).unlink(missing_ok=True)
+    for part in folder.iterdir():
+        if part.is_dir() and not any(part.iterdir()):
+            part.rmdir()
 
 
 def write_manifest(folder: Path, file: Path, report: Path | None) -> None:
@@ -136,4 +149,5 @@ def main(arguments: argparse.Namespace) -> None:
             output_size=arguments.output_size,
             card=(to / CARD).read_text() if (to / CARD).exists() else None,
         )
+        leave_out_shared(to.absolute())
     write_manifest(to, arguments.manifest, arguments.report)

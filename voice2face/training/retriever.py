@@ -40,6 +40,11 @@ def draw_pairs(pairing: Pairing, count: int, seed: int) -> tuple[np.ndarray, np.
     return np.array(list(pairs)), np.array(list(pairs.values()))
 
 
+def licence_note(licence: str, of_voice: str) -> str:
+    """What is kept with an entry: the command's note, and the voice's own where it has one."""
+    return f"{licence}; voice: {of_voice}" if of_voice else licence
+
+
 @torch.inference_mode()
 def encode_entries(
     faces: FaceTable,
@@ -62,13 +67,13 @@ def encode_entries(
         bottom.append(face_encoder(bottom_face(images)).float().cpu())
     heard = [voices.waveforms[row] for row in voice_rows]
     speech = embed_clips(speech_encoder, heard, device, disturbed=False).float().cpu()
-    pairs = zip(face_rows, voice_rows, strict=True)
+    pairs = list(zip(face_rows, voice_rows, strict=True))
     return Entries(
         speech,
         torch.cat(whole),
         torch.cat(bottom),
         tuple(f"{faces.ids[face]}+{voices.ids[voice]}" for face, voice in pairs),
-        (licence,) * len(face_rows),
+        tuple(licence_note(licence, voices.licence[voice]) for voice in voice_rows),
     )
 
 
@@ -85,7 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--licence",
         required=True,
-        help="what the faces and voices may be used for, kept with each entry",
+        help="what faces and voices may be used for; kept with each entry, and with it the voice's "
+        "own licence where the table names one",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the pairs that are drawn")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")

@@ -58,6 +58,7 @@ class VoiceTable:
         speaker: the rows' speakers.
         ids: the rows' identifiers.
         corpus: where the rows come from; empty where unknown.
+        licence: what each row may be used for; empty where unknown.
     """
 
     waveforms: list[np.ndarray]
@@ -66,6 +67,7 @@ class VoiceTable:
     speaker: list[str]
     ids: list[str]
     corpus: list[str]
+    licence: list[str]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -166,7 +168,7 @@ def load_voices(
     speaker_column: str = "speaker",
 ) -> VoiceTable:
     """Read and decode the recordings of one split (see ``read_rows`` for the errors)."""
-    waveforms, sex, age, speaker, ids, corpus = [], [], [], [], [], []
+    waveforms, sex, age, speaker, ids, corpus, licence = [], [], [], [], [], [], []
     for row in tqdm(read_rows(paths, split, limit), desc=f"voices ({split})", unit="clip"):
         waveforms.append(decode_voice(row["audio"]))
         sex.append(label_index(SEXES, row.get("gender")))
@@ -174,4 +176,5 @@ def load_voices(
         speaker.append(str(row[speaker_column]))
         ids.append(str(row["id"]))
         corpus.append(str(row.get("corpus") or ""))
-    return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids, corpus)
+        licence.append(str(row.get("licence") or ""))
+    return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids, corpus, licence)

@@ -11,7 +11,10 @@ from tests.conftest import tiny_components
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.attention import CBAM
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
+from voice2face.models.heard_attributes import heard_attributes
 from voice2face.models.speaker_encoder import mel_filters
+from voice2face.models.speech_encoder import SpeechEncoding
+from voice2face.training.diffusion import told_attributes
 
 NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]
 
@@ -130,6 +133,52 @@ def test_denoiser_hears_voice_time_and_quality() -> None:
     for other in (predict(1, 500, 0.0), predict(0, 100, 0.0), predict(0, 500, 2.0)):
         assert not torch.allclose(usual, other)
     assert torch.equal(predict(0, 500, 0.0, kept=False), predict(1, 500, 2.0, kept=False))
+
+
+def test_age_is_the_median_of_what_is_heard_and_sex_the_likelier() -> None:
+    shares = torch.tensor(
+        [
+            [0.5, 0.5, 0, 0, 0, 0],
+            [0.8, 0.2, 0, 0, 0, 0],
+            [0.1, 0.1, 0.6, 0.1, 0.1, 0],
+            [0, 0, 0, 0, 0, 1.0],
+        ]
+    )
+    sex_logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [0.0, 3.0], [1.0, 0.0]])
+    nothing = torch.zeros(4, 1)
+    heard = heard_attributes(SpeechEncoding(nothing, sex_logits, shares.log(), nothing))
+    expected = torch.tensor([[-1, 1.0], [1, 0.625], [1, 2.5], [-1, 5.5]])
+    torch.testing.assert_close(heard, expected)
+
+
+def test_denoiser_is_told_sex_and_age_as_the_voice_or_the_caller_says() -> None:
+    torch.manual_seed(0)
+    config = dict(tiny_components()["denoiser"].config)
+    denoiser = Denoiser.from_config(config, heard_attributes=2).eval()
+    speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    quality = torch.zeros(2, 6)
+    heard = heard_attributes(denoiser.describe(speech))
+    by_voice = denoiser.condition(speech, quality).numbers
+    assert torch.equal(by_voice, denoiser.condition(speech, quality, attributes=heard).numbers)
+    told = torch.tensor([[1.0, 3.5], [float("nan"), 1.0]])
+    numbers = denoiser.condition(speech, quality, attributes=told).numbers
+    assert numbers[:, 7:].tolist() == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    kept = torch.tensor([True, False])
+    dropped = denoiser.condition(speech, quality, kept, attributes=told[[0, 0]]).numbers
+    assert dropped[:, 7:].tolist() == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    with pytest.raises(ValueError, match="0 or 2"):
+        Denoiser.from_config(config, heard_attributes=1)
+
+
+def test_a_denoiser_that_learns_of_attributes_starts_as_it_was() -> None:
+    denoiser: Denoiser = tiny_components()["denoiser"].eval()
+    wider = told_attributes(denoiser).eval()
+    speech, quality = torch.nn.functional.normalize(torch.randn(1, 16), dim=1), torch.zeros(1, 6)
+    latents, time = torch.randn(1, 4, 8, 8), torch.tensor([300])
+    torch.testing.assert_close(
+        wider(latents, time, wider.condition(speech, quality)),
+        denoiser(latents, time, denoiser.condition(speech, quality)),
+    )
 
 
 def test_bottom_face_starts_below_the_eyes() -> None:

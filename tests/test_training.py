@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
 from voice2face.components import load_component
-from voice2face.models import SPEECH_ENCODERS, SpeakerEncoder
+from voice2face.models import SPEECH_ENCODERS, Denoiser, SpeakerEncoder
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
 from voice2face.training import speaker_weights
@@ -78,8 +78,10 @@ def test_two_stages_make_a_checkpoint(
         assert all(len(set(name.split("+"))) == 1 for name in retriever.entries.ids)
 
     fine = tmp_path / "fine"
+    told = ["--heard-attributes"] if kind != "true pairs" else []
     for stage in ("bottom", "upper"):
         wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
+        wanted += [*told, "--block-channels", 32, 64, "--cross-attention-dim", 32]
         run(monkeypatch, stage, *data, *wanted, "--out", tmp_path / stage, *common)
         assert (tmp_path / stage / "portraits.png").is_file()
     stages = ["--collaborative", one, "--retriever", index, "--bottom", tmp_path / "bottom"]
@@ -91,7 +93,11 @@ def test_two_stages_make_a_checkpoint(
     made = portraitist(tone, 16_000, num_inference_steps=1)
     assert made.evidence.retrieved[0].id in retriever.entries.ids
 
-    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common)
+    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common, *told)
+    if told:
+        encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
+        denoiser = load_component(Denoiser, two / "denoiser")
+        assert torch.equal(denoiser.age_head.weight, encoder.age_head.weight)
     assert (two / "portraits.png").is_file()
     rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]
     assert 0.0 < rows[-1]["held_out_loss"] < 10.0

@@ -45,6 +45,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "layers_per_block": (1, 8),
     "latent_channels": (1, 256),
     "beside_channels": (0, 1024),
+    "heard_attributes": (0, 2),
     "latent_size": (1, 128),
     "embedding_dim": (1, 4096),
     "mels": (1, 512),

@@ -10,6 +10,13 @@ from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from voice2face.models.heard_attributes import (
+    ATTRIBUTES,
+    heard_attributes,
+    standardised_attributes,
+)
+from voice2face.models.speech_encoder import AttributeHeads
+
 QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 
 
@@ -18,21 +25,23 @@ class Condition(NamedTuple):
 
     Attributes:
         speech: ``(batch, tokens, width)``, attended to by every cross-attention (Eq. 5).
-        quality: ``(batch, 7)``, standardised picture quality and a flag that it is known.
+        numbers: ``(batch, 7)``, standardised picture quality and a flag that it is known; where
+            the denoiser is told of sex and age, ``(batch, 10)`` with these and their flag.
         beside: ``(batch, beside_channels, latent_size, latent_size)``, other latents that are
             concatenated to the noisy one; ``None`` where the denoiser sees none.
     """
 
     speech: Tensor
-    quality: Tensor
+    numbers: Tensor
     beside: Tensor | None = None
 
 
-class Denoiser(ModelMixin, ConfigMixin):
+class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
     """A UNet with self-attention and with cross-attention to the voice (SCLDM, Eq. 5).
 
     Picture quality enters beside the time embedding, so that training may see every kind of
-    photograph while sampling asks for a good one.
+    photograph while sampling asks for a good one. So do sex and age: the labels of the faces while
+    training, what the speech encoder's heads read off Z^s when sampling.
 
     Args:
         latent_channels: channels of the latent.
@@ -48,6 +57,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         quality_std: standard deviation of each.
         good_portrait: the quality asked for when sampling, in the same units as the mean.
         good_portrait_std: how far it varies from picture to picture.
+        heard_attributes: 2 where sex and age are told as numbers too, 0 where they are not.
     """
 
     @register_to_config
@@ -66,8 +76,11 @@ class Denoiser(ModelMixin, ConfigMixin):
         good_portrait: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
         good_portrait_std: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
         beside_channels: int = 0,
+        heard_attributes: int = 0,
     ) -> None:
         super().__init__()
+        if heard_attributes not in (0, len(ATTRIBUTES)):
+            raise ValueError(f"heard_attributes is 0 or {len(ATTRIBUTES)}")
         levels = len(block_channels)
         self.unet = UNet2DConditionModel(
             sample_size=latent_size,
@@ -82,8 +95,12 @@ class Denoiser(ModelMixin, ConfigMixin):
             cross_attention_dim=cross_attention_dim,
             norm_num_groups=min(32, min(block_channels)),
             class_embed_type="projection",
-            projection_class_embeddings_input_dim=len(QUALITY_NAMES) + 1,
+            projection_class_embeddings_input_dim=len(QUALITY_NAMES)
+            + 1
+            + (heard_attributes + 1 if heard_attributes else 0),
         )
+        if heard_attributes:
+            self.add_heads(speech_dim)
         self.speech_to_tokens = nn.Linear(speech_dim, speech_tokens * cross_attention_dim)
         self.no_speech = nn.Parameter(torch.zeros(speech_tokens, cross_attention_dim))
 
@@ -93,6 +110,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         quality: Tensor,
         speech_kept: Tensor | None = None,
         quality_kept: Tensor | None = None,
+        attributes: Tensor | None = None,
     ) -> Condition:
         """Prepare what the UNet is told.
 
@@ -101,6 +119,8 @@ class Denoiser(ModelMixin, ConfigMixin):
             quality: ``(batch, 6)``, in the units of ``quality_mean``.
             speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is told.
             quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is told.
+            attributes: ``(batch, 2)`` as ``heard_attributes`` returns them, NaN where unknown;
+                read off Z^s by default. Not told where ``speech_kept`` is false.
         """
         batch, device = len(speech), speech.device
         kept = torch.ones(batch, dtype=torch.bool, device=device)
@@ -115,7 +135,13 @@ class Denoiser(ModelMixin, ConfigMixin):
         std = torch.tensor(self.config.quality_std, device=device)
         standardised = ((quality - mean) / std).clamp(-3.0, 3.0)
         flagged = torch.cat([standardised, torch.ones_like(standardised[:, :1])], 1)
-        return Condition(tokens, (flagged * quality_kept[:, None]).to(self.dtype))
+        numbers = flagged * quality_kept[:, None]
+        if self.config.heard_attributes:
+            if attributes is None:
+                attributes = heard_attributes(self.describe(speech))
+            told = standardised_attributes(attributes.to(numbers)) * speech_kept[:, None]
+            numbers = torch.cat([numbers, told], 1)
+        return Condition(tokens, numbers.to(self.dtype))
 
     def good_portraits(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw the quality to ask for, one row a generator, ``(batch, 6)``.
@@ -145,6 +171,6 @@ class Denoiser(ModelMixin, ConfigMixin):
             latents,
             timesteps,
             encoder_hidden_states=condition.speech,
-            class_labels=condition.quality,
+            class_labels=condition.numbers,
             return_dict=False,
         )[0]

@@ -25,6 +25,7 @@ from voice2face.models import (
     SpeakerEncoder,
     SpeechEncoder,
 )
+from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.settings import Settings
 from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
@@ -53,6 +54,7 @@ class DiffusionOptions:
         rate: learning rate.
         drop_speech: share of rows trained without the voice (for guidance).
         drop_all: share of rows trained without voice and quality.
+        drop_attributes: share of rows trained with the voice, but not told sex and age.
         embedding_noise: length of the noise added to the unit-length Z^s.
     """
 
@@ -60,6 +62,7 @@ class DiffusionOptions:
     rate: float = 5e-4
     drop_speech: float = 0.1
     drop_all: float = 0.05
+    drop_attributes: float = 0.1
     embedding_noise: float = 0.15
 
 
@@ -147,9 +150,15 @@ class Diffusion:
         dropped = torch.from_numpy(rng.random(count)).to(self.device)
         quality_kept = dropped >= options.drop_all
         speech_kept = dropped >= options.drop_all + options.drop_speech
+        attributes = batch.attributes.clone()
+        attributes[dropped > 1.0 - options.drop_attributes] = float("nan")
         with torch.autocast(self.device.type, torch.bfloat16):
             condition = self.denoiser.condition(
-                nn.functional.normalize(noisy, dim=1), batch.quality, speech_kept, quality_kept
+                nn.functional.normalize(noisy, dim=1),
+                batch.quality,
+                speech_kept,
+                quality_kept,
+                attributes,
             )
             loss = denoising_loss(
                 self.denoiser,
@@ -263,6 +272,18 @@ class Encoders:
         return Encoded(faces, voices, pairing, tables)
 
 
+def told_attributes(denoiser: Denoiser) -> Denoiser:
+    """The same denoiser, told of sex and age as well; until it is trained it pays them no heed."""
+    config = {name: value for name, value in denoiser.config.items() if not name.startswith("_")}
+    wider = Denoiser(**config | {"heard_attributes": len(ATTRIBUTES)})
+    tensors = denoiser.state_dict()
+    projection = "unet.class_embedding.linear_1.weight"
+    missing = wider.get_parameter(projection).shape[1] - tensors[projection].shape[1]
+    tensors[projection] = nn.functional.pad(tensors[projection], (0, missing))
+    wider.load_state_dict(tensors, strict=False)
+    return wider
+
+
 def train_denoiser(
     arguments: argparse.Namespace,
     encoders: Encoders,
@@ -288,6 +309,8 @@ def train_denoiser(
     options = DiffusionOptions(batch_size=arguments.batch_size, rate=arguments.rate)
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
+        if arguments.heard_attributes:
+            denoiser = told_attributes(denoiser)
     else:
         denoiser = Denoiser(
             latent_channels=encoders.face_encoder.config.latent_channels,
@@ -297,11 +320,20 @@ def train_denoiser(
             layers_per_block=arguments.layers_per_block,
             cross_attention_dim=arguments.cross_attention_dim,
             beside_channels=beside_channels,
+            heard_attributes=len(ATTRIBUTES) if arguments.heard_attributes else 0,
             **quality,
         )
+    if denoiser.config.heard_attributes:
+        for name in ("sex_head", "age_head"):
+            head = denoiser.get_submodule(name)
+            head.load_state_dict(encoders.speech_encoder.get_submodule(name).state_dict())
+            head.requires_grad_(False)
     denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
-        denoiser.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.01
+        [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
+        options.rate,
+        betas=(0.9, 0.99),
+        weight_decay=0.01,
     )
     loop = TrainingLoop(denoiser, optimizer, loop_options(arguments))
     stage = Diffusion(
@@ -350,6 +382,11 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cross-attention-dim", type=int, default=256, help="width of the voice's tokens"
     )
+    parser.add_argument(
+        "--heard-attributes",
+        action="store_true",
+        help="tell the denoiser sex and age as numbers too; needs labelled faces",
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -370,5 +407,5 @@ def main(arguments: argparse.Namespace) -> None:
     train, held_out = (encoders.encode(arguments, split) for split in ("train", "validation"))
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
     prior.save_pretrained(arguments.out / "face_prior")
-    pairs = FacePairs(train.tables, train.pairing), FacePairs(held_out.tables, held_out.pairing)
-    train_denoiser(arguments, encoders, prior, quality_settings(train.faces), pairs)
+    pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]
+    train_denoiser(arguments, encoders, prior, quality_settings(train.faces), (pairs[0], pairs[1]))

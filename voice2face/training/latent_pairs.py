@@ -12,6 +12,7 @@ from torch import Tensor
 from voice2face.models.face_retriever import Entries, FaceRetriever
 from voice2face.training.latents import EncodedTables
 from voice2face.training.pairing import Pairing
+from voice2face.training.tables import UNKNOWN, FaceTable
 
 BOTTOM_NOISE = 0.3
 RETRIEVED_AT_ONCE = 512
@@ -24,19 +25,21 @@ class Batch(NamedTuple):
         clean: what the denoiser is to draw, ``(batch, C, H, W)``.
         quality: picture quality, ``(batch, 6)``.
         speech: Z^s, ``(batch, dim)``.
+        attributes: sex and age of the face, ``(batch, 2)``, see ``heard_attributes``.
         beside: what the denoiser sees beside the noisy latent, ``(batch, beside_channels, H, W)``.
     """
 
     clean: Tensor
     quality: Tensor
     speech: Tensor
+    attributes: Tensor
     beside: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         beside = None if self.beside is None else self.beside.to(device)
-        clean, quality, speech = (part.to(device) for part in self[:3])
-        return Batch(clean, quality, speech, beside)
+        clean, quality, speech, attributes = (part.to(device) for part in self[:4])
+        return Batch(clean, quality, speech, attributes, beside)
 
 
 class LatentPairs(Protocol):
@@ -65,15 +68,28 @@ def draw_rows(
     return Rows(faces, mirrored, voices, rng.integers(tables.embeddings.shape[1], size=count))
 
 
+def labelled_attributes(faces: FaceTable, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Sex and age of faces by their labels, ``(count, 2)``, NaN where a label is unknown.
+
+    A label names a decade; the age within it is drawn.
+    """
+    sex, age = faces.sex[rows], faces.age[rows]
+    told = np.stack([2.0 * sex - 1.0, age + rng.random(len(rows))], 1)
+    told[(sex == UNKNOWN) | (age == UNKNOWN)] = np.nan
+    return torch.from_numpy(told).float()
+
+
 @dataclass(frozen=True)
 class FacePairs:
     """Whole faces, for SCLDM.
 
     Attributes:
+        faces: the faces' labels.
         tables: latents and embeddings.
         pairing: which of them go together.
     """
 
+    faces: FaceTable
     tables: EncodedTables
     pairing: Pairing
 
@@ -84,6 +100,7 @@ class FacePairs:
             self.tables.latents[rows.faces, rows.mirrored],
             self.tables.quality[rows.faces, rows.mirrored],
             self.tables.embeddings[rows.voices, rows.variants],
+            labelled_attributes(self.faces, rows.faces, rng),
         )
 
 
@@ -96,6 +113,7 @@ class PortraitistPairs:
 
     Attributes:
         stage: speech-to-bottom or bottom-to-upper.
+        faces: the faces' labels.
         tables: latents and embeddings.
         bottoms: latents of the bottom faces, of the latents' shape.
         pairing: which of them go together.
@@ -105,6 +123,7 @@ class PortraitistPairs:
     """
 
     stage: Literal["bottom", "upper"]
+    faces: FaceTable
     tables: EncodedTables
     bottoms: Tensor
     pairing: Pairing
@@ -127,6 +146,7 @@ class PortraitistPairs:
             clean,
             self.tables.quality[rows.faces, rows.mirrored],
             self.tables.embeddings[rows.voices, rows.variants],
+            labelled_attributes(self.faces, rows.faces, rng),
             beside,
         )
 

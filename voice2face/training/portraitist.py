@@ -58,6 +58,7 @@ def portraitist_pairs(
     voices, tables = encoded.voices, encoded.tables
     return PortraitistPairs(
         stage,
+        encoded.faces,
         tables,
         kept_in(
             folder / f"bottoms_{split}.safetensors",

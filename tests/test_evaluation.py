@@ -10,7 +10,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
-from voice2face.evaluation import ablation, face_parts, publish, watermark
+from voice2face.evaluation import ablation, face_parts, publish, stages_ablation, watermark
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
     frechet_distance,
@@ -22,6 +22,7 @@ from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
+from voice2face.models import FaceRetriever
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable
 
@@ -158,6 +159,30 @@ def test_ablation_trains_and_measures_every_variant(
     assert set(moved) == {"from N = 2 to 4", "from N = 4 to 8"}
     assert min(moved.values()) > 0.0
     assert "| sex | " in (out / "ablation.md").read_text()
+
+
+def test_stages_ablation_trains_and_measures_every_variant(
+    tiny_pipeline: Voice2FacePipeline,
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "stages"
+    arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
+    arguments += ["--out", out, "--steps", 1, "--block-channels", 32, "--sampling-steps", 1]
+    monkeypatch.setattr(sys, "argv", ["stages_ablation", *map(str, arguments)])
+    monkeypatch.setattr(stages_ablation, "ENTRIES", 6)
+    stages_ablation.main()
+    report = json.loads((out / "stages.json").read_text())
+    names = [stages_ablation.ONE_STAGE.name, *stages_ablation.TWO_STAGES]
+    assert list(report) == [f"ablation, 1 steps: {name}" for name in names]
+    assert all(0.0 < figures["held-out loss"] < 10.0 for figures in report.values())
+    blank = FaceRetriever.load(stages_ablation.blank(out / "index")).entries
+    index = FaceRetriever.load(out / "index").entries
+    assert blank.ids == index.ids
+    assert not blank.faces.any()
+    assert index.faces.any()
 
 
 def test_watermark_rates_are_measured(

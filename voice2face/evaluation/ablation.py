@@ -1,8 +1,9 @@
 """``python -m voice2face.evaluation.ablation``: what each part of SCLDM contributes.
 
 Small denoisers are trained for the same number of steps on the same latents, each with one part
-changed, as in the paper's ablation: without collaborative pre-training (the speech encoder keeps
-its random first weights), without the face prior, without both, and with other weights beta. A
+changed, as in the paper's ablation: without collaborative pre-training (what that stage trains of
+the speech encoder keeps its random first weights), without the face prior, without both, and with
+other weights beta. A last one is told sex and age as numbers, which the paper does not do. A
 second table shows how far the prior still moves with the number N of faces it averages.
 """
 
@@ -14,6 +15,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +29,23 @@ from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
-from voice2face.models import SPEECH_ENCODERS, Denoiser, FaceDecoder, FaceEncoder, FacePrior
+from voice2face.models import (
+    SPEECH_ENCODERS,
+    Denoiser,
+    FaceDecoder,
+    FaceEncoder,
+    FacePrior,
+    SpeakerEncoder,
+)
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training import __main__ as training
 from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
 from voice2face.training.tables import UNKNOWN, load_faces, load_voices
 
 PORTRAITS_A_VOICE = 2
 PRIOR_SIZES = (100, 500, 1_000, 5_000, 10_000)
+PUBLISHED = ("recurrent.", "to_speaker.", "speaker_mean", "speaker_std")
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,13 @@ class Variant:
         name: as it is printed.
         pretrained: whether the speech encoder went through collaborative pre-training.
         beta: weight of the face prior.
+        heard_attributes: whether the denoiser is told sex and age as numbers.
     """
 
     name: str
     pretrained: bool
     beta: float
+    heard_attributes: bool = False
 
 
 VARIANTS = (
@@ -59,15 +72,24 @@ VARIANTS = (
     Variant("both (beta 0.01)", True, 0.01),
     Variant("both, beta 0.05", True, 0.05),
     Variant("both, beta 0.1", True, 0.1),
+    Variant("both (beta 0.01), told sex and age", True, 0.01, True),
 )
 
 
 def untrained_encoders(collaborative: Path, to: Path) -> Path:
-    """Copy the components of stage 1, the speech encoder with random weights."""
+    """Copy the components of stage 1, what it trains of the speech encoder with random weights.
+
+    A speaker network that others published stays as it is, as it does in stage 1.
+    """
     shutil.copytree(collaborative, to, ignore=shutil.ignore_patterns("*state*"), dirs_exist_ok=True)
     torch.manual_seed(0)
     trained = load_component(SPEECH_ENCODERS, collaborative / "speech_encoder")
-    type(trained).from_config(trained.config).save_pretrained(to / "speech_encoder")
+    fresh = type(trained).from_config(trained.config)
+    if isinstance(trained, SpeakerEncoder):
+        tensors = trained.state_dict()
+        kept = {name: tensors[name] for name in tensors if name.startswith(PUBLISHED)}
+        fresh.load_state_dict(kept, strict=False)
+    fresh.save_pretrained(to / "speech_encoder")
     return to
 
 
@@ -76,31 +98,37 @@ def latents_folder(variant: Variant, options: argparse.Namespace) -> Path:
     return Path(options.out / ("latents" if variant.pretrained else "latents-untrained"))
 
 
+def training_arguments(options: argparse.Namespace) -> list[Any]:
+    """What all denoisers of an ablation are trained with."""
+    arguments = ["--faces", options.data / "faces-*.parquet", "--device", options.device]
+    arguments += ["--voices", options.data / "voices-*.parquet", "--resume"]
+    arguments += ["--prediction-type", "v_prediction", "--block-channels", *options.block_channels]
+    arguments += ["--max-steps", options.steps, "--time-budget", 1e9, "--evaluate-every", 1e9]
+    return arguments + (["--limit", options.limit] if options.limit is not None else [])
+
+
+def train(*command_line: Any) -> None:
+    """Run a trainer's command in this process."""
+    training.main([str(argument) for argument in command_line])
+
+
 def train_variant(variant: Variant, options: argparse.Namespace) -> tuple[Path, Path]:
     """Train one denoiser; returns the folders of its encoders and of its own components."""
     encoders = options.collaborative
     if not variant.pretrained:
         encoders = untrained_encoders(options.collaborative, options.out / "untrained-encoders")
     kind = "pretrained" if variant.pretrained else "untrained"
-    out = options.out / f"{kind}-beta-{variant.beta:g}"
-    parser = argparse.ArgumentParser()
-    diffusion.add_arguments(parser)
-    arguments = ["--encoders", encoders, "--out", out, "--beta", variant.beta, "--resume"]
-    arguments += ["--faces", options.data / "faces-*.parquet"]
-    arguments += ["--voices", options.data / "voices-*.parquet"]
-    arguments += ["--latents", latents_folder(variant, options), "--device", options.device]
-    arguments += ["--prediction-type", "v_prediction", "--block-channels", *options.block_channels]
-    arguments += ["--max-steps", options.steps, "--time-budget", 1e9, "--evaluate-every", 1e9]
-    if options.limit is not None:
-        arguments += ["--limit", options.limit]
-    diffusion.main(parser.parse_args([str(argument) for argument in arguments]))
+    told = ["--heard-attributes"] if variant.heard_attributes else []
+    out = options.out / f"{kind}-beta-{variant.beta:g}{''.join(told)}"
+    arguments = ["--encoders", encoders, "--out", out, "--beta", variant.beta, *told]
+    arguments += ["--latents", latents_folder(variant, options)]
+    train("diffusion", *arguments, *training_arguments(options))
     return encoders, out
 
 
-def measure_variant(
-    variant: Variant, encoders: Path, trained: Path, options: argparse.Namespace, report: Report
-) -> None:
-    """Draw portraits of the validation speakers and enter the figures."""
+def pipeline_of(variant: Variant, options: argparse.Namespace) -> tuple[Voice2FacePipeline, Path]:
+    """Train one variant; returns its pipeline and the folder of its training."""
+    encoders, trained = train_variant(variant, options)
     pipe = Voice2FacePipeline(
         speech_encoder=load_component(SPEECH_ENCODERS, encoders / "speech_encoder"),
         face_encoder=load_component(FaceEncoder, encoders / "face_encoder"),
@@ -110,9 +138,24 @@ def measure_variant(
         scheduler=load_component(DDIMScheduler, trained / "scheduler"),
         output_size=192,
         name="ablation",
-    ).to(options.device)
+    )
+    return pipe, trained
+
+
+def measure(
+    pipe: Voice2FacePipeline, trained: Path, name: str, options: argparse.Namespace, report: Report
+) -> None:
+    """Draw portraits of the validation speakers and enter the figures.
+
+    Args:
+        pipe: the variant.
+        trained: folder of the training whose held-out loss is entered.
+        name: of its column.
+        options: the command's.
+        report: takes the figures.
+    """
     voices = str(options.data / "voices-*.parquet")
-    heard = hear(pipe, load_voices(voices, "validation", limit=options.limit))
+    heard = hear(pipe.to(options.device), load_voices(voices, "validation", limit=options.limit))
     rows = np.tile(heard.first_clips, PORTRAITS_A_VOICE)
     artist = Artist(pipe, options.sampling_steps, options.guidance)
     pictures = artist.draw([heard.voices[row] for row in rows], list(range(len(rows))))
@@ -121,7 +164,7 @@ def measure_variant(
     known = heard.age[rows] != UNKNOWN
     near = within_one_decade(verdict.age, heard.age[rows])
     speakers = heard.speakers[rows]
-    group = f"ablation, {options.steps} steps: {variant.name}"
+    group = f"ablation, {options.steps:,} steps: {name}"
     held_out = json.loads((trained / "log.jsonl").read_text().splitlines()[-1])
     report.add(group, "held-out loss", float(held_out["held_out_loss"]))
     told = held_out["held_out_loss_without_voice"] - held_out["held_out_loss"]
@@ -143,10 +186,9 @@ def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> Non
         report.add("the prior, L1 it moves", name, moved)
 
 
-def main() -> None:
-    """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
-    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.ablation")
-    parser.description = (__doc__ or "").partition("\n\n")[2]
+def parse(prog: str, description: str) -> argparse.Namespace:
+    """Read an ablation's command line, and load what it measures with."""
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
     parser.add_argument("--collaborative", type=Path, required=True, help="output of stage 1")
     parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
     parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
@@ -162,16 +204,27 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")
     options.instruments = Instruments.load(faces, options.networks, options.limit)
+    return options
+
+
+def write(report: Report, out: Path, name: str) -> None:
+    """Write the tables as json and markdown, and print them."""
+    (out / f"{name}.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    (out / f"{name}.md").write_text(report.markdown())
+    print(report.markdown())
+
+
+def main() -> None:
+    """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
+    options = parse("voice2face.evaluation.ablation", (__doc__ or "").partition("\n\n")[2])
     report = Report()
     for variant in VARIANTS:
-        encoders, trained = train_variant(variant, options)
-        measure_variant(variant, encoders, trained, options, report)
+        measure(*pipeline_of(variant, options), variant.name, options, report)
+    faces = str(options.data / "faces-*.parquet")
     sex = load_faces(faces, "train", 8, limit=options.limit).sex
     encoded = load_file(latents_folder(VARIANTS[1], options) / "latents_train.safetensors")
     measure_prior(EncodedTables(**encoded), sex, report)
-    (options.out / "ablation.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    (options.out / "ablation.md").write_text(report.markdown())
-    print(report.markdown())
+    write(report, options.out, "ablation")
 
 
 if __name__ == "__main__":

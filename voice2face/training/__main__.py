@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+from collections.abc import Sequence
 
 # what each stage does, and its module where that is called otherwise
 STAGES = {
@@ -20,7 +21,7 @@ STAGES = {
 MODULES = {"bottom": "portraitist", "upper": "portraitist"}
 
 
-def main() -> None:
+def main(command_line: Sequence[str] | None = None) -> None:
     """Parse the stage and its arguments, then train."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.training", description=__doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
@@ -28,7 +29,7 @@ def main() -> None:
     for name, summary in STAGES.items():
         modules[name] = importlib.import_module(f"voice2face.training.{MODULES.get(name, name)}")
         modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     hears = hasattr(arguments, "pairs")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")

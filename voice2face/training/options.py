@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import lru_cache
 from pathlib import Path
 
 from voice2face.training.loop import LoopOptions
@@ -41,15 +42,33 @@ def add_perceptual_option(parser: argparse.ArgumentParser) -> None:
 def load_split(
     arguments: argparse.Namespace, split: str, image_size: int
 ) -> tuple[FaceTable, VoiceTable, Pairing]:
-    """Read one split of the tables the command line names, and say how its rows pair."""
+    """Read one split of the tables the command line names, and say how its rows pair.
+
+    What was read is kept, for a process that trains on the same tables several times.
+    """
     limit = arguments.limit
     if arguments.pairs:
-        faces = load_faces(arguments.pairs, split, image_size, limit=limit, column="face")
-        voices = load_voices(arguments.pairs, split, limit=limit, speaker_column="person")
-        return faces, voices, TruePairs(voices.speaker, voices.speaker)
-    faces = load_faces(arguments.faces, split, image_size, limit=limit)
-    voices = load_voices(arguments.voices, split, limit=limit)
-    return faces, voices, AttributeBridge(faces, voices)
+        return _read_pairs(tuple(arguments.pairs), split, image_size, limit)
+    faces, voices = tuple(arguments.faces), tuple(arguments.voices)
+    return _read_strangers(faces, voices, split, image_size, limit)
+
+
+@lru_cache(maxsize=2)
+def _read_pairs(
+    pairs: tuple[str, ...], split: str, image_size: int, limit: int | None
+) -> tuple[FaceTable, VoiceTable, Pairing]:
+    faces = load_faces(pairs, split, image_size, limit=limit, column="face")
+    voices = load_voices(pairs, split, limit=limit, speaker_column="person")
+    return faces, voices, TruePairs(voices.speaker, voices.speaker)
+
+
+@lru_cache(maxsize=2)
+def _read_strangers(
+    faces: tuple[str, ...], voices: tuple[str, ...], split: str, image_size: int, limit: int | None
+) -> tuple[FaceTable, VoiceTable, Pairing]:
+    read = load_faces(faces, split, image_size, limit=limit)
+    heard = load_voices(voices, split, limit=limit)
+    return read, heard, AttributeBridge(read, heard)
 
 
 def add_loop_options(parser: argparse.ArgumentParser) -> None:

@@ -94,7 +94,7 @@ def test_one_command_writes_the_report(
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "report"
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments), "--steps", "1"])
+    monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments), "--preset", "fast"])
     command.main()
     report = json.loads((out / "report.json").read_text())
     heard = report["the voice is heard, test speakers: portraits"]["sex"]
@@ -146,7 +146,7 @@ def test_ablation_trains_and_measures_every_variant(
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "ablation"
     arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
-    arguments += ["--out", out, "--steps", 1, "--block-channels", 32, "--sampling-steps", 1]
+    arguments += ["--out", out, "--steps", 1, "--block-channels", 32]
     monkeypatch.setattr(sys, "argv", ["ablation", *map(str, arguments)])
     monkeypatch.setattr(ablation, "PRIOR_SIZES", (2, 4, 8))
     ablation.main()
@@ -170,7 +170,7 @@ def test_stages_ablation_trains_and_measures_every_variant(
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "stages"
     arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
-    arguments += ["--out", out, "--steps", 1, "--block-channels", 32, "--sampling-steps", 1]
+    arguments += ["--out", out, "--steps", 1, "--block-channels", 32]
     monkeypatch.setattr(sys, "argv", ["stages_ablation", *map(str, arguments)])
     monkeypatch.setattr(stages_ablation, "ENTRIES", 6)
     stages_ablation.main()
@@ -189,7 +189,7 @@ def test_watermark_rates_are_measured(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(tables["faces-0"]).parent
-    arguments = ["--data", folder, "--out", tmp_path, "--count", 2, "--steps", 2]
+    arguments = ["--data", folder, "--out", tmp_path, "--count", 2, "--preset", "fast"]
     monkeypatch.setattr(sys, "argv", ["watermark", *map(str, arguments)])
     watermark.main()
     report = json.loads((tmp_path / "watermark.json").read_text())
@@ -227,7 +227,7 @@ def test_face_parts_are_measured(
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "parts"
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["face_parts", *map(str, arguments), "--steps", "1"])
+    monkeypatch.setattr(sys, "argv", ["face_parts", *map(str, arguments), "--preset", "fast"])
     face_parts.main()
     report = json.loads((out / "face_parts.json").read_text())
     for group in ("all people", "the same sex"):

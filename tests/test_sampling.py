@@ -4,9 +4,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
+from voice2face.sampling import (
+    Prediction,
+    ddim,
+    dpm_solver,
+    split_prediction,
+    trailing_timesteps,
+)
 
 ALPHAS = DDIMScheduler(beta_schedule="scaled_linear").alphas_cumprod.tolist()
 
@@ -45,8 +51,9 @@ def test_unknown_prediction_type_is_refused() -> None:
         split_prediction(torch.zeros(1), torch.zeros(1), 0.5, "sample")
 
 
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver])
 @pytest.mark.parametrize("steps", [1, 4, 25, 1000])
-def test_a_perfect_denoiser_leads_back_to_the_clean_latent(steps: int) -> None:
+def test_a_perfect_denoiser_leads_back_to_the_clean_latent(sampler, steps: int) -> None:
     clean = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(1))
 
     def denoise(latents: torch.Tensor, timestep: int) -> Prediction:
@@ -55,7 +62,7 @@ def test_a_perfect_denoiser_leads_back_to_the_clean_latent(steps: int) -> None:
         return Prediction(clean, noise)
 
     start = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(2))
-    found = ddim(denoise, start, ALPHAS, trailing_timesteps(steps, 1000))
+    found = sampler(denoise, start, ALPHAS, trailing_timesteps(steps, 1000))
     torch.testing.assert_close(found, clean)
 
 
@@ -90,14 +97,59 @@ def test_steps_are_those_of_diffusers(steps: int, eta: float) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_callback_sees_every_step_and_may_change_the_latents() -> None:
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_steps_of_the_solver_are_those_of_diffusers(steps: int) -> None:
+    scheduler = DPMSolverMultistepScheduler(
+        beta_schedule="scaled_linear", final_sigmas_type="zero", euler_at_final=True
+    )
+    timesteps = trailing_timesteps(steps, 1000)
+
+    def network(latents: torch.Tensor, timestep: int) -> torch.Tensor:
+        return 0.5 * latents + timestep / 4000
+
+    ours = dpm_solver(
+        lambda z, t: split_prediction(network(z, t), z, ALPHAS[t], "epsilon"),
+        torch.ones(1, 2, 4, 4),
+        ALPHAS,
+        timesteps,
+    )
+    scheduler.set_timesteps(timesteps=timesteps)
+    theirs = torch.ones(1, 2, 4, 4)
+    for timestep in scheduler.timesteps:
+        theirs = scheduler.step(network(theirs, int(timestep)), timestep, theirs).prev_sample
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_solver_needs_fewer_steps_than_ddim() -> None:
+    alphas = DDIMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod.tolist()
+    spread = 0.7  # of normal latents, for which the best denoiser and the whole path are known
+
+    def denoise(latents: torch.Tensor, timestep: int) -> Prediction:
+        alpha_bar = alphas[timestep]
+        power = alpha_bar * spread**2 + 1 - alpha_bar
+        clean = latents * alpha_bar**0.5 * spread**2 / power
+        return Prediction(clean, (latents - alpha_bar**0.5 * clean) / (1 - alpha_bar) ** 0.5)
+
+    start = torch.ones(1, 1, 2, 2)
+
+    def error(sampler, steps: int) -> float:
+        found = sampler(denoise, start, alphas, trailing_timesteps(steps, 1000))
+        return float((found - spread).abs().max())
+
+    assert error(dpm_solver, 100) < 0.001
+    assert error(dpm_solver, 10) < 0.3 * error(ddim, 10)
+    assert error(dpm_solver, 10) < error(ddim, 30)
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver])
+def test_callback_sees_every_step_and_may_change_the_latents(sampler) -> None:
     seen = []
 
     def callback(index: int, timestep: int, latents: torch.Tensor) -> torch.Tensor:
         seen.append((index, timestep))
         return torch.zeros_like(latents)
 
-    found = ddim(
+    found = sampler(
         lambda z, t: Prediction(z, z), torch.ones(1, 1, 2, 2), ALPHAS, [999, 499], callback=callback
     )
     assert seen == [(0, 999), (1, 499)]

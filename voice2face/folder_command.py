@@ -140,6 +140,7 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> l
         [recording for recording, _ in waiting],
         batch_size=options.batch_size,
         seed=options.seed,
+        preset=options.preset,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
         watermark=options.watermark,

@@ -36,7 +36,14 @@ from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
 from voice2face.portrait import Portrait, Portraits, Provenance, RetrievedFace
 from voice2face.prefetch import read_ahead
-from voice2face.settings import MOST_IMAGES, Settings, check_whole, choose_seeds
+from voice2face.settings import (
+    DEFAULT_PRESET,
+    MOST_IMAGES,
+    Settings,
+    check_whole,
+    choose_preset,
+    choose_seeds,
+)
 from voice2face.watermark import embed
 
 if TYPE_CHECKING:
@@ -60,8 +67,10 @@ class CallSettings(TypedDict, total=False):
     num_images: int
     seed: int | None
     generator: torch.Generator | None
-    num_inference_steps: int
-    guidance_scale: float
+    preset: str
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    sampler: str | None
     eta: float
     watermark: bool
     callback_on_step_end: StepCallback | None
@@ -72,8 +81,10 @@ class MapSettings(TypedDict, total=False):
 
     batch_size: int
     seed: int | None
-    num_inference_steps: int
-    guidance_scale: float
+    preset: str
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    sampler: str | None
     eta: float
     watermark: bool
     progress: bool
@@ -364,8 +375,10 @@ class Voice2FacePipeline:
         num_images: int = 1,
         seed: int | None = None,
         generator: torch.Generator | None = None,
-        num_inference_steps: int = 25,
-        guidance_scale: float = 2.0,
+        preset: str = DEFAULT_PRESET,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
         eta: float = 0.0,
         watermark: bool = True,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
@@ -381,9 +394,12 @@ class Voice2FacePipeline:
             seed: of the first picture; the k-th has ``seed + k`` and is the same picture alone.
                 Drawn at random where neither seed nor generator is given.
             generator: draws the first seed, in diffusers' manner.
-            num_inference_steps: DDIM steps, 1 to 1000.
+            preset: ``"fast"``, ``"balanced"`` or ``"best"``: sampler, steps and guidance, as
+                ``voice2face.settings.PRESETS`` lists them; the next three replace one of them.
+            num_inference_steps: the sampler's steps, 1 to 1000.
             guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
-            eta: 0 for deterministic DDIM, up to 1 for the variance of DDPM.
+            sampler: ``"dpm++"`` (DPM-Solver++ of second order) or ``"ddim"``.
+            eta: of DDIM: 0 for deterministic steps, up to 1 for the variance of DDPM.
             watermark: add the invisible mark of being synthetic; see ``voice2face.watermark``.
             output_type: ``"pil"`` for ``Portraits``; ``"np"`` for ``(images, size, size, 3)``
                 float32 in [0, 1]; ``"pt"`` for ``(images, 3, size, size)`` in [0, 1];
@@ -403,7 +419,8 @@ class Voice2FacePipeline:
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
         check_whole("num_images", num_images, MOST_IMAGES)
-        settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
+        chosen = (preset, num_inference_steps, guidance_scale, sampler)
+        settings = self._settings(*chosen, eta, watermark)
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         with memory_errors(self.device):
@@ -438,8 +455,10 @@ class Voice2FacePipeline:
         *,
         batch_size: int = 16,
         seed: int | None = None,
-        num_inference_steps: int = 25,
-        guidance_scale: float = 2.0,
+        preset: str = DEFAULT_PRESET,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
         eta: float = 0.0,
         watermark: bool = True,
         progress: bool = True,
@@ -453,8 +472,10 @@ class Voice2FacePipeline:
             recordings: anything ``__call__`` takes as ``audio``; read as the portraits are taken.
             batch_size: recordings denoised together, 1 to 1024.
             seed: of every portrait; drawn at random for each where it is not given.
+            preset: as in ``__call__``.
             num_inference_steps: as in ``__call__``.
             guidance_scale: as in ``__call__``.
+            sampler: as in ``__call__``.
             eta: as in ``__call__``.
             watermark: as in ``__call__``.
             progress: show a progress bar.
@@ -470,7 +491,8 @@ class Voice2FacePipeline:
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
-        settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
+        chosen = (preset, num_inference_steps, guidance_scale, sampler)
+        settings = self._settings(*chosen, eta, watermark)
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             for batch in read_ahead(read_speech, recordings, batch_size):
@@ -506,8 +528,10 @@ class Voice2FacePipeline:
         voices: Sequence[Voice],
         seeds: Sequence[int],
         *,
-        num_inference_steps: int = 25,
-        guidance_scale: float = 2.0,
+        preset: str = DEFAULT_PRESET,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
         eta: float = 0.0,
         watermark: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -517,8 +541,10 @@ class Voice2FacePipeline:
         Args:
             voices: embeddings and their evidence.
             seeds: one for each voice.
+            preset: as in ``__call__``.
             num_inference_steps: as in ``__call__``.
             guidance_scale: as in ``__call__``.
+            sampler: as in ``__call__``.
             eta: as in ``__call__``.
             watermark: as in ``__call__``.
             callback_on_step_end: as in ``__call__``.
@@ -530,7 +556,8 @@ class Voice2FacePipeline:
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        settings = self._settings(num_inference_steps, guidance_scale, eta, watermark)
+        chosen = (preset, num_inference_steps, guidance_scale, sampler)
+        settings = self._settings(*chosen, eta, watermark)
         return self._draw(voices, checked, settings, callback_on_step_end)
 
     def _draw(
@@ -546,9 +573,23 @@ class Voice2FacePipeline:
         return self._portraits(images, voices, seeds, settings, drawn)
 
     def _settings(
-        self, num_inference_steps: int, guidance_scale: float, eta: float, watermark: bool
+        self,
+        preset: str,
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+        sampler: str | None,
+        eta: float,
+        watermark: bool,
     ) -> Settings:
-        settings = Settings(num_inference_steps, guidance_scale, eta, self.name, watermark)
+        usual = choose_preset(preset)
+        settings = Settings(
+            usual.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            usual.guidance_scale if guidance_scale is None else guidance_scale,
+            eta,
+            self.name,
+            watermark,
+            usual.sampler if sampler is None else sampler,
+        )
         settings.check(self.scheduler.config.num_train_timesteps)
         return settings
 

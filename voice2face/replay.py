@@ -73,6 +73,7 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
                 float(written["eta"]),
                 written["checkpoint"],
                 written["watermark"] == "True",
+                written.get("sampler", "ddim"),
             ),
             Provenance(
                 written["audio_sha256"], written.get("checkpoint_sha256"), written["version"]
@@ -127,6 +128,7 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
         guidance_scale=settings.guidance_scale,
         eta=settings.eta,
         watermark=settings.watermark,
+        sampler=settings.sampler,
     )[0]
     then, now = saved.provenance, portrait.provenance
     differences = []

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-
-import numpy as np
-import torch
+from numbers import Integral
+from typing import TYPE_CHECKING, NamedTuple
 
 from voice2face.errors import SettingError
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_IMAGES = 1024
 LARGEST_SEED = 2**63 - 1
 LARGEST_RANDOM_SEED = 2**31 - 1
 HIGHEST_GUIDANCE = 20.0
+SAMPLERS = ("ddim", "dpm++")
+
+
+class Preset(NamedTuple):
+    """A trade of time for quality.
+
+    Attributes:
+        sampler: one of ``SAMPLERS``.
+        num_inference_steps: the sampler's steps.
+        guidance_scale: how strongly the voice is followed.
+    """
+
+    sampler: str
+    num_inference_steps: int
+    guidance_scale: float
+
+
+PRESETS = {
+    "fast": Preset("dpm++", 7, 2.0),
+    "balanced": Preset("dpm++", 15, 2.0),
+    "best": Preset("ddim", 50, 2.0),
+}
+DEFAULT_PRESET = "balanced"
 
 
 @dataclass(frozen=True)
@@ -21,11 +46,12 @@ class Settings:
     """How pictures are drawn.
 
     Attributes:
-        num_inference_steps: DDIM steps, 1 to the steps of the noise schedule.
+        num_inference_steps: of the sampler, 1 to the steps of the noise schedule.
         guidance_scale: 1 follows the voice as trained, more exaggerates it, 0 ignores it.
         eta: 0 is deterministic DDIM, 1 has the variance of DDPM.
         checkpoint: name of the checkpoint.
         watermark: whether the invisible watermark is in the picture.
+        sampler: one of ``SAMPLERS``.
     """
 
     num_inference_steps: int
@@ -33,6 +59,7 @@ class Settings:
     eta: float
     checkpoint: str
     watermark: bool = True
+    sampler: str = "ddim"
 
     def check(self, most_steps: int) -> None:
         """Refuse numbers out of range.
@@ -47,6 +74,10 @@ class Settings:
             )
         if not 0.0 <= self.eta <= 1.0:
             raise SettingError(f"eta is 0 to 1, not {self.eta!r}")
+        if self.sampler not in SAMPLERS:
+            raise SettingError(f"sampler is {' or '.join(SAMPLERS)}, not {self.sampler!r}")
+        if self.eta > 0.0 and self.sampler != "ddim":
+            raise SettingError(f"eta is of DDIM; with it, say sampler='ddim', not {self.sampler!r}")
 
 
 def check_whole(name: str, value: object, most: int) -> None:
@@ -59,6 +90,17 @@ def check_whole(name: str, value: object, most: int) -> None:
         raise SettingError(f"{name} is 1 to {most}, not {value!r}")
 
 
+def choose_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"preset is {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[name]
+
+
 def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None) -> list[int]:
     """Consecutive seeds from the one given, drawn from the generator, or random.
 
@@ -68,6 +110,8 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
     if seed is not None and generator is not None:
         raise SettingError("give a seed or a generator, not both")
     if generator is not None:
+        import torch
+
         device, above = generator.device, LARGEST_RANDOM_SEED + 1
         seed = int(torch.randint(above, (1,), generator=generator, device=device))
     elif seed is None:
@@ -79,4 +123,4 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
 
 def is_whole(value: object) -> bool:
     """Whether a value is an integer, of Python or NumPy; booleans are not."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -29,7 +29,7 @@ from voice2face.app.jobs import Job, JobQueue
 from voice2face.app.limits import Limits
 from voice2face.errors import RefusedError, SettingError, Voice2FaceError
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import Settings, choose_seeds
+from voice2face.settings import DEFAULT_PRESET, PRESETS, Settings, choose_seeds
 
 PAGE = Path(__file__).parent / "page"
 RECORDING_TYPE = "application/octet-stream"
@@ -77,6 +77,10 @@ def create_app(
                 "recording_bytes": limits.recording_bytes,
                 "recording_seconds": limits.recording_seconds,
                 "steps": limits.steps,
+                "usual": {
+                    "steps": PRESETS[DEFAULT_PRESET].num_inference_steps,
+                    "guidance": PRESETS[DEFAULT_PRESET].guidance_scale,
+                },
             }
         )
 
@@ -163,7 +167,9 @@ def read_order(query: QueryParams, limits: Limits, checkpoint: str) -> Order:
     """
     try:
         seed = int(query["seed"]) if query.get("seed") else None
-        steps, guidance = int(query.get("steps", 25)), float(query.get("guidance", 2.0))
+        usual = PRESETS[DEFAULT_PRESET]
+        steps = int(query.get("steps", usual.num_inference_steps))
+        guidance = float(query.get("guidance", usual.guidance_scale))
     except ValueError as error:
         raise SettingError(
             f"seed and steps are whole numbers, guidance is a number: {error}"

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from voice2face.evaluation.evaluate import evaluate
+from voice2face.evaluation.instruments import add_preset_option
 from voice2face.pipeline import Voice2FacePipeline
 
 
@@ -21,8 +22,7 @@ def main() -> None:
         "--networks", type=Path, required=True, help="folder of the measuring networks"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
-    parser.add_argument("--steps", type=int, default=25, help="DDIM steps (default: 25)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="guidance (default: 2.0)")
+    add_preset_option(parser)
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args()
@@ -33,8 +33,7 @@ def main() -> None:
         options.data,
         options.networks,
         options.out,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance,
+        preset=options.preset,
         limit=options.limit,
     )
     print(report.markdown())

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from voice2face.components import load_component
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
-from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.instruments import Artist, Instruments, add_preset_option
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
@@ -157,7 +157,7 @@ def measure(
     voices = str(options.data / "voices-*.parquet")
     heard = hear(pipe.to(options.device), load_voices(voices, "validation", limit=options.limit))
     rows = np.tile(heard.first_clips, PORTRAITS_A_VOICE)
-    artist = Artist(pipe, options.sampling_steps, options.guidance)
+    artist = Artist(pipe, options.preset)
     pictures = artist.draw([heard.voices[row] for row in rows], list(range(len(rows))))
     instruments: Instruments = options.instruments
     verdict = instruments.judge(pictures)
@@ -195,8 +195,7 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each variant")
     parser.add_argument("--block-channels", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--sampling-steps", type=int, default=25, help="DDIM steps")
-    parser.add_argument("--guidance", type=float, default=2.0, help="guidance")
+    add_preset_option(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     options = parser.parse_args()

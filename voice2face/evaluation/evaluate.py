@@ -13,6 +13,7 @@ from voice2face.evaluation.quality import add_quality, measure_memory, measure_s
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear, measure_voices
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.settings import DEFAULT_PRESET
 from voice2face.training.tables import load_voices
 
 
@@ -22,8 +23,7 @@ def evaluate(
     networks: Path,
     out: Path,
     *,
-    num_inference_steps: int = 25,
-    guidance_scale: float = 2.0,
+    preset: str = DEFAULT_PRESET,
     limit: int | None = None,
 ) -> Report:
     """Measure a checkpoint on the test split and write ``report.json``, ``report.md`` and sheets.
@@ -34,8 +34,7 @@ def evaluate(
             for the comparison with true faces.
         networks: folder with the face-recognition network and the SqueezeNet features.
         out: folder to write to.
-        num_inference_steps: DDIM steps of every portrait.
-        guidance_scale: guidance of every portrait.
+        preset: sampler, steps and guidance of every portrait.
         limit: rows to read of each split, for a trial run.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def evaluate(
     add_judge(report, instruments)
     measure_autoencoder(pipe, instruments, report, out)
 
-    artist = Artist(pipe, num_inference_steps, guidance_scale)
+    artist = Artist(pipe, preset)
     table = load_voices(str(data / "voices-*.parquet"), "test", limit=limit)
     heard = hear(pipe, table)
     report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.instruments import Artist, Instruments, add_preset_option
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
@@ -130,8 +130,7 @@ def main() -> None:
     )
     parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
     parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
-    parser.add_argument("--steps", type=int, default=25, help="DDIM steps (default: 25)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="guidance (default: 2.0)")
+    add_preset_option(parser)
     parser.add_argument("--limit", type=int, help="faces to read of each split, for a trial run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -139,7 +138,7 @@ def main() -> None:
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     faces = str(options.data / "faces-*.parquet")
     instruments = Instruments.load(faces, options.networks, options.limit)
-    artist = Artist(pipe, options.steps, options.guidance)
+    artist = Artist(pipe, options.preset)
     truth = load_people(artist, instruments, options.data / "pairs-dev.parquet")
     true = part_features(truth.frontal, instruments.perceptual)
     distances = {part: np.zeros((len(truth.people),) * 2) for part in PARTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.listening import Voice
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.settings import DEFAULT_PRESET, PRESETS
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable, load_faces
 
@@ -50,24 +52,32 @@ class Instruments:
         )
 
 
+def add_preset_option(parser: argparse.ArgumentParser) -> None:
+    """Declare how portraits are drawn."""
+    parser.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        default=DEFAULT_PRESET,
+        help="sampler, steps and guidance (default: %(default)s)",
+    )
+
+
 @dataclass(frozen=True)
 class Artist:
-    """A checkpoint with the settings that all portraits of a report are drawn with.
+    """A checkpoint with the preset that all portraits of a report are drawn with.
 
     They are measured without the watermark, whose faint pattern would count as sharpness.
     """
 
     pipe: Voice2FacePipeline
-    num_inference_steps: int
-    guidance_scale: float
+    preset: str
 
     def draw(self, voices: list[Voice], seeds: list[int]) -> np.ndarray:
         """One portrait a voice, ``(N, size, size, 3)`` uint8."""
         portraits = self.pipe.draw(
             voices,
             seeds,
-            num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale,
+            preset=self.preset,
             watermark=False,
         )
         return np.stack([np.asarray(image) for image in portraits.images])

@@ -1,4 +1,4 @@
-"""DDIM with classifier-free guidance by the voice (Ho and Salimans 2022), for one denoiser."""
+"""Sampling with classifier-free guidance by the voice (Ho and Salimans 2022), of one denoiser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from voice2face.models.denoiser import Denoiser
-from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
+from voice2face.sampling import (
+    Prediction,
+    ddim,
+    dpm_solver,
+    split_prediction,
+    trailing_timesteps,
+)
 from voice2face.settings import Settings
 
 LatentCallback = Callable[[int, int, Tensor], Tensor]
@@ -37,10 +43,10 @@ def sample_guided(
         quality: picture quality to ask for, ``(batch, 6)``. Guidance does not exaggerate it.
         generators: one CPU generator a picture, for its noise; what it draws does not depend on
             the batch.
-        settings: steps, guidance and eta.
+        settings: sampler, steps, guidance and eta.
         shift: added to the latent that the denoiser is shown, ``(channels, size, size)``.
         beside: what the denoiser sees beside the latent, ``(batch, beside_channels, size, size)``.
-        callback: see ``voice2face.sampling.ddim``; it sees Z^t without the shift.
+        callback: see ``voice2face.sampling``; it sees Z^t without the shift.
 
     Returns:
         ``(batch, latent_channels, latent_size, latent_size)``, float32.
@@ -77,12 +83,12 @@ def sample_guided(
             output, latents, alphas_cumprod[timestep], schedule.config.prediction_type
         )
 
-    return ddim(
+    steps = (
         denoise,
         first_noise,
         alphas_cumprod,
         trailing_timesteps(settings.num_inference_steps, schedule.config.num_train_timesteps),
-        eta=settings.eta,
-        draw_noise=draw_noise,
-        callback=callback,
     )
+    if settings.sampler == "dpm++":
+        return dpm_solver(*steps, callback=callback)
+    return ddim(*steps, eta=settings.eta, draw_noise=draw_noise, callback=callback)

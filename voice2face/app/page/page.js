@@ -116,6 +116,7 @@ for (const name of ["steps", "guidance"]) {
     const value = Number(at(name).value);
     at(`${name}-value`).textContent = name === "guidance" ? value.toFixed(1) : value;
   };
+  at(name).value = limits.usual[name];
   at(name).addEventListener("input", show);
   show();
 }

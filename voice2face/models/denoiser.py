@@ -102,7 +102,7 @@ class Denoiser(ModelMixin, ConfigMixin):
             speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is told.
             quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is told.
         """
-        batch, device = len(speech), speech.device
+        batch, device = speech.shape[0], speech.device
         kept = torch.ones(batch, dtype=torch.bool, device=device)
         speech_kept = kept if speech_kept is None else speech_kept
         quality_kept = kept if quality_kept is None else quality_kept

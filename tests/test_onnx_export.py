@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_the_same_recording_and_noise_give_the_same_picture(
     found = networks.decode(networks.draw(speech, noise, quality, steps=5))
     expected = pipeline(female_speech, seed=7, num_inference_steps=5, watermark=False).images[0]
     difference = np.abs(found.astype(int) - np.asarray(expected))
-    assert difference.max() <= 3
+    assert difference.max() <= 2
     assert difference.mean() < 0.05
 
 
@@ -110,6 +111,34 @@ def test_the_example_draws_a_portrait_without_pytorch(
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
         assert np.asarray(image).std() > 25
         assert find(image).answer == "yes"
+
+
+def test_the_benchmark_prints_a_table(exported: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.onnx",
+            exported,
+            "--turns",
+            "1",
+            "--seconds",
+            "0.01",
+            "--threads",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLE.parent.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"\| ([\d.]+) \| ([\d.]+) \(([\d.]+)(?:, (\S+))?\) \|", done.stdout)
+    assert len(rows) == 4
+    for in_torch, in_onnxruntime, ratio, off in rows:
+        assert float(ratio) == pytest.approx(
+            float(in_torch) / float(in_onnxruntime), rel=0.02, abs=0.02
+        )
+        assert float(off or 0.0) < 1e-4
 
 
 def test_both_denoisers_of_fine_portraitist(tmp_path: Path) -> None:

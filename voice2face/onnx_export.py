@@ -10,7 +10,8 @@ A folder is written that holds
 - ``README.md``: the checkpoint's model card with its licences.
 
 The first dimension of every input is the batch and may have any size. Needs the extra ``onnx``;
-``examples/onnx_portrait.py`` draws a portrait from such a folder.
+``examples/onnx_portrait.py`` draws a portrait from such a folder. Exporting was tried with PyTorch
+2.13; where another one's exporter cannot do it, an error says so and nothing is written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Measure the networks in PyTorch, in onnxruntime, and there with 8-bit weights; print a table.
 
-They take turns, and the shortest time of each is given, since machines differ and are noisy. Needs
-the extra ``onnx`` and a folder that ``voice2face export-onnx`` wrote of the embedded checkpoint.
+They take turns, and the shortest time of each is given, since machines differ and are noisy; on a
+busy one, set ``OMP_WAIT_POLICY=PASSIVE``: threads that spin while they wait lose most there. Needs the
+extra ``onnx`` and a folder that ``voice2face export-onnx`` wrote of the embedded checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from voice2face import Voice2FacePipeline
 from voice2face.onnx_export import ToldDenoiser, example_of
 
 EXAMPLE = SPEECH.parent.parent / "onnx_portrait.py"
-PAUSE_SECONDS = 0.2  # after which no runtime's idle threads are spinning
+PAUSE_SECONDS = 0.2  # after which PyTorch's idle threads no longer spin
 
 Run = Callable[[], object]
 
@@ -57,6 +58,7 @@ def in_pytorch(network: nn.Module, inputs: Mapping[str, Tensor]) -> Run:
 def in_onnxruntime(path: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     arrays = {name: rows.numpy() for name, rows in inputs.items()}
     return lambda: torch.from_numpy(session.run(None, arrays)[0])

@@ -1,8 +1,8 @@
 """Measure the networks in PyTorch, in onnxruntime, and there with 8-bit weights; print a table.
 
 They take turns, and the shortest time of each is given, since machines differ and are noisy; on a
-busy one, set ``OMP_WAIT_POLICY=PASSIVE``: threads that spin while they wait lose most there. Needs the
-extra ``onnx`` and a folder that ``voice2face export-onnx`` wrote of the embedded checkpoint.
+busy one, set ``OMP_WAIT_POLICY=PASSIVE``: threads that spin while they wait lose most there. Needs
+the extra ``onnx`` and a folder that ``voice2face export-onnx`` wrote of the embedded checkpoint.
 """
 
 from __future__ import annotations

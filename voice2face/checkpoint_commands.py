@@ -1,4 +1,4 @@
-"""The commands ``voice2face models``, ``download`` and ``verify-weights``."""
+"""The commands ``voice2face models``, ``download``, ``verify-weights`` and ``export-onnx``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from voice2face import checkpoints
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Declare the three commands."""
+    """Declare the four commands."""
     parser = argparse.ArgumentParser(
-        prog="voice2face", description="List, fetch and verify checkpoints."
+        prog="voice2face", description="List, fetch, verify and export checkpoints."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     summary = "list the released checkpoints: method, size, licence, where each lies"
@@ -29,6 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "name", nargs="?", help="a listed name, owner/name, or a folder (default: the packaged one)"
     )
+
+    summary = "write a checkpoint's networks as ONNX, for programs without PyTorch"
+    export = commands.add_parser("export-onnx", help=summary, description=summary)
+    export.add_argument(
+        "name", nargs="?", help="a listed name, owner/name, or a folder (default: the packaged one)"
+    )
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
     return parser
 
 
@@ -65,10 +72,21 @@ def verify_weights(options: argparse.Namespace) -> None:
     print(f"{folder}: {len(files)} files are as they were written")
 
 
+def export_networks(options: argparse.Namespace) -> None:
+    """Load a checkpoint and write its networks as ONNX."""
+    from voice2face.onnx_export import export_onnx
+    from voice2face.pipeline import Voice2FacePipeline
+
+    folder = export_onnx(Voice2FacePipeline.from_pretrained(options.name, device="cpu"), options.to)
+    for path in sorted(folder.iterdir()):
+        print(path)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "models": list_models,
     "download": download_model,
     "verify-weights": verify_weights,
+    "export-onnx": export_networks,
 }
 
 

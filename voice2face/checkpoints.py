@@ -411,14 +411,18 @@ def save_checkpoint(
 
 
 @contextmanager
-def fresh_folder(folder: Path) -> Iterator[Path]:
+def fresh_folder(folder: Path, index: str = MODEL_INDEX) -> Iterator[Path]:
     """Give an empty folder to fill, and put it at its place once it was filled without error.
+
+    Args:
+        folder: a new folder, an empty one, or one to replace, of the same kind.
+        index: the file that every folder of this kind holds.
 
     Raises:
         OutputError: the place cannot be written to, or holds something else.
     """
     try:
-        if folder.exists() and not (folder / MODEL_INDEX).is_file() and any(folder.iterdir()):
+        if folder.exists() and not (folder / index).is_file() and any(folder.iterdir()):
             raise OutputError(f"{folder} holds other files; choose an empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as space:

@@ -44,6 +44,7 @@ checkpoints:
   voice2face models                            lists them: size, licence, where each lies
   voice2face download NAME --to DIR            copies one, from the package or the Hub
   voice2face verify-weights [NAME|DIR]         compares every file's sha256
+  voice2face export-onnx [NAME|DIR] --to DIR   writes the networks for programs without PyTorch
 
 A voice tells sex, age and build at best; the rest of the portrait is invented. It shows nobody.
 exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage; for a

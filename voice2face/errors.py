@@ -59,6 +59,10 @@ class CredentialError(Voice2FaceError):
     """A content credential cannot be made or read."""
 
 
+class ExportError(Voice2FaceError):
+    """The networks cannot be written for another runtime."""
+
+
 class DeviceError(Voice2FaceError):
     """The device does not exist or ran out of memory."""
 

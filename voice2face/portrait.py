@@ -16,10 +16,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from voice2face import __version__
 from voice2face.errors import OutputError
-from voice2face.settings import Settings
 
 if TYPE_CHECKING:
     from voice2face.content_credentials import Signer
+    from voice2face.settings import Settings
 
 SOFTWARE = "voice2face"
 DETAIL = "voice2face:"

@@ -122,7 +122,7 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
             attributes: ``(batch, 2)`` as ``heard_attributes`` returns them, NaN where unknown;
                 read off Z^s by default. Not told where ``speech_kept`` is false.
         """
-        batch, device = len(speech), speech.device
+        batch, device = speech.shape[0], speech.device
         kept = torch.ones(batch, dtype=torch.bool, device=device)
         speech_kept = kept if speech_kept is None else speech_kept
         quality_kept = kept if quality_kept is None else quality_kept

@@ -1,0 +1,97 @@
+"""A portrait without PyTorch: ``python examples/onnx_portrait.py networks/ talk.wav face.png``.
+
+``voice2face export-onnx --to networks/`` writes the networks, of SCLDM here. They run where nothing
+but ``pip install onnxruntime pillow soundfile soxr`` and ``pip install --no-deps voice2face`` was
+done.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from onnxruntime import InferenceSession
+from PIL import Image
+
+from voice2face.audio import find_speech, load_audio, speech_windows
+from voice2face.portrait import save_marked
+from voice2face.watermark import embed
+
+
+class Networks:
+    """What ``voice2face export-onnx`` wrote, ready to run."""
+
+    def __init__(self, folder: str) -> None:
+        """Open the networks of a folder."""
+        self.facts = json.loads((Path(folder) / "sampling.json").read_text())
+        self.speech_encoder, self.denoiser, self.face_decoder = (
+            InferenceSession(Path(folder) / f"{name}.onnx", providers=["CPUExecutionProvider"])
+            for name in ("speech_encoder", "denoiser", "face_decoder")
+        )
+
+    def listen(self, recording: str) -> np.ndarray:
+        """Z^s of a recording, ``(speech_dim,)``."""
+        speech = find_speech(load_audio(recording))
+        windows = speech_windows(speech, seconds=self.facts["window_seconds"])
+        (embeddings,) = self.speech_encoder.run(["embedding"], {"waveform": windows})
+        mean = embeddings.mean(0)
+        return mean / np.linalg.norm(mean)
+
+    def draw(
+        self,
+        speech: np.ndarray,
+        noise: np.ndarray,
+        quality: np.ndarray,
+        steps: int = 25,
+        guidance: float = 2.0,
+    ) -> np.ndarray:
+        """DDIM steps with guidance by the voice, from noise to Z^f of the noise's shape."""
+        alphas = self.facts["alphas_cumprod"]
+        timesteps = [len(alphas) * (steps - k) // steps - 1 for k in range(steps)]
+        latents = noise
+        for timestep, next_timestep in zip(timesteps, [*timesteps[1:], None], strict=True):
+            inputs = {
+                "latents": np.stack([latents, latents]),
+                "timesteps": np.full(2, timestep, np.int64),
+                "speech": np.stack([speech, speech]),
+                "speech_kept": np.array([True, False]),
+                "quality": np.stack([quality, quality]),
+            }
+            told, untold = self.denoiser.run(None, inputs)[0]
+            output = untold + np.float32(guidance) * (told - untold)
+            signal, spread = coefficients(alphas[timestep])
+            if self.facts["prediction_type"] == "v_prediction":
+                clean = signal * latents - spread * output
+                left = signal * output + spread * latents
+            else:
+                clean, left = (latents - spread * output) / signal, output
+            signal, spread = coefficients(1.0 if next_timestep is None else alphas[next_timestep])
+            latents = signal * clean + spread * left
+        return latents
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """A picture of a latent, ``(output_size, output_size, 3)`` uint8."""
+        (images,) = self.face_decoder.run(None, {"latents": latents[None]})
+        pixels = ((images[0].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+        size = (self.facts["output_size"],) * 2
+        picture = Image.fromarray(pixels.transpose(1, 2, 0))
+        return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def coefficients(alpha_bar: float) -> tuple[np.float32, np.float32]:
+    """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``."""
+    return np.float32(alpha_bar**0.5), np.float32((1 - alpha_bar) ** 0.5)
+
+
+if __name__ == "__main__":
+    folder, recording, picture = sys.argv[1:4]
+    networks = Networks(folder)
+    rng = np.random.default_rng(7)
+    noise = rng.standard_normal(networks.facts["latent_shape"], np.float32)
+    mean, deviation = (
+        np.array(networks.facts[name], np.float32)
+        for name in ("good_portrait", "good_portrait_std")
+    )
+    quality = mean + deviation * rng.standard_normal(len(mean), np.float32)
+    latents = networks.draw(networks.listen(recording), noise, quality)
+    save_marked(Image.fromarray(embed(networks.decode(latents)[None])[0]), picture, {})

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime import InferenceSession
+from PIL import Image
+
+from tests.conftest import tiny_portraitist
+from voice2face import Voice2FacePipeline, onnx_export
+from voice2face.cli import main
+from voice2face.errors import ExportError
+from voice2face.models.face_retriever import FaceRetriever
+from voice2face.onnx_export import example_of, export_onnx, write_network
+from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
+from voice2face.watermark import find
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "onnx_portrait.py"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx") / "networks"
+    assert main(["export-onnx", "--to", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def networks(exported: Path):
+    specification = importlib.util.spec_from_file_location("onnx_portrait", EXAMPLE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.Networks(str(exported))
+
+
+def test_the_same_recording_and_noise_give_the_same_picture(
+    pipeline: Voice2FacePipeline, networks, female_speech: Path
+) -> None:
+    speech = networks.listen(str(female_speech))
+    heard = pipeline.listen(female_speech).embedding.numpy()
+    np.testing.assert_allclose(speech, heard, atol=1e-5)
+
+    # what a pipeline draws from a seed: first the quality to ask for, then the noise
+    generator = torch.Generator().manual_seed(7)
+    quality = pipeline.method.denoiser.good_portraits([generator])[0].numpy()
+    noise = torch.randn(networks.facts["latent_shape"], generator=generator).numpy()
+    found = networks.decode(networks.draw(speech, noise, quality, steps=5))
+    expected = pipeline(female_speech, seed=7, num_inference_steps=5, watermark=False).images[0]
+    difference = np.abs(found.astype(int) - np.asarray(expected))
+    assert difference.max() <= 2
+    assert difference.mean() < 0.05
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_example_takes_the_steps_of_the_package(networks, prediction_type: str) -> None:
+    class Half:
+        def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            share = np.where(inputs["speech_kept"], 0.5, 0.25)[:, None, None, None]
+            return [(inputs["latents"] * share).astype(np.float32)]
+
+    example = copy.copy(networks)
+    example.denoiser = Half()
+    example.facts = networks.facts | {"prediction_type": prediction_type}
+    noise = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    found = example.draw(np.zeros(4), noise.numpy(), np.zeros(6), steps=7, guidance=3.0)
+    alphas = networks.facts["alphas_cumprod"]
+
+    def denoise(latents: torch.Tensor, timestep: int) -> Prediction:
+        output = 0.25 * latents + 3.0 * 0.25 * latents
+        return split_prediction(output, latents, alphas[timestep], prediction_type)
+
+    expected = ddim(denoise, noise, alphas, trailing_timesteps(7, len(alphas)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_networks_take_any_batch_and_stand_alone(exported: Path) -> None:
+    files = sorted(path.name for path in exported.iterdir())
+    names = ["denoiser.onnx", "face_decoder.onnx", "speech_encoder.onnx"]
+    assert files == ["README.md", *names[:2], "sampling.json", names[2]]
+    for name in names:
+        network = onnx.load(exported / name)
+        onnx.checker.check_model(network)
+        assert not any(tensor.external_data for tensor in network.graph.initializer)
+        for tensor in (*network.graph.input, *network.graph.output):
+            assert tensor.type.tensor_type.shape.dim[0].dim_param, f"{name}: {tensor.name}"
+
+
+def test_the_example_draws_a_portrait_without_pytorch(
+    exported: Path, female_speech: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import runpy, sys; sys.modules.update(torch=None, diffusers=None, torchaudio=None); "
+        "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    )
+    picture = tmp_path / "face.png"
+    command = [sys.executable, "-c", code, EXAMPLE, exported, female_speech, picture]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLE.parent.parent)
+    assert done.returncode == 0, done.stderr
+    with Image.open(picture) as image:
+        assert image.size == (256, 256)
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+        assert np.asarray(image).std() > 25
+        assert find(image).answer == "yes"
+
+
+def test_the_benchmark_prints_a_table(exported: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.onnx",
+            exported,
+            "--turns",
+            "1",
+            "--seconds",
+            "0.01",
+            "--threads",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLE.parent.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"\| ([\d.]+) \| ([\d.]+) \(([\d.]+)(?:, (\S+))?\) \|", done.stdout)
+    assert len(rows) == 4
+    for in_torch, in_onnxruntime, ratio, off in rows:
+        assert float(ratio) == pytest.approx(
+            float(in_torch) / float(in_onnxruntime), rel=0.02, abs=0.02
+        )
+        assert float(off or 0.0) < 1e-4
+
+
+def test_both_denoisers_of_fine_portraitist(tmp_path: Path) -> None:
+    pipe = Voice2FacePipeline(**tiny_portraitist(), output_size=32, name="tiny")
+    folder = export_onnx(pipe, tmp_path / "networks")
+    for name in ("bottom_denoiser", "upper_denoiser"):
+        denoiser = getattr(pipe.method, name)
+        inputs = example_of(denoiser)
+        told = denoiser.condition(inputs["speech"], inputs["quality"], inputs["speech_kept"])
+        with torch.no_grad():
+            expected = denoiser(
+                inputs["latents"], inputs["timesteps"], told._replace(beside=inputs["beside"])
+            )
+        session = InferenceSession(folder / f"{name}.onnx")
+        (found,) = session.run(None, {key: rows.numpy() for key, rows in inputs.items()})
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    entries = FaceRetriever.load(folder / "retriever").entries
+    assert entries.ids == pipe.retriever.entries.ids
+    facts = json.loads((folder / "sampling.json").read_text())
+    assert facts["method"] == "fine_portraitist"
+    assert facts["alphas_cumprod"] == pytest.approx(pipe.scheduler.alphas_cumprod.tolist())
+
+
+class SpoiltByExport(torch.nn.Module):
+    """Answers otherwise while it is exported."""
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents + (1.0 if torch.compiler.is_exporting() else 0.0)
+
+
+def test_a_network_that_comes_out_otherwise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    with pytest.raises(ExportError, match=r"network.onnx differs .* by 1, more than"):
+        write_network(path, SpoiltByExport(), {"latents": torch.zeros(3, 4)}, ["images"])
+
+
+def test_nothing_is_left_of_a_failed_export(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("an operator is not known")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ExportError, match=r"speech_encoder.onnx .* an operator is not known"):
+        export_onnx(tiny_pipeline, tmp_path / "networks")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_files_and_checkpoints_are_never_replaced(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(onnx_export, "write_network", lambda *_: pytest.fail("began to write"))
+    assert main(["export-onnx", checkpoint, "--to", checkpoint]) == 1
+    assert "holds other files" in capsys.readouterr().err
+    assert Voice2FacePipeline.from_pretrained(checkpoint, device="cpu").name == "tiny"
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_the_error_names_the_extra(
+    package: str,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["export-onnx", checkpoint, "--to", str(tmp_path / "networks")]) == 1
+    assert "pip install 'voice2face[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "networks").exists()

@@ -118,7 +118,8 @@ def test_one_command_writes_the_report(
     readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in markers))
     speed.write_text("| cold | 3.5 |\n")
     arguments = ["--report", out / "report.json", "--card", card, "--readme", readme]
-    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments), "--speed", str(speed)])
+    arguments += ["--speed", speed, "--checkpoint", "one", "--beside", "two", out / "report.json"]
+    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
     publish.main()
     written = card.read_text()
     assert "old" not in written
@@ -128,6 +129,8 @@ def test_one_command_writes_the_report(
     whole = report["the voice is heard, true pairs: Speech2Face"]["sex"]["value"]
     assert f" {whole:.1%} |" in readme.read_text()
     assert "| cold | 3.5 |" in readme.read_text()
+    assert "| measure | one | two |" in readme.read_text()
+    assert "| measure | one | two | Speech2Face |" in readme.read_text()
     publish.main()
     assert card.read_text() == written
 

@@ -51,7 +51,8 @@ OTHER_ROWS = (
         "share of portraits that exceed it",
     ),
 )
-PAIR_COLUMNS = ("voice2face", "Speech2Face", "random real face of that sex")
+OURS = "voice2face"
+OTHERS = ("Speech2Face", "random real face of that sex")
 PAIR_ROWS = (
     ("sex as the true face's", "the voice is heard, true pairs", "sex"),
     (
@@ -75,23 +76,30 @@ PAIR_ROWS = (
 )
 
 
-def speakers_table(report: Report) -> str:
-    """The README's table of held-out speakers and faces."""
+def speakers_table(reports: dict[str, Report]) -> str:
+    """The README's table of held-out speakers and faces, a column for each checkpoint."""
     rows = [(label, group, "sex") for label, group in SPEAKER_ROWS]
     rows += [(label, group, "age within 10 years") for label, group in AGE_ROWS]
     rows.append((ALWAYS, AGE_ROWS[0][1], f"age within 10 years, if always {COMMON}"))
-    lines = ["| measure | figure |", "|---|---|"]
+    lines = heading(list(reports))
     for label, group, name in (*rows, *OTHER_ROWS):
-        figure = re.sub(r", n=\d+", "", shown(report.figures[group][name]))
-        lines.append(f"| {label} | {figure} |")
+        figures = [shown(report.figures[group][name]) for report in reports.values()]
+        lines.append(f"| {label} | {' | '.join(re.sub(r', n=[0-9]+', '', f) for f in figures)} |")
     return "\n".join(lines)
 
 
-def pairs_table(report: Report) -> str:
-    """The README's table of true pairs, intervals left out."""
-    lines = [f"| measure | {' | '.join(PAIR_COLUMNS)} |", "|---" * (1 + len(PAIR_COLUMNS)) + "|"]
+def heading(columns: list[str]) -> list[str]:
+    """The first two lines of a markdown table of measures."""
+    return [f"| measure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+
+
+def pairs_table(reports: dict[str, Report]) -> str:
+    """The README's table of true pairs, intervals left out; what is not ours is the first's."""
+    first = next(iter(reports.values()))
+    columns = [(report, OURS) for report in reports.values()] + [(first, name) for name in OTHERS]
+    lines = heading([*reports, *OTHERS])
     for label, title, name in PAIR_ROWS:
-        figures = [shown(report.figures[f"{title}: {column}"][name]) for column in PAIR_COLUMNS]
+        figures = [shown(report.figures[f"{title}: {who}"][name]) for report, who in columns]
         lines.append(f"| {label} | {' | '.join(figure.split(' ')[0] for figure in figures)} |")
     return "\n".join(lines)
 
@@ -110,21 +118,39 @@ def fill(text: str, marker: str, content: str) -> str:
     return f"{before}{begin}\n\n{content.strip()}\n\n{end}{after}"
 
 
+def read(file: Path) -> Report:
+    """A report as the evaluation wrote it."""
+    return Report.from_json(json.loads(file.read_text()))
+
+
 def main() -> None:
     """Write the figures where the command line says."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.publish")
     parser.description = (__doc__ or "").partition("\n\n")[2]
     parser.add_argument("--report", type=Path, required=True, help="report.json of the evaluation")
+    parser.add_argument(
+        "--checkpoint", default=OURS, help="what the README calls it (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--beside",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("CHECKPOINT", "REPORT"),
+        help="another checkpoint's report, for the README's tables; may be given again",
+    )
     parser.add_argument("--card", type=Path, help="model card to write all figures into")
     parser.add_argument("--readme", type=Path, help="README to write the main figures into")
     parser.add_argument("--speed", type=Path, help="what python -m benchmarks printed")
     options = parser.parse_args()
-    report = Report.from_json(json.loads(options.report.read_text()))
+    report = read(options.report)
+    reports = {options.checkpoint: report}
+    reports |= {name: read(Path(file)) for name, file in options.beside}
     if options.card is not None:
         options.card.write_text(fill(options.card.read_text(), "figures", report.markdown()))
     if options.readme is not None:
-        text = fill(options.readme.read_text(), "speakers", speakers_table(report))
-        text = fill(text, "true pairs", pairs_table(report))
+        text = fill(options.readme.read_text(), "speakers", speakers_table(reports))
+        text = fill(text, "true pairs", pairs_table(reports))
         if options.speed is not None:
             text = fill(text, "speed", options.speed.read_text())
         options.readme.write_text(text)

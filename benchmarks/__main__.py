@@ -1,7 +1,8 @@
-"""Measure starting, loading, sampling and memory of the embedded checkpoint; print a table.
+"""Measure starting, loading, sampling and memory of the embedded checkpoint; print tables.
 
-Every time is also given as a ratio to importing torch and diffusers in the same run, since
-machines differ and are noisy.
+Machines differ and are noisy, so every time is also given as a ratio within the same run: starting
+to importing torch and diffusers, a portrait to the paper's plain setting, 50 DDIM steps with
+guidance (preset best).
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
+from voice2face.settings import PRESETS
+
+if TYPE_CHECKING:
+    from voice2face import Voice2FacePipeline
+
+PLAIN = "best"
 SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
 
 
@@ -46,15 +54,33 @@ def peak_megabytes(*command: str) -> float:
     return usage.ru_maxrss / per_megabyte
 
 
+def print_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> None:
+    """Print time and throughput of every preset, from a file to the bytes of a PNG."""
+
+    def draw(preset: str, count: int) -> None:
+        for portrait in pipe(SPEECH, seed=0, num_images=count, preset=preset):
+            portrait.png()
+
+    one = {name: seconds_of(lambda p=name: draw(p, 1), repeats) for name in PRESETS}
+    many = {name: seconds_of(lambda p=name: draw(p, batch), 2) / batch for name in PRESETS}
+    print(
+        f"| preset | one portrait, warm, s | ratio to {PLAIN} | each of {batch}, s | ratio |\n"
+        "|---|---:|---:|---:|---:|"
+    )
+    for name, preset in PRESETS.items():
+        print(
+            f"| {name}: {preset.num_inference_steps} steps of {preset.sampler} | "
+            f"{one[name]:.3f} | {one[name] / one[PLAIN]:.2f} | "
+            f"{many[name]:.3f} | {many[name] / many[PLAIN]:.2f} |"
+        )
+
+
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--steps", type=int, default=25, help="DDIM steps (default: 25)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="guidance (default: 2.0)")
     parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
     options = parser.parse_args()
-    settings = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
 
     start = seconds_of(python("pass"), options.repeats)
     package = seconds_of(python("import voice2face"), options.repeats) - start
@@ -64,8 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "voice2face", str(SPEECH), "-q"),
-            *("-o", f"{folder}/face.png", "--steps", str(options.steps)),
-            *("--guidance", str(options.guidance)),
+            *("-o", f"{folder}/face.png"),
         ]
         cold = seconds_of(lambda: subprocess.run(command, check=True), 3)
         memory = peak_megabytes(*command)
@@ -76,17 +101,13 @@ def main() -> None:
     pipe = Voice2FacePipeline.from_pretrained()
     pipe(SPEECH, seed=0, num_inference_steps=2)
     listen = seconds_of(lambda: pipe.listen(SPEECH), options.repeats)
-    warm = seconds_of(lambda: pipe(SPEECH, seed=0, **settings), options.repeats)
-    batch = seconds_of(lambda: pipe(SPEECH, seed=0, num_images=options.batch, **settings), 2)
 
     rows = [
         ("import voice2face, beyond Python's start", package),
         ("import torch and diffusers, beyond Python's start", frameworks),
         ("from_pretrained, files verified", load),
         (f"listening to {SPEECH.name}", listen),
-        (f"one portrait, warm, {options.steps} steps with guidance", warm),
-        (f"each of {options.batch} portraits, warm", batch / options.batch),
-        ("command line, cold", cold),
+        ("command line, cold, preset balanced", cold),
     ]
     import torch
 
@@ -97,7 +118,8 @@ def main() -> None:
     print("| what | seconds | ratio to importing torch and diffusers |\n|---|---:|---:|")
     for name, seconds in rows:
         print(f"| {name} | {seconds:.3f} | {seconds / frameworks:.2f} |")
-    print(f"\npeak memory of the command: {memory:.0f} MB")
+    print(f"\npeak memory of the command: {memory:.0f} MB\n")
+    print_presets(pipe, options.batch, options.repeats)
 
 
 if __name__ == "__main__":

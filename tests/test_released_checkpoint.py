@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from voice2face import Voice2FacePipeline, checkpoints
+from voice2face.settings import DEFAULT_PRESET, PRESETS
 
 ROOT = Path(__file__).parent.parent
 LARGEST_BYTES = 90_000_000
@@ -179,15 +180,17 @@ def test_wheel_holds_the_weights_and_runs_elsewhere(tmp_path: Path, female_speec
 def test_benchmarks_print_a_table() -> None:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--steps", "1", "--batch", "2", "--repeats", "1"],
+        [sys.executable, "-m", "benchmarks", "--batch", "2", "--repeats", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     seconds = [float(x) for x in re.findall(r"\| (-?[\d.]+) \| -?[\d.]+ \|", done.stdout)]
-    assert len(seconds) == 7
+    assert len(seconds) == 5 + 2 * len(PRESETS)
     assert sum(seconds) < time.monotonic() - began
+    ratios = dict(re.findall(r"\| (\w+): .*? \| [\d.]+ \| ([\d.]+) \|", done.stdout))
+    assert float(ratios["fast"]) < float(ratios["balanced"]) < float(ratios["best"]) == 1.0
     assert "peak memory" in done.stdout
 
 
@@ -195,3 +198,17 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     command = "pip install '.[test]' && python -m pytest"
     assert command in (ROOT / "README.md").read_text()
     assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_parts_of_a_portrait_are_timed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.parts", "--repeats", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"\| ([^|]+) \| (\d+) \| [\d.]+ \| [\d.]+ \|.*\| (\d+)% \|", done.stdout)
+    times = {name: int(count) for name, count, _ in rows}
+    assert times["UNet step with guidance"] == PRESETS[DEFAULT_PRESET].num_inference_steps
+    assert 95 <= sum(int(share) for *_, share in rows) <= 105

@@ -1,0 +1,130 @@
+"""Where the time of a portrait goes: ``python -m benchmarks.parts``.
+
+For each part of the way from a file to a PNG: how long it takes, its floating-point operations and
+the bytes of its weights, and the least time in which this machine could do them, by the rates of a
+large matrix product and of a large copy, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.__main__ import SPEECH, seconds_of
+from voice2face import Voice2FacePipeline
+from voice2face.audio import load_audio
+from voice2face.listening import find_in
+from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.watermark import embed
+
+MATRIX = 2048
+COPIED_NUMBERS = 1 << 26
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the way.
+
+    Attributes:
+        name: as it is printed.
+        run: does the part once.
+        times: how often a portrait needs it.
+        network: whose weights are read; none for parts without one.
+    """
+
+    name: str
+    run: Callable[[], object]
+    times: int = 1
+    network: nn.Module | None = None
+
+
+def operations_of(run: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products, convolutions and attention in a call."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def machine_rates(repeats: int) -> tuple[float, float]:
+    """Operations a second of a matrix product, and bytes a second read or written by a copy."""
+    left, right = torch.randn(2, MATRIX, MATRIX)
+    product = seconds_of(lambda: left @ right, repeats)
+    source = torch.zeros(COPIED_NUMBERS)
+    target = torch.empty_like(source)
+    copy = seconds_of(lambda: target.copy_(source), repeats)
+    return 2 * MATRIX**3 / product, 2 * source.nbytes / copy
+
+
+def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
+    """The way of a portrait with the usual preset, with what each part is given."""
+    preset = PRESETS[DEFAULT_PRESET]
+    waveform = load_audio(SPEECH)
+    speech = find_in(waveform)
+    encoder, denoiser = pipe.speech_encoder, pipe.method.parts()["denoiser"]
+    window = torch.from_numpy(waveform[: encoder.window_samples])[None]
+    portrait = pipe(SPEECH, seed=0, num_inference_steps=1)[0]
+    latents = pipe(SPEECH, seed=0, num_inference_steps=1, output_type="latent").repeat(2, 1, 1, 1)
+    voice = pipe.listen(SPEECH).embedding.repeat(2, 1)
+    quality = torch.tensor(denoiser.config.good_portrait).repeat(2, 1)
+    condition = denoiser.condition(voice, quality)
+    time = torch.full((2,), 500)
+    pixels = pipe.decode(latents[:1], watermark=False)
+    return [
+        Part("reading the file, resampling", lambda: load_audio(SPEECH)),
+        Part("finding speech", lambda: find_in(waveform)),
+        Part("spectrogram of 6 s", lambda: encoder.spectrogram(window)),
+        Part("speech encoder, all windows", lambda: pipe._hear(speech), network=encoder),
+        Part(
+            "UNet step with guidance",
+            lambda: denoiser(latents, time, condition),
+            preset.num_inference_steps,
+            denoiser,
+        ),
+        Part(
+            "face decoder",
+            lambda: pipe.decode(latents[:1], watermark=False),
+            network=pipe.face_decoder,
+        ),
+        Part("watermark", lambda: embed(pixels)),
+        Part("PNG with its metadata", portrait.png),
+    ]
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9, help="runs of each (default: 9)")
+    options = parser.parse_args()
+    pipe = Voice2FacePipeline.from_pretrained(device="cpu")
+    parts = parts_of(pipe)
+    operations, traffic = machine_rates(options.repeats)
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; a matrix product runs at "
+        f"{operations / 1e9:.0f} GFLOP/s, a copy at {traffic / 1e9:.1f} GB/s\n"
+    )
+    print("| part | times | GFLOP | weights, MB | floor, ms | measured, ms | ratio | share |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    measured = [seconds_of(part.run, options.repeats) for part in parts]
+    total = sum(part.times * seconds for part, seconds in zip(parts, measured, strict=True))
+    for part, seconds in zip(parts, measured, strict=True):
+        flops = operations_of(part.run)
+        weights = list(part.network.parameters()) if part.network is not None else []
+        size = sum(weight.nbytes for weight in weights)
+        floor = max(flops / operations, size / traffic)
+        ratio = f"{seconds / floor:.1f}" if floor > 0 else ""
+        print(
+            f"| {part.name} | {part.times} | {flops / 1e9:.2f} | {size / 1e6:.1f} | "
+            f"{1000 * floor:.2f} | {1000 * seconds:.2f} | {ratio} | "
+            f"{part.times * seconds / total:.0%} |"
+        )
+    print(f"\n{1000 * total:.0f} ms a portrait, preset {DEFAULT_PRESET}")
+
+
+if __name__ == "__main__":
+    main()

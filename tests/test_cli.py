@@ -17,9 +17,11 @@ def test_command_writes_a_picture_and_says_where(
 ) -> None:
     face = tmp_path / "face.png"
     arguments = [recording, "-o", str(face), "--model", checkpoint, "--device", "cpu"]
-    assert main([*arguments, "--seed", "7", "--steps", "2", "--guidance", "3"]) == 0
+    wanted = ["--seed", "7", "--steps", "2", "--guidance", "3", "--preset", "best"]
+    assert main([*arguments, *wanted]) == 0
     with Image.open(face) as image:
         assert image.size == (48, 48)
+        assert image.info["voice2face:sampler"] == "ddim"
         assert image.info["voice2face:guidance_scale"] == "3.0"
     printed = capsys.readouterr().out
     assert f"{face}  seed 7" in printed

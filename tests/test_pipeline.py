@@ -19,6 +19,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.settings import DEFAULT_PRESET, PRESETS
 
 
 @pytest.fixture
@@ -52,11 +53,11 @@ def test_same_seed_same_bytes(tiny_pipeline: Voice2FacePipeline, tone: np.ndarra
     assert one.images[0].tobytes() != different.images[0].tobytes()
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("sampler", "eta"), [("dpm++", 0.0), ("ddim", 0.0), ("ddim", 1.0)])
 def test_a_picture_alone_is_the_picture_in_a_batch(
-    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, eta: float
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, sampler: str, eta: float
 ) -> None:
-    settings = {"num_inference_steps": 4, "eta": eta}
+    settings = {"num_inference_steps": 4, "sampler": sampler, "eta": eta}
     batch = tiny_pipeline(tone, 16_000, num_images=4, seed=7, **settings)
     for portrait in batch:
         alone = tiny_pipeline(tone, 16_000, seed=portrait.seed, **settings)
@@ -226,7 +227,26 @@ def test_pictures_can_be_decoded_while_they_are_drawn(
         assert np.array_equal(picture, np.asarray(image)), "the last step's is the portrait"
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_its_sampler_steps_and_guidance(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, name: str
+) -> None:
+    by_name = tiny_pipeline(tone, 16_000, seed=3, preset=name)
+    spelt_out = tiny_pipeline(tone, 16_000, seed=3, **PRESETS[name]._asdict())
+    assert by_name[0].image.tobytes() == spelt_out[0].image.tobytes()
+    settings = by_name[0].settings
+    assert settings == spelt_out[0].settings
+    assert settings.num_inference_steps == PRESETS[name].num_inference_steps
+    other = tiny_pipeline(tone, 16_000, seed=3, preset=name, num_inference_steps=2)[0].settings
+    assert (other.sampler, other.num_inference_steps) == (PRESETS[name].sampler, 2)
+    if name == DEFAULT_PRESET:
+        assert tiny_pipeline(tone, 16_000, seed=3)[0].settings == settings
+
+
 SETTINGS = {
+    "preset is fast, balanced, best, not 'slow'": {"preset": "slow"},
+    "sampler is ddim or dpm\\+\\+, not 'euler'": {"sampler": "euler"},
+    "eta is of DDIM; with it, say sampler='ddim'": {"eta": 0.5, "sampler": "dpm++"},
     "num_inference_steps is 1 to 1000": {"num_inference_steps": 0},
     "num_inference_steps is 1 to 1000, not 2.5": {"num_inference_steps": 2.5},
     "num_inference_steps is 1 to 1000, not 1001": {"num_inference_steps": 1001},

@@ -30,7 +30,7 @@ class Order:
 
     Attributes:
         seeds: one for each portrait.
-        steps: DDIM steps.
+        steps: of the sampler.
         guidance: how strongly the voice is followed.
     """
 

@@ -12,7 +12,7 @@ class Limits:
     Attributes:
         recording_bytes: of an uploaded file; more are refused while they arrive.
         recording_seconds: of an uploaded recording.
-        steps: DDIM steps of a portrait.
+        steps: of a portrait.
         jobs: uploads, waiting visitors and the one being served, together.
         upload_seconds: from a request to the last byte of its recording.
         drawing_seconds: from the beginning of the work to four portraits.

@@ -34,7 +34,7 @@ class Method(ABC):
         name: as checkpoints call it.
         components: class of each component, by its name in a checkpoint, which is also its
             attribute and its argument.
-        stages: how often the DDIM steps are taken.
+        stages: how often the sampler's steps are taken.
     """
 
     name: ClassVar[str]

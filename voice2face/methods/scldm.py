@@ -6,7 +6,7 @@ The forward process is the standard variance-preserving one, shifted by the face
     Z^t* = Z^t + beta Z^prior                             (Eq. 2)
 
 and the denoiser is trained on ``|| eps - eps_theta(Z^t*, t, Z^s) ||^2`` (Eq. 6). Sampling starts
-from ``N(beta Z^prior, I)`` and takes DDIM steps on Z^t, showing the denoiser Z^t*.
+from ``N(beta Z^prior, I)`` and walks on Z^t, showing the denoiser Z^t*.
 """
 
 from __future__ import annotations

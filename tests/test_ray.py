@@ -99,7 +99,7 @@ def test_a_killed_worker_loses_and_doubles_nothing_and_a_second_run_makes_nothin
     capsys: pytest.CaptureFixture,
 ) -> None:
     killed, output = tmp_path / "killed", tmp_path / "portraits"
-    arguments = [str(recordings), "-o", str(output), "--actors", "2", *FEW]
+    arguments = [str(recordings), "-o", str(output), *FEW, "--actors"]
 
     class Mortal(ray_batch.Painter):
         def write(self, portraits: dict[str, Portrait]) -> None:
@@ -120,7 +120,7 @@ def test_a_killed_worker_loses_and_doubles_nothing_and_a_second_run_makes_nothin
 
     with monkeypatch.context() as patch:
         patch.setattr(ray_batch, "Painter", Mortal)
-        assert ray_batch.main(arguments) == 1
+        assert ray_batch.main([*arguments, "2"]) == 1
     assert "6 made, 1 failed" in capsys.readouterr().out
     (half_written,) = killed.iterdir()
     assert half_written.stat().st_size > 0
@@ -134,7 +134,7 @@ def test_a_killed_worker_loses_and_doubles_nothing_and_a_second_run_makes_nothin
     assert "not audio that can be decoded" in failure["error"]
 
     before = {name: path.stat() for name, path in pictures.items()}
-    assert ray_batch.main(arguments) == 1
+    assert ray_batch.main([*arguments, "1"]) == 1
     assert "0 made, 1 failed" in capsys.readouterr().out
     after = {path.name: path.stat() for path in output.iterdir()}
     assert after.keys() == before.keys()
@@ -161,8 +161,9 @@ def test_tables_go_in_and_come_out(
     first, *others = alone
     earlier = pa.table({"id": [first], "seed": [1], "png": [b"of an earlier run"]})
     pq.write_table(earlier, output / "earlier.parquet")
-    columns = ("--id-column", "speaker", "--audio-column", "sound", "--format", "parquet")
-    assert ray_batch.main([str(source), "-o", str(output), *columns, *FEW]) == 1
+    arguments = [str(source), "-o", str(output), *FEW, "--format", "parquet", "--actors", "1"]
+    columns = ["--id-column", "speaker", "--audio-column", "sound"]
+    assert ray_batch.main(arguments + columns) == 1
     assert "5 made, 2 failed" in capsys.readouterr().out
     made = {row["id"]: row for row in pq.read_table(output).to_pylist()}
     assert pq.read_table(output).num_rows == 6

@@ -6,6 +6,7 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -31,8 +32,8 @@ examples:
   python examples/ray_batch.py voices.parquet -o faces/ --format parquet --id-column speaker
       tables of id, seed and png, from a table (or a folder of tables) of encoded recordings
   RAY_ADDRESS=auto python examples/ray_batch.py /shared/recordings -o /shared/portraits
-      on all machines of a cluster (ray start --head; ray start --address HEAD:6379 on the others);
-      both folders are ones that every machine sees
+      on all machines of a cluster that "ray start --disable-usage-stats" made, with
+      RAY_AUTH_MODE=token where strangers reach it; every machine sees both folders
 
 Each actor is a process with one pipeline, on a GPU of its own where there are any, else on a CPU
 with one thread. What a dying process was drawing is drawn again. The same command goes on where it
@@ -112,14 +113,18 @@ def ids_with_portrait(options: argparse.Namespace) -> set[str]:
 
 def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
     """Rows of ``id`` and ``audio``, paths or encoded bytes, that have no portrait yet."""
+
+    def blocks(recordings: int) -> int:
+        return max(1, math.ceil(recordings / options.batch_size))
+
     done = ids_with_portrait(options)
     source = options.source.absolute()
     tables = [source] if source.suffix == ".parquet" else sorted(source.glob("*.parquet"))
     if not tables:
         found = {path.relative_to(source).as_posix(): path for path in find_recordings(source)}
-        return ray.data.from_items(
-            [{"id": name, "audio": str(path)} for name, path in found.items() if name not in done]
-        )
+        waiting = [name for name in found if name not in done]
+        rows = [{"id": name, "audio": str(found[name])} for name in waiting]
+        return ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
     columns = [options.id_column, options.audio_column]
     ids = pyarrow.dataset.dataset(tables).to_table(columns[:1])[0]
     if ids.null_count or len(ids.unique()) < len(ids):
@@ -129,7 +134,8 @@ def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
         renamed = pa.table([table[columns[0]].cast("string"), table[columns[1]]], ["id", "audio"])
         return renamed.filter(pc.invert(pc.is_in(renamed["id"], pa.array(done, "string"))))
 
-    rows = ray.data.read_parquet([str(table) for table in tables]).select_columns(columns)
+    files, count = [str(table) for table in tables], blocks(len(ids))
+    rows = ray.data.read_parquet(files, override_num_blocks=count).select_columns(columns)
     return rows.map_batches(leave_out_done, batch_format="pyarrow")
 
 
@@ -138,19 +144,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     options.output = options.output.absolute()
     options.output.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's makers are told otherwise
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
     ray.init(ignore_reinit_error=True)
     gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-    # half a CPU each, as Ray counts, leaves room for its own reading tasks
-    share = {"num_gpus": 1} if gpus else {"num_cpus": 0.5}
-    rows = waiting_recordings(options).repartition(target_num_rows_per_block=options.batch_size)
-    outcomes = rows.map_batches(
+    outcomes = waiting_recordings(options).map_batches(
         Painter,
         fn_constructor_args=(options, "cuda" if gpus else "cpu"),
         compute=ray.data.ActorPoolStrategy(size=options.actors or gpus or cpus),
         batch_size=options.batch_size,
         batch_format="pyarrow",
-        **share,
+        num_cpus=0,  # by Ray's count: with an actor on every CPU, it could not read any more
+        num_gpus=1 if gpus else 0,
     )
     made, failed = 0, []
     for row in outcomes.iter_rows():

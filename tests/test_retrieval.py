@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from benchmarks.retrieval import NEIGHBOURS, compare, table
 from voice2face.errors import ArchitectureError, OutputError, SettingError
 from voice2face.models.face_retriever import (
     ENTRIES_FILE,
@@ -56,6 +57,35 @@ def test_clusters_find_most_of_what_the_exact_search_finds(monkeypatch: pytest.M
     same = sum(a == b for a, b in zip(exact.ids, fast.ids, strict=True))
     assert same > 100
     assert (fast.scores <= exact.scores + 1e-6).all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 40, 60])
+@pytest.mark.parametrize("scores_at_once", [1, 150, 1 << 26])
+def test_lower_rows_come_first_on_a_tie(
+    count: int, scores_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ExactSearch, "SCORES_AT_ONCE", scores_at_once)
+    axes = torch.eye(4)[torch.randint(4, (50,), generator=torch.Generator().manual_seed(0))]
+    queries = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 1.0]])
+    ordered = (queries @ axes.T).sort(dim=1, descending=True, stable=True)
+    scores, rows = ExactSearch(axes)(queries, count)
+    assert torch.equal(rows, ordered.indices[:, :count])
+    assert torch.equal(scores, ordered.values[:, :count])
+
+
+def test_the_benchmark_compares_clusters_with_the_exact_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FaissSearch, "EXACT_ENTRIES", 1_000)
+    exact, faiss = compare(entries=3_000, dim=32, queries=100)
+    assert (exact.recall_at_1, exact.recall_at_10) == (1, 1)
+    assert 0.8 < faiss.recall_at_1 <= 1
+    assert 1 / NEIGHBOURS < faiss.recall_at_10 < 1, "there are clusters, and some are not searched"
+    assert exact.vector_bytes == faiss.vector_bytes == 3_000 * 32 * 4
+    assert all(figures.alone_seconds > 0 < figures.together_seconds for figures in (exact, faiss))
+    lines = table(exact, faiss).splitlines()
+    assert len(lines) == 8
+    assert lines[5] == f"| recall@1 | 1.000 | {faiss.recall_at_1:.3f} | {faiss.recall_at_1:.2f} |"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,186 @@
+"""A cluster of one machine: two workers, one of which is killed at the worst moment."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+from PIL import Image
+
+from tests.conftest import SPEECH
+from voice2face import Portrait, Voice2FacePipeline
+from voice2face.errors import SettingError
+from voice2face.portrait import SYNTHETIC_SOURCE
+
+ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+
+FEW = ("--preset", "fast", "--batch-size", "2")
+
+
+@pytest.fixture(scope="module")
+def ray_batch() -> ModuleType:
+    path = SPEECH.parent / "ray_batch.py"
+    specification = importlib.util.spec_from_file_location("ray_batch", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))  # or Ray keeps one in the home folder
+        ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips of three seconds, and a file that is no audio."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for speaker in ("female", "male"):
+        (folder / speaker).mkdir()
+        samples, rate = sf.read(SPEECH / f"{speaker}.flac")
+        for second in (0, 3, 6):
+            clip = samples[second * rate : (second + 3) * rate]
+            sf.write(folder / speaker / f"{second}.flac", clip, rate)
+    (folder / "broken.wav").write_text("this is no audio")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(
+    ray_batch: ModuleType, recordings: Path, pipeline: Voice2FacePipeline
+) -> dict[str, Portrait]:
+    """What the pipeline makes of each good recording by itself."""
+    return {
+        name: pipeline(recordings / name, seed=ray_batch.seed_of(name, seed=0), preset="fast")[0]
+        for name in sorted(f"{who}/{second}.flac" for who in ("female", "male") for second in "036")
+    }
+
+
+def assert_same(png: Path | bytes, expected: Portrait) -> None:
+    with Image.open(io.BytesIO(png) if isinstance(png, bytes) else png) as image:
+        assert image.info["voice2face:seed"] == str(expected.seed)
+        assert image.info["voice2face:audio_sha256"] == expected.provenance.audio_sha256
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+        levels = np.asarray(image).astype(int) - np.asarray(expected.image)
+    assert np.abs(levels).max() <= 1
+
+
+def report(output: Path) -> list[dict[str, str]]:
+    lines = output.with_name(f"{output.name}-failed.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_killed_worker_loses_and_doubles_nothing_and_a_second_run_makes_nothing_again(
+    cluster: None,
+    ray_batch: ModuleType,
+    recordings: Path,
+    alone: dict[str, Portrait],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    killed, output = tmp_path / "killed", tmp_path / "portraits"
+    arguments = [str(recordings), "-o", str(output), *FEW, "--actors"]
+
+    class Mortal(ray_batch.Painter):
+        def write(self, portraits: dict[str, Portrait]) -> None:
+            """The first to come here dies between a picture's writing and its renaming."""
+
+            def die(partial: Path, _: Path) -> None:
+                killed.joinpath(partial.name).write_bytes(partial.read_bytes())
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            try:
+                killed.mkdir()
+            except FileExistsError:
+                return super().write(portraits)
+            names = list(portraits)
+            super().write({names[0]: portraits[names[0]]})
+            Path.replace = die
+            super().write(portraits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_batch, "Painter", Mortal)
+        assert ray_batch.main([*arguments, "2"]) == 1
+    assert "6 made, 1 failed" in capsys.readouterr().out
+    (half_written,) = killed.iterdir()
+    assert half_written.stat().st_size > 0
+
+    pictures = {path.name: path for path in output.iterdir()}
+    assert pictures.keys() == {f"{name.replace('/', '%2F')}.png" for name in alone}
+    for name, expected in alone.items():
+        assert_same(pictures[name.replace("/", "%2F") + ".png"], expected)
+    (failure,) = report(output)
+    assert failure["id"] == "broken.wav"
+    assert "not audio that can be decoded" in failure["error"]
+
+    before = {name: path.stat() for name, path in pictures.items()}
+    assert ray_batch.main([*arguments, "1"]) == 1
+    assert "0 made, 1 failed" in capsys.readouterr().out
+    after = {path.name: path.stat() for path in output.iterdir()}
+    assert after.keys() == before.keys()
+    for name, status in after.items():
+        assert (status.st_ino, status.st_mtime_ns) == (
+            before[name].st_ino,
+            before[name].st_mtime_ns,
+        )
+
+
+def test_tables_go_in_and_come_out(
+    cluster: None,
+    ray_batch: ModuleType,
+    recordings: Path,
+    alone: dict[str, Portrait],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    source, output = tmp_path / "voices.parquet", tmp_path / "faces"
+    sounds = {name: (recordings / name).read_bytes() for name in alone}
+    rows = [*sounds.items(), ("broken", b"this is no audio"), ("missing", None)]
+    pq.write_table(pa.table([*zip(*rows, strict=True)], ["speaker", "sound"]), source)
+    output.mkdir()
+    first, *others = alone
+    earlier = pa.table({"id": [first], "seed": [1], "png": [b"of an earlier run"]})
+    pq.write_table(earlier, output / "earlier.parquet")
+    arguments = [str(source), "-o", str(output), *FEW, "--format", "parquet", "--actors", "1"]
+    columns = ["--id-column", "speaker", "--audio-column", "sound"]
+    assert ray_batch.main(arguments + columns) == 1
+    assert "5 made, 2 failed" in capsys.readouterr().out
+    made = {row["id"]: row for row in pq.read_table(output).to_pylist()}
+    assert pq.read_table(output).num_rows == 6
+    assert made.pop(first)["png"] == b"of an earlier run"
+    assert made.keys() == set(others)
+    for name, row in made.items():
+        assert row["seed"] == alone[name].seed
+        assert_same(row["png"], alone[name])
+    assert {failure["id"] for failure in report(output)} == {"broken", "missing"}
+
+
+def test_ids_that_are_the_same_are_refused(
+    cluster: None, ray_batch: ModuleType, tmp_path: Path
+) -> None:
+    for ids in (["a", "a"], ["a", None]):
+        pq.write_table(pa.table({"id": ids, "audio": [b"", b""]}), tmp_path / "voices.parquet")
+        with pytest.raises(SettingError, match="rows of id are empty or the same"):
+            ray_batch.main([str(tmp_path / "voices.parquet"), "-o", str(tmp_path / "faces")])
+
+
+def test_seeds_stay_the_same_from_run_to_run(ray_batch: ModuleType) -> None:
+    assert ray_batch.seed_of("female/0.flac", seed=0) == 251081629

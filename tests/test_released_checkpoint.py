@@ -212,3 +212,26 @@ def test_the_parts_of_a_portrait_are_timed() -> None:
     times = {name: int(count) for name, count, _ in rows}
     assert times["UNet step with guidance"] == PRESETS[DEFAULT_PRESET].num_inference_steps
     assert 95 <= sum(int(share) for *_, share in rows) <= 105
+
+
+def test_fine_portraitist_draws_near_a_retrieved_face(
+    female_speech: Path, male_speech: Path
+) -> None:
+    pipe = Voice2FacePipeline.from_pretrained("fine-portraitist-192", device="cpu")
+    for speech in (female_speech, male_speech):
+        portrait = pipe(speech, seed=7)[0]
+        assert skin_like(portrait.image) > 0.6
+        found = portrait.evidence.retrieved[0]
+        row = pipe.retriever.rows[found.id]
+        assert found.score == pytest.approx(
+            float(pipe.retriever.entries.speech[row].float() @ pipe.listen(speech).embedding),
+            abs=1e-3,
+        )
+        assert "FairFace" in pipe.retriever.entries.licences[row]
+        with_it, pipe.retriever = pipe.retriever, pipe.retriever.remove([found.id])
+        without = pipe(speech, seed=7)[0]
+        assert without.evidence.retrieved[0].id != found.id
+        assert without.image.tobytes() != portrait.image.tobytes()
+        pipe.retriever = with_it
+    index = checkpoints.PACKAGED_WEIGHTS / "fine-portraitist-192" / "retriever"
+    assert sum(file.stat().st_size for file in index.iterdir()) < 20_000_000

@@ -34,8 +34,8 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "fast": Preset("dpm++", 7, 2.0),
-    "balanced": Preset("dpm++", 15, 2.0),
+    "fast": Preset("dpm++", 10, 2.0),
+    "balanced": Preset("dpm++", 20, 2.0),
     "best": Preset("ddim", 50, 2.0),
 }
 DEFAULT_PRESET = "balanced"

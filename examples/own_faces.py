@@ -1,13 +1,14 @@
 """Whose voice is it most like? ``python examples/own_faces.py talk.wav face.png``.
 
-A cast of two, each with a voice and a drawn face, becomes a retriever; the recording finds the
-member that sounds most like it. With a checkpoint of Fine-portraitist, ``pipe.retriever = cast``
-makes its portraits resemble the cast.
+A cast of two, each with a voice and a drawn face, becomes the retriever of Fine-portraitist; the
+recording finds the member that sounds most like it, and its portrait is drawn near that face. The
+picture shows them side by side.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
@@ -16,17 +17,18 @@ from voice2face.portrait import save_marked
 
 recording, picture = sys.argv[1:3]
 voices = Path(__file__).parent / "speech"
-pipe = Voice2FacePipeline.from_pretrained()
-cast = retriever_over(
-    pipe,
-    [
-        OwnFace(
-            "Ada", voices / "female.flac", pipe(voices / "female.flac", seed=3).images[0], "own"
-        ),
-        OwnFace("Ben", voices / "male.flac", pipe(voices / "male.flac", seed=5).images[0], "own"),
-    ],
+artist = Voice2FacePipeline.from_pretrained()
+faces = {
+    "Ada": (voices / "female.flac", artist(voices / "female.flac", seed=3).images[0]),
+    "Ben": (voices / "male.flac", artist(voices / "male.flac", seed=5).images[0]),
+}
+pipe = Voice2FacePipeline.from_pretrained("fine-portraitist-192")
+pipe.retriever = retriever_over(
+    pipe, [OwnFace(name, voice, face, "own") for name, (voice, face) in faces.items()]
 )
-found = cast.retrieve(pipe.listen(recording).embedding[None], top_k=2)
-for name, score in zip(found.ids[0], found.scores[0].tolist(), strict=True):
-    print(f"{name}: {score:.2f}")
-save_marked(Image.fromarray(pipe.decode(found.faces)[0]), picture, {})
+portrait = pipe(recording, seed=7)[0]
+for found in portrait.evidence.retrieved:
+    print(f"{found.id}: {found.score:.2f}")
+retrieved = faces[portrait.evidence.retrieved[0].id][1]
+side_by_side = np.hstack([np.asarray(image) for image in (retrieved, portrait.image)])
+save_marked(Image.fromarray(side_by_side), picture, {})

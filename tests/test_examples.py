@@ -49,14 +49,13 @@ def test_folder(tmp_path: Path, female_speech: Path) -> None:
 
 def test_own_faces(tmp_path: Path, male_speech: Path) -> None:
     done = run("own_faces.py", male_speech, tmp_path / "face.png")
-    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
-    assert names == ["Ben", "Ada"]
-    assert "Ben: 1.00" in done.stdout
+    assert done.stdout.strip() == "Ben: 1.00"
     with Image.open(tmp_path / "face.png") as image:
-        found = np.asarray(image).astype(int)
+        retrieved, drawn = np.hsplit(np.asarray(image).astype(int), 2)
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")
-    drawn = np.asarray(pipe(male_speech, seed=5, watermark=False).images[0]).astype(int)
-    assert np.abs(found - drawn).mean() < 12  # through the face encoder and back
+    ben = np.asarray(pipe(male_speech, seed=5).images[0]).astype(int)
+    assert np.abs(retrieved - ben).max() <= 1
+    assert np.abs(drawn - ben).mean() > 2
 
 
 @pytest.fixture(scope="module")

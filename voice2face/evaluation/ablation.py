@@ -172,8 +172,7 @@ def measure(
     report.add(group, "sex", bootstrap_share(verdict.sex == heard.sex[rows], speakers))
     report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
     made = picture_features(pictures, instruments.perceptual)
-    real = picture_features(instruments.test_faces.images, instruments.perceptual)
-    report.add(group, "Fréchet distance", frechet_distance(made, real))
+    report.add(group, "Fréchet distance", frechet_distance(made, options.real))
 
 
 def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> None:
@@ -202,7 +201,9 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")
-    options.instruments = Instruments.load(faces, options.networks, options.limit)
+    instruments = Instruments.load(faces, options.networks, options.limit)
+    real = picture_features(instruments.test_faces.images, instruments.perceptual)
+    options.instruments, options.real = instruments, real
     return options
 
 

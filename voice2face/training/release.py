@@ -140,7 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Gather the stages where they are given, then write the manifest of the folder."""
-    to: Path = arguments.to
+    to = Path(arguments.to).absolute()
     folders = places(arguments)
     if folders:
         gather(
@@ -149,5 +149,5 @@ def main(arguments: argparse.Namespace) -> None:
             output_size=arguments.output_size,
             card=(to / CARD).read_text() if (to / CARD).exists() else None,
         )
-        leave_out_shared(to.absolute())
+        leave_out_shared(to)
     write_manifest(to, arguments.manifest, arguments.report)

@@ -121,7 +121,15 @@ def main() -> None:
             print(f"| {what} | {1000 * seconds[0]:.1f} | {' | '.join(cells)} |", flush=True)
         picture = Path(space) / "face.png"
         starts = [
-            process("-m", "voice2face", SPEECH, "-q", "-o", picture),
+            process(
+                "-m",
+                "voice2face",
+                SPEECH,
+                "-q",
+                "-o",
+                picture,
+                *("--preset", "best", "--steps", 25),
+            ),
             process(EXAMPLE, options.networks, SPEECH, picture),
         ]
         torch_seconds, onnx_seconds = shortest_seconds(starts, options.turns, 0.001)

@@ -138,5 +138,5 @@ def test_guidance_exaggerates_the_voice_and_not_the_quality() -> None:
     with_voice, without = told[0].speech.chunk(2)
     assert torch.equal(without, denoiser.no_speech.expand(3, -1, -1))
     assert not torch.allclose(with_voice, without)
-    assert torch.equal(*told[0].quality.chunk(2))
-    assert (told[0].quality[:, -1] == 1.0).all()
+    assert torch.equal(*told[0].numbers.chunk(2))
+    assert (told[0].numbers[:, -1] == 1.0).all()

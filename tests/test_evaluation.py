@@ -140,17 +140,26 @@ def test_figures_need_their_markers() -> None:
         publish.fill("no markers", "figures", "1")
 
 
-def test_ablation_trains_and_measures_every_variant(
+@pytest.fixture
+def ablation_out(
     tiny_pipeline: Voice2FacePipeline,
     tables: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Path:
+    """Where an ablation of one step writes, its command line in place."""
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    folder, out = Path(tables["faces-0"]).parent, tmp_path / "ablation"
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "out"
     arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
     arguments += ["--out", out, "--steps", 1, "--block-channels", 32]
     monkeypatch.setattr(sys, "argv", ["ablation", *map(str, arguments)])
+    return out
+
+
+def test_ablation_trains_and_measures_every_variant(
+    ablation_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ablation_out
     monkeypatch.setattr(ablation, "PRIOR_SIZES", (2, 4, 8))
     ablation.main()
     report = json.loads((out / "ablation.json").read_text())
@@ -165,16 +174,9 @@ def test_ablation_trains_and_measures_every_variant(
 
 
 def test_stages_ablation_trains_and_measures_every_variant(
-    tiny_pipeline: Voice2FacePipeline,
-    tables: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    ablation_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    folder, out = Path(tables["faces-0"]).parent, tmp_path / "stages"
-    arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
-    arguments += ["--out", out, "--steps", 1, "--block-channels", 32]
-    monkeypatch.setattr(sys, "argv", ["stages_ablation", *map(str, arguments)])
+    out = ablation_out
     monkeypatch.setattr(stages_ablation, "ENTRIES", 6)
     stages_ablation.main()
     report = json.loads((out / "stages.json").read_text())

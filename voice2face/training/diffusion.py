@@ -55,6 +55,7 @@ class DiffusionOptions:
         drop_speech: share of rows trained without the voice (for guidance).
         drop_all: share of rows trained without voice and quality.
         drop_attributes: share of rows trained with the voice, but not told sex and age.
+        drop_attention: share of rows told sex and age, but nothing to attend to.
         embedding_noise: length of the noise added to the unit-length Z^s.
     """
 
@@ -63,6 +64,7 @@ class DiffusionOptions:
     drop_speech: float = 0.1
     drop_all: float = 0.05
     drop_attributes: float = 0.1
+    drop_attention: float = 0.0
     embedding_noise: float = 0.15
 
 
@@ -160,6 +162,12 @@ class Diffusion:
                 quality_kept,
                 attributes,
             )
+            inattentive = torch.from_numpy(rng.random(count) < options.drop_attention)
+            speech = torch.where(
+                inattentive.to(self.device)[:, None, None],
+                self.denoiser.no_speech.to(condition.speech.dtype),
+                condition.speech,
+            )
             loss = denoising_loss(
                 self.denoiser,
                 self.prior,
@@ -167,7 +175,7 @@ class Diffusion:
                 batch.clean,
                 torch.randn_like(batch.clean),
                 torch.randint(0, 1000, (count,), device=self.device),
-                condition._replace(beside=batch.beside),
+                condition._replace(speech=speech, beside=batch.beside),
             ).mean()
         return {"loss": loss}
 
@@ -306,7 +314,11 @@ def train_denoiser(
     out.mkdir(parents=True, exist_ok=True)
     schedule = noise_schedule(arguments.prediction_type)
     schedule.save_pretrained(out / "scheduler")
-    options = DiffusionOptions(batch_size=arguments.batch_size, rate=arguments.rate)
+    options = DiffusionOptions(
+        batch_size=arguments.batch_size,
+        rate=arguments.rate,
+        drop_attention=arguments.drop_attention,
+    )
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
         if arguments.heard_attributes:
@@ -386,6 +398,14 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--heard-attributes",
         action="store_true",
         help="tell the denoiser sex and age as numbers too; needs labelled faces",
+    )
+    parser.add_argument(
+        "--drop-attention",
+        type=float,
+        default=DiffusionOptions.drop_attention,
+        metavar="SHARE",
+        help="share of the pairs in which only these numbers tell of the voice "
+        "(default: %(default)s)",
     )
 
 

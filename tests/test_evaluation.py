@@ -10,7 +10,14 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.evaluation import __main__ as command
-from voice2face.evaluation import ablation, face_parts, publish, stages_ablation, watermark
+from voice2face.evaluation import (
+    ablation,
+    face_parts,
+    presets,
+    publish,
+    stages_ablation,
+    watermark,
+)
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
     frechet_distance,
@@ -23,6 +30,7 @@ from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.models import FaceRetriever
+from voice2face.settings import PRESETS
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable
 
@@ -133,6 +141,29 @@ def test_one_command_writes_the_report(
     assert "| measure | one | two | Speech2Face |" in readme.read_text()
     publish.main()
     assert card.read_text() == written
+
+
+def test_presets_are_measured_side_by_side(
+    tiny_pipeline: Voice2FacePipeline,
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "presets"
+    arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["presets", *map(str, arguments), "--portraits-a-voice", "1"])
+    presets.main()
+    report = json.loads((out / "presets.json").read_text())
+    assert list(report) == [f"presets: {name}" for name in PRESETS]
+    assert all(figures["sex"]["cases"] == 8 for figures in report.values())
+    best = report["presets: best"]
+    assert best[presets.RATIO] == 1.0
+    fast = report["presets: fast"]
+    assert fast["Fréchet distance"] != best["Fréchet distance"], "they draw differently"
+    ratio = fast["Fréchet distance"] / best["Fréchet distance"]
+    assert fast[presets.RATIO] == pytest.approx(ratio)
+    assert "| measure | fast | balanced | best |" in (out / "presets.md").read_text()
 
 
 def test_figures_need_their_markers() -> None:

@@ -23,8 +23,7 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
 from voice2face.components import load_component
-from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
-from voice2face.evaluation.distribution import frechet_distance
+from voice2face.evaluation.comparison import compare
 from voice2face.evaluation.instruments import Artist, Instruments, add_preset_option
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.report import Report
@@ -41,7 +40,7 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training import __main__ as training
 from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
-from voice2face.training.tables import UNKNOWN, load_faces, load_voices
+from voice2face.training.tables import load_faces, load_voices
 
 PORTRAITS_A_VOICE = 2
 PRIOR_SIZES = (100, 500, 1_000, 5_000, 10_000)
@@ -156,23 +155,20 @@ def measure(
     """
     voices = str(options.data / "voices-*.parquet")
     heard = hear(pipe.to(options.device), load_voices(voices, "validation", limit=options.limit))
-    rows = np.tile(heard.first_clips, PORTRAITS_A_VOICE)
-    artist = Artist(pipe, options.preset)
-    pictures = artist.draw([heard.voices[row] for row in rows], list(range(len(rows))))
-    instruments: Instruments = options.instruments
-    verdict = instruments.judge(pictures)
-    known = heard.age[rows] != UNKNOWN
-    near = within_one_decade(verdict.age, heard.age[rows])
-    speakers = heard.speakers[rows]
     group = f"ablation, {options.steps:,} steps: {name}"
     held_out = json.loads((trained / "log.jsonl").read_text().splitlines()[-1])
     report.add(group, "held-out loss", float(held_out["held_out_loss"]))
     told = held_out["held_out_loss_without_voice"] - held_out["held_out_loss"]
     report.add(group, "what the voice takes off the loss, x1000", 1000 * float(told))
-    report.add(group, "sex", bootstrap_share(verdict.sex == heard.sex[rows], speakers))
-    report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
-    made = picture_features(pictures, instruments.perceptual)
-    report.add(group, "Fréchet distance", frechet_distance(made, options.real))
+    compare(
+        group,
+        Artist(pipe, options.preset),
+        heard,
+        PORTRAITS_A_VOICE,
+        options.instruments,
+        options.real,
+        report,
+    )
 
 
 def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from voice2face.content_credentials import Signer
     from voice2face.settings import Settings
 
+PNG_COMPRESSION = 3  # zlib's; its usual 6 takes three times as long for 3 % fewer bytes
 SOFTWARE = "voice2face"
 DETAIL = "voice2face:"
 SYNTHETIC_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -248,7 +249,7 @@ def encode_marked(
         info.add_text("Description", SYNTHETIC_NOTE)
         for name, value in details.items():
             info.add_text(name, value)
-        marks = {"pnginfo": info}
+        marks = {"pnginfo": info, "compress_level": PNG_COMPRESSION}
     buffer = io.BytesIO()
     image.save(buffer, format_name, **marks)
     return buffer.getvalue()

@@ -227,6 +227,31 @@ def test_pictures_can_be_decoded_while_they_are_drawn(
         assert np.array_equal(picture, np.asarray(image)), "the last step's is the portrait"
 
 
+def test_guidance_acts_within_its_interval(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    def draw(**settings: object) -> bytes:
+        chosen = {"num_inference_steps": 6, "guidance_scale": 4.0} | settings
+        return tiny_pipeline(tone, 16_000, seed=3, **chosen)[0].image.tobytes()
+
+    everywhere = draw()
+    assert draw(guidance_interval=(0.0, 1.0)) == everywhere
+    assert draw(guidance_interval=(1.0, 1.0)) == draw(guidance_scale=1.0) != everywhere
+    half = draw(guidance_interval=(0.4, 0.9))
+    assert half not in (everywhere, draw(guidance_scale=1.0))
+
+
+def test_steps_without_guidance_draw_half_as_much(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    rows = []
+    denoiser = tiny_pipeline.method.denoiser
+    hook = denoiser.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    tiny_pipeline(tone, 16_000, num_inference_steps=4, guidance_interval=(0.3, 0.8))
+    hook.remove()
+    assert rows == [1, 2, 2, 1], "timesteps 999, 749, 499, 249"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_its_sampler_steps_and_guidance(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, name: str
@@ -253,6 +278,8 @@ SETTINGS = {
     "num_images is 1 to 1024": {"num_images": 0},
     "guidance_scale is 0 to 20": {"guidance_scale": -1.0},
     "guidance_scale is 0 to 20, not nan": {"guidance_scale": float("nan")},
+    "guidance_interval is two shares": {"guidance_interval": (0.5, 0.2)},
+    "guidance_interval .* not \\(0.0, nan\\)": {"guidance_interval": (0.0, float("nan"))},
     "eta is 0 to 1": {"eta": 2.0},
     "seed is a whole number": {"seed": -1},
     "give a seed or a generator": {"seed": 1, "generator": torch.Generator()},

@@ -17,6 +17,7 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_RANDOM_SEED = 2**31 - 1
 HIGHEST_GUIDANCE = 20.0
 SAMPLERS = ("ddim", "dpm++")
+ALWAYS = (0.0, 1.0)
 
 
 class Preset(NamedTuple):
@@ -26,11 +27,13 @@ class Preset(NamedTuple):
         sampler: one of ``SAMPLERS``.
         num_inference_steps: the sampler's steps.
         guidance_scale: how strongly the voice is followed.
+        guidance_interval: noise levels at which it is; see ``Settings``.
     """
 
     sampler: str
     num_inference_steps: int
     guidance_scale: float
+    guidance_interval: tuple[float, float] = ALWAYS
 
 
 PRESETS = {
@@ -52,6 +55,9 @@ class Settings:
         checkpoint: name of the checkpoint.
         watermark: whether the invisible watermark is in the picture.
         sampler: one of ``SAMPLERS``.
+        guidance_interval: lowest and highest share of the noise schedule at which a step is guided,
+            0 (clean) to 1 (noise); other steps follow the voice as trained, and take about half
+            the time (Kynkäänniemi et al. 2024, arXiv 2404.07724).
     """
 
     num_inference_steps: int
@@ -60,6 +66,12 @@ class Settings:
     checkpoint: str
     watermark: bool = True
     sampler: str = "ddim"
+    guidance_interval: tuple[float, float] = ALWAYS
+
+    def guides_at(self, noise_level: float) -> bool:
+        """Whether a step at that share of the noise schedule is guided."""
+        lowest, highest = self.guidance_interval
+        return self.guidance_scale != 1.0 and lowest <= noise_level <= highest
 
     def check(self, most_steps: int) -> None:
         """Refuse numbers out of range.
@@ -71,6 +83,12 @@ class Settings:
         if not 0.0 <= self.guidance_scale <= HIGHEST_GUIDANCE:
             raise SettingError(
                 f"guidance_scale is 0 to {HIGHEST_GUIDANCE:.0f}, not {self.guidance_scale!r}"
+            )
+        lowest, highest = self.guidance_interval
+        if not 0.0 <= lowest <= highest <= 1.0:
+            raise SettingError(
+                "guidance_interval is two shares of the noise, 0 <= lowest <= highest <= 1, not "
+                f"{self.guidance_interval!r}"
             )
         if not 0.0 <= self.eta <= 1.0:
             raise SettingError(f"eta is 0 to 1, not {self.eta!r}")

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from voice2face.models.denoiser import Denoiser
+from voice2face.models.denoiser import Condition, Denoiser
 from voice2face.sampling import (
     Prediction,
     ddim,
@@ -54,31 +54,27 @@ def sample_guided(
     batch, device, dtype = len(speech), denoiser.device, denoiser.dtype
     config = denoiser.config
     shape = (config.latent_channels, config.latent_size, config.latent_size)
-    scale = settings.guidance_scale
 
     def draw_noise() -> Tensor:
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
     first_noise = draw_noise()
-    guided = scale != 1.0
-    copies = 2 if guided else 1
-    told_the_voice = (torch.arange(copies * batch, device=device) < batch) if guided else None
-    condition = denoiser.condition(
-        speech.repeat(copies, 1), quality.repeat(copies, 1), speech_kept=told_the_voice
-    )
-    if beside is not None:
-        condition = condition._replace(beside=beside.to(device, dtype).repeat(copies, 1, 1, 1))
+    condition = told_and_untold(denoiser, speech, quality, beside)
+    told = Condition(*(part if part is None else part[:batch] for part in condition))
     shift = torch.zeros(shape) if shift is None else shift
     shift = shift.to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
+    train_steps = schedule.config.num_train_timesteps
 
     def denoise(latents: Tensor, timestep: int) -> Prediction:
+        guided = settings.guides_at(timestep / train_steps)
+        copies = 2 if guided else 1
         shown = (latents + shift).to(dtype).repeat(copies, 1, 1, 1)
         timesteps = torch.full((copies * batch,), timestep, device=device)
-        output = denoiser(shown, timesteps, condition).float()
+        output = denoiser(shown, timesteps, condition if guided else told).float()
         if guided:
-            told, untold = output.chunk(2)
-            output = untold + scale * (told - untold)
+            with_voice, without = output.chunk(2)
+            output = without + settings.guidance_scale * (with_voice - without)
         return split_prediction(
             output, latents, alphas_cumprod[timestep], schedule.config.prediction_type
         )
@@ -87,8 +83,31 @@ def sample_guided(
         denoise,
         first_noise,
         alphas_cumprod,
-        trailing_timesteps(settings.num_inference_steps, schedule.config.num_train_timesteps),
+        trailing_timesteps(settings.num_inference_steps, train_steps),
     )
     if settings.sampler == "dpm++":
         return dpm_solver(*steps, callback=callback)
     return ddim(*steps, eta=settings.eta, draw_noise=draw_noise, callback=callback)
+
+
+def told_and_untold(
+    denoiser: Denoiser, speech: Tensor, quality: Tensor, beside: Tensor | None
+) -> Condition:
+    """What the denoiser is told with the voice, and below it the same without.
+
+    Args:
+        denoiser: the trained UNet.
+        speech: ``(batch, speech_dim)``.
+        quality: ``(batch, 6)``.
+        beside: ``(batch, beside_channels, size, size)``.
+
+    Returns:
+        A condition of ``2 * batch`` rows.
+    """
+    batch = len(speech)
+    kept = torch.arange(2 * batch, device=denoiser.device) < batch
+    condition = denoiser.condition(speech.repeat(2, 1), quality.repeat(2, 1), speech_kept=kept)
+    if beside is None:
+        return condition
+    both = beside.to(denoiser.device, denoiser.dtype).repeat(2, 1, 1, 1)
+    return condition._replace(beside=both)

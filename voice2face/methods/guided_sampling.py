@@ -59,8 +59,9 @@ def sample_guided(
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
     first_noise = draw_noise()
-    condition = told_and_untold(denoiser, speech, quality, beside)
-    told = Condition(*(part if part is None else part[:batch] for part in condition))
+    beside = None if beside is None else beside.to(device, dtype)
+    told = denoiser.condition(speech, quality)._replace(beside=beside)
+    told_and_untold = with_untold(told, denoiser, speech, quality)
     shift = torch.zeros(shape) if shift is None else shift
     shift = shift.to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
@@ -71,7 +72,7 @@ def sample_guided(
         copies = 2 if guided else 1
         shown = (latents + shift).to(dtype).repeat(copies, 1, 1, 1)
         timesteps = torch.full((copies * batch,), timestep, device=device)
-        output = denoiser(shown, timesteps, condition if guided else told).float()
+        output = denoiser(shown, timesteps, told_and_untold if guided else told).float()
         if guided:
             with_voice, without = output.chunk(2)
             output = without + settings.guidance_scale * (with_voice - without)
@@ -90,24 +91,22 @@ def sample_guided(
     return ddim(*steps, eta=settings.eta, draw_noise=draw_noise, callback=callback)
 
 
-def told_and_untold(
-    denoiser: Denoiser, speech: Tensor, quality: Tensor, beside: Tensor | None
-) -> Condition:
-    """What the denoiser is told with the voice, and below it the same without.
+def with_untold(told: Condition, denoiser: Denoiser, speech: Tensor, quality: Tensor) -> Condition:
+    """The condition, and below its rows the same without the voice.
 
     Args:
-        denoiser: the trained UNet.
-        speech: ``(batch, speech_dim)``.
-        quality: ``(batch, 6)``.
-        beside: ``(batch, beside_channels, size, size)``.
+        told: of ``batch`` rows.
+        denoiser: which made it.
+        speech: ``(batch, speech_dim)``, as it was made of.
+        quality: ``(batch, 6)``, likewise.
 
     Returns:
         A condition of ``2 * batch`` rows.
     """
-    batch = len(speech)
-    kept = torch.arange(2 * batch, device=denoiser.device) < batch
-    condition = denoiser.condition(speech.repeat(2, 1), quality.repeat(2, 1), speech_kept=kept)
-    if beside is None:
-        return condition
-    both = beside.to(denoiser.device, denoiser.dtype).repeat(2, 1, 1, 1)
-    return condition._replace(beside=both)
+    none = torch.zeros(len(speech), dtype=torch.bool, device=denoiser.device)
+    untold = denoiser.condition(speech, quality, speech_kept=none)
+    return Condition(
+        torch.cat([told.speech, untold.speech]),
+        torch.cat([told.numbers, untold.numbers]),
+        None if told.beside is None else told.beside.repeat(2, 1, 1, 1),
+    )

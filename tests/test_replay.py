@@ -13,6 +13,7 @@ from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
 from voice2face.errors import PictureError
 from voice2face.replay import read_portrait, replay
+from voice2face.settings import DEFAULT_PRESET, PRESETS
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_a_portrait_says_how_it_was_made(
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 3)
     assert (saved.settings.guidance_scale, saved.settings.eta) == (3.0, 0.0)
     assert saved.settings.sampler == "dpm++"
-    assert saved.settings.guidance_interval == (0.0, 1.0)
+    assert saved.settings.guidance_every == PRESETS[DEFAULT_PRESET].guidance_every
     assert saved.settings.checkpoint == "tiny"
     samples = load_audio(recording).astype("<f4").tobytes()
     index = (Path(checkpoint) / "model_index.json").read_bytes()
@@ -106,7 +107,7 @@ def test_other_pictures_are_refused(content: str, tmp_path: Path) -> None:
 def test_the_packaged_checkpoint_replays(
     pipeline: Voice2FacePipeline, female_speech: Path, tmp_path: Path
 ) -> None:
-    settings = {"num_inference_steps": 4, "guidance_interval": (0.25, 0.8)}
+    settings = {"num_inference_steps": 4, "guidance_every": 3}
     portrait = pipeline(female_speech, seed=3, **settings)[0]
     saved = read_portrait(portrait.save(tmp_path / "face.png"))
     assert replay(saved, female_speech, pipeline).differences == ()

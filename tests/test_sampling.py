@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from voice2face.sampling import (
     Prediction,
@@ -14,6 +16,7 @@ from voice2face.sampling import (
     trailing_timesteps,
 )
 
+uni_pc = partial(dpm_solver, corrected=True)
 ALPHAS = DDIMScheduler(beta_schedule="scaled_linear").alphas_cumprod.tolist()
 
 
@@ -51,7 +54,7 @@ def test_unknown_prediction_type_is_refused() -> None:
         split_prediction(torch.zeros(1), torch.zeros(1), 0.5, "sample")
 
 
-@pytest.mark.parametrize("sampler", [ddim, dpm_solver])
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver, uni_pc])
 @pytest.mark.parametrize("steps", [1, 4, 25, 1000])
 def test_a_perfect_denoiser_leads_back_to_the_clean_latent(sampler, steps: int) -> None:
     clean = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -97,23 +100,36 @@ def test_steps_are_those_of_diffusers(steps: int, eta: float) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+DIFFUSERS = {
+    dpm_solver: DPMSolverMultistepScheduler(
+        beta_schedule="scaled_linear",
+        final_sigmas_type="zero",
+        timestep_spacing="trailing",
+        euler_at_final=True,
+    ),
+    uni_pc: UniPCMultistepScheduler(
+        beta_schedule="scaled_linear", final_sigmas_type="zero", timestep_spacing="trailing"
+    ),
+}
+
+
 @pytest.mark.parametrize("steps", [2, 5, 20])
-def test_steps_of_the_solver_are_those_of_diffusers(steps: int) -> None:
-    scheduler = DPMSolverMultistepScheduler(
-        beta_schedule="scaled_linear", final_sigmas_type="zero", euler_at_final=True
-    )
+@pytest.mark.parametrize("sampler", DIFFUSERS)
+def test_steps_of_the_solvers_are_those_of_diffusers(sampler, steps: int) -> None:
+    scheduler = copy.deepcopy(DIFFUSERS[sampler])
     timesteps = trailing_timesteps(steps, 1000)
 
     def network(latents: torch.Tensor, timestep: int) -> torch.Tensor:
         return 0.5 * latents + timestep / 4000
 
-    ours = dpm_solver(
+    ours = sampler(
         lambda z, t: split_prediction(network(z, t), z, ALPHAS[t], "epsilon"),
         torch.ones(1, 2, 4, 4),
         ALPHAS,
         timesteps,
     )
-    scheduler.set_timesteps(timesteps=timesteps)
+    scheduler.set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == timesteps
     theirs = torch.ones(1, 2, 4, 4)
     for timestep in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, int(timestep)), timestep, theirs).prev_sample
@@ -139,9 +155,10 @@ def test_the_solver_needs_fewer_steps_than_ddim() -> None:
     assert error(dpm_solver, 100) < 0.001
     assert error(dpm_solver, 10) < 0.3 * error(ddim, 10)
     assert error(dpm_solver, 10) < error(ddim, 30)
+    assert error(uni_pc, 10) < 0.5 * error(dpm_solver, 10)
 
 
-@pytest.mark.parametrize("sampler", [ddim, dpm_solver])
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver, uni_pc])
 def test_callback_sees_every_step_and_may_change_the_latents(sampler) -> None:
     seen = []
 

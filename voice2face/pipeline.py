@@ -70,7 +70,7 @@ class CallSettings(TypedDict, total=False):
     preset: str
     num_inference_steps: int | None
     guidance_scale: float | None
-    guidance_interval: tuple[float, float] | None
+    guidance_every: int | None
     sampler: str | None
     eta: float
     watermark: bool
@@ -85,7 +85,7 @@ class MapSettings(TypedDict, total=False):
     preset: str
     num_inference_steps: int | None
     guidance_scale: float | None
-    guidance_interval: tuple[float, float] | None
+    guidance_every: int | None
     sampler: str | None
     eta: float
     watermark: bool
@@ -380,7 +380,7 @@ class Voice2FacePipeline:
         preset: str = DEFAULT_PRESET,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
+        guidance_every: int | None = None,
         sampler: str | None = None,
         eta: float = 0.0,
         watermark: bool = True,
@@ -401,8 +401,8 @@ class Voice2FacePipeline:
                 ``voice2face.settings.PRESETS`` lists them; the next four replace one of them.
             num_inference_steps: the sampler's steps, 1 to 1000.
             guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
-            guidance_interval: lowest and highest noise level, 0 (clean) to 1 (noise), at which
-                guidance acts; a step without it takes about half the time.
+            guidance_every: 1 looks with and without the voice in every step; 2 in every other
+                one, where the steps between reuse the difference and are faster.
             sampler: ``"dpm++"`` (DPM-Solver++ of second order) or ``"ddim"``.
             eta: of DDIM: 0 for deterministic steps, up to 1 for the variance of DDPM.
             watermark: add the invisible mark of being synthetic; see ``voice2face.watermark``.
@@ -424,7 +424,7 @@ class Voice2FacePipeline:
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
         check_whole("num_images", num_images, MOST_IMAGES)
-        chosen = (preset, num_inference_steps, guidance_scale, guidance_interval, sampler)
+        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
         settings = self._settings(*chosen, eta, watermark)
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
@@ -463,7 +463,7 @@ class Voice2FacePipeline:
         preset: str = DEFAULT_PRESET,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
+        guidance_every: int | None = None,
         sampler: str | None = None,
         eta: float = 0.0,
         watermark: bool = True,
@@ -481,7 +481,7 @@ class Voice2FacePipeline:
             preset: as in ``__call__``.
             num_inference_steps: as in ``__call__``.
             guidance_scale: as in ``__call__``.
-            guidance_interval: as in ``__call__``.
+            guidance_every: as in ``__call__``.
             sampler: as in ``__call__``.
             eta: as in ``__call__``.
             watermark: as in ``__call__``.
@@ -498,7 +498,7 @@ class Voice2FacePipeline:
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
-        chosen = (preset, num_inference_steps, guidance_scale, guidance_interval, sampler)
+        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
         settings = self._settings(*chosen, eta, watermark)
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
@@ -538,7 +538,7 @@ class Voice2FacePipeline:
         preset: str = DEFAULT_PRESET,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
+        guidance_every: int | None = None,
         sampler: str | None = None,
         eta: float = 0.0,
         watermark: bool = True,
@@ -552,7 +552,7 @@ class Voice2FacePipeline:
             preset: as in ``__call__``.
             num_inference_steps: as in ``__call__``.
             guidance_scale: as in ``__call__``.
-            guidance_interval: as in ``__call__``.
+            guidance_every: as in ``__call__``.
             sampler: as in ``__call__``.
             eta: as in ``__call__``.
             watermark: as in ``__call__``.
@@ -565,7 +565,7 @@ class Voice2FacePipeline:
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        chosen = (preset, num_inference_steps, guidance_scale, guidance_interval, sampler)
+        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
         settings = self._settings(*chosen, eta, watermark)
         return self._draw(voices, checked, settings, callback_on_step_end)
 
@@ -586,7 +586,7 @@ class Voice2FacePipeline:
         preset: str,
         num_inference_steps: int | None,
         guidance_scale: float | None,
-        guidance_interval: tuple[float, float] | None,
+        guidance_every: int | None,
         sampler: str | None,
         eta: float,
         watermark: bool,
@@ -599,7 +599,7 @@ class Voice2FacePipeline:
             self.name,
             watermark,
             usual.sampler if sampler is None else sampler,
-            usual.guidance_interval if guidance_interval is None else guidance_interval,
+            usual.guidance_every if guidance_every is None else guidance_every,
         )
         settings.check(self.scheduler.config.num_train_timesteps)
         return settings

@@ -12,7 +12,7 @@ from PIL import Image
 
 from voice2face.errors import PictureError
 from voice2face.portrait import DETAIL, Portrait, Provenance
-from voice2face.settings import ALWAYS, Settings
+from voice2face.settings import Settings
 
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline
@@ -74,7 +74,7 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
                 written["checkpoint"],
                 written["watermark"] == "True",
                 written.get("sampler", "ddim"),
-                read_interval(written.get("guidance_interval", str(ALWAYS))),
+                int(written.get("guidance_every", "1")),
             ),
             Provenance(
                 written["audio_sha256"], written.get("checkpoint_sha256"), written["version"]
@@ -85,16 +85,6 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
             f"{path} does not say how it was made ({error}); it is no portrait of this package, "
             "or another program saved it again"
         ) from error
-
-
-def read_interval(text: str) -> tuple[float, float]:
-    """Two numbers as Python writes a tuple of them.
-
-    Raises:
-        ValueError: the text is something else.
-    """
-    lowest, highest = text.strip("()").split(",")
-    return float(lowest), float(highest)
 
 
 def open_picture(path: str | os.PathLike[str], formats: list[str] | None = None) -> Image.Image:
@@ -137,7 +127,7 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
         [saved.seed],
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
-        guidance_interval=settings.guidance_interval,
+        guidance_every=settings.guidance_every,
         eta=settings.eta,
         watermark=settings.watermark,
         sampler=settings.sampler,

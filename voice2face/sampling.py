@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -108,6 +109,7 @@ def dpm_solver(
     alphas_cumprod: Sequence[float],
     timesteps: Sequence[int],
     *,
+    corrected: bool = False,
     callback: Callable[[int, int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Walk from noise to a clean latent in fewer steps: DPM-Solver++(2M) (Lu et al. 2022).
@@ -117,20 +119,26 @@ def dpm_solver(
     the clean latent that is predicted; this solver goes on along the line through the last two
     predictions. The first and the last step are DDIM's.
 
+    Corrected, this is UniPC-2 (Zhao et al. 2023): once the denoiser has looked at Z', the step that
+    led there is taken again along a parabola through that prediction too, at no cost.
+
     Args:
         denoise: as of ``ddim``.
         latents: as of ``ddim``.
         alphas_cumprod: as of ``ddim``.
         timesteps: as of ``ddim``.
+        corrected: whether each step is corrected in hindsight.
         callback: as of ``ddim``.
 
     Returns:
         Z^0, of the latents' shape.
     """
     following = [*timesteps[1:], None]
-    last_clean, last_rise = None, 0.0
+    last: Step | None = None
     for index, (timestep, next_timestep) in enumerate(zip(timesteps, following, strict=True)):
         clean, _ = denoise(latents, timestep)
+        if corrected and last is not None:
+            latents = latents + last.weight * (last.in_hindsight(clean) - last.foreseen)
         if next_timestep is None:
             latents = clean
         else:
@@ -138,15 +146,57 @@ def dpm_solver(
                 float(alphas_cumprod[t]) for t in (timestep, next_timestep)
             )
             rise = log_signal_to_noise(next_alpha_bar) - log_signal_to_noise(alpha_bar)
-            direction = clean
-            if last_clean is not None:
-                direction = clean + rise / (2.0 * last_rise) * (clean - last_clean)
+            last = Step(
+                clean,
+                rise,
+                weight=-(next_alpha_bar**0.5) * math.expm1(-rise),
+                rise_before=0.0 if last is None else last.rise,
+                change_before=torch.zeros_like(clean) if last is None else clean - last.clean,
+            )
             shrunk = ((1.0 - next_alpha_bar) / (1.0 - alpha_bar)) ** 0.5
-            latents = shrunk * latents - next_alpha_bar**0.5 * math.expm1(-rise) * direction
-            last_clean, last_rise = clean, rise
+            latents = shrunk * latents + last.weight * (clean + last.foreseen)
         if callback is not None:
             latents = callback(index, timestep, latents)
     return latents
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of ``dpm_solver`` from one noise level to the next, ``h`` apart in ``log(a / s)``.
+
+    Attributes:
+        clean: the clean latent that was predicted where it began.
+        rise: h.
+        weight: of the clean latent where it ends, ``a' (1 - exp(-h))``.
+        rise_before: h of the step before, 0 where there was none.
+        change_before: how the prediction changed over the step before.
+    """
+
+    clean: Tensor
+    rise: float
+    weight: float
+    rise_before: float
+    change_before: Tensor
+
+    @property
+    def foreseen(self) -> Tensor:
+        """What a line through the last two predictions adds to the last."""
+        if self.rise_before == 0.0:
+            return self.change_before
+        return self.rise / (2.0 * self.rise_before) * self.change_before
+
+    def in_hindsight(self, next_clean: Tensor) -> Tensor:
+        """What a curve through the prediction where the step ends adds (UniPC, B(h) = e^h - 1)."""
+        change = next_clean - self.clean
+        if self.rise_before == 0.0:
+            return 0.5 * change
+        shrinking = math.expm1(-self.rise)
+        first = -shrinking / self.rise - 1.0
+        second = -first / self.rise - 0.5
+        of_both, of_second = first / shrinking, 2.0 * second / shrinking
+        before = (of_both - of_second) / (1.0 + self.rise_before / self.rise)
+        slope = self.rise / self.rise_before * self.change_before
+        return before * slope + (of_both - before) * change
 
 
 def log_signal_to_noise(alpha_bar: float) -> float:

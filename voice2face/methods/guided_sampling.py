@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -65,17 +66,22 @@ def sample_guided(
     shift = torch.zeros(shape) if shift is None else shift
     shift = shift.to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
-    train_steps = schedule.config.num_train_timesteps
+    calls = itertools.count()
+    guided = settings.guidance_scale != 1.0
+    difference = torch.zeros(())
 
     def denoise(latents: Tensor, timestep: int) -> Prediction:
-        guided = settings.guides_at(timestep / train_steps)
-        copies = 2 if guided else 1
+        nonlocal difference
+        both = guided and next(calls) % settings.guidance_every == 0
+        copies = 2 if both else 1
         shown = (latents + shift).to(dtype).repeat(copies, 1, 1, 1)
         timesteps = torch.full((copies * batch,), timestep, device=device)
-        output = denoiser(shown, timesteps, told_and_untold if guided else told).float()
+        output = denoiser(shown, timesteps, told_and_untold if both else told).float()
+        if both:
+            output, without_voice = output.chunk(2)
+            difference = output - without_voice
         if guided:
-            with_voice, without = output.chunk(2)
-            output = without + settings.guidance_scale * (with_voice - without)
+            output = output + (settings.guidance_scale - 1.0) * difference
         return split_prediction(
             output, latents, alphas_cumprod[timestep], schedule.config.prediction_type
         )
@@ -84,10 +90,10 @@ def sample_guided(
         denoise,
         first_noise,
         alphas_cumprod,
-        trailing_timesteps(settings.num_inference_steps, train_steps),
+        trailing_timesteps(settings.num_inference_steps, schedule.config.num_train_timesteps),
     )
-    if settings.sampler == "dpm++":
-        return dpm_solver(*steps, callback=callback)
+    if settings.sampler in ("dpm++", "unipc"):
+        return dpm_solver(*steps, corrected=settings.sampler == "unipc", callback=callback)
     return ddim(*steps, eta=settings.eta, draw_noise=draw_noise, callback=callback)
 
 

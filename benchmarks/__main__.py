@@ -18,12 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from voice2face.settings import PRESETS
+from voice2face.settings import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from voice2face import Voice2FacePipeline
 
 PLAIN = "best"
+LARGE_MATRIX = 8192
+Times = dict[str, tuple[float, float]]
 SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
 
 
@@ -54,25 +56,87 @@ def peak_megabytes(*command: str) -> float:
     return usage.ru_maxrss / per_megabyte
 
 
-def print_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> None:
-    """Print time and throughput of every preset, from a file to the bytes of a PNG."""
+def draw(pipe: Voice2FacePipeline, preset: str, count: int) -> None:
+    """Go from a file to the bytes of PNGs."""
+    for portrait in pipe(SPEECH, seed=0, num_images=count, preset=preset):
+        portrait.png()
 
-    def draw(preset: str, count: int) -> None:
-        for portrait in pipe(SPEECH, seed=0, num_images=count, preset=preset):
-            portrait.png()
 
-    one = {name: seconds_of(lambda p=name: draw(p, 1), repeats) for name in PRESETS}
-    many = {name: seconds_of(lambda p=name: draw(p, batch), 2) / batch for name in PRESETS}
+def time_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> Times:
+    """Seconds of one portrait, and of each in a batch, by preset."""
+    return {
+        name: (
+            seconds_of(lambda p=name: draw(pipe, p, 1), repeats),
+            seconds_of(lambda p=name: draw(pipe, p, batch), 2) / batch,
+        )
+        for name in PRESETS
+    }
+
+
+def print_presets(times: dict[str, Times], batch: int) -> None:
+    """Print time and throughput of every preset of every way of running, the plain one first."""
+    plain_one, plain_many = next(iter(times.values()))[PLAIN]
     print(
         f"| preset | one portrait, warm, s | ratio to {PLAIN} | each of {batch}, s | ratio |\n"
         "|---|---:|---:|---:|---:|"
     )
-    for name, preset in PRESETS.items():
-        print(
-            f"| {name}: {preset.num_inference_steps} steps of {preset.sampler} | "
-            f"{one[name]:.3f} | {one[name] / one[PLAIN]:.2f} | "
-            f"{many[name]:.3f} | {many[name] / many[PLAIN]:.2f} |"
+    for way, by_preset in times.items():
+        for name, (one, many) in by_preset.items():
+            preset = PRESETS[name]
+            print(
+                f"| {name}: {preset.num_inference_steps} steps of {preset.sampler}{way} | "
+                f"{one:.3f} | {one / plain_one:.2f} | {many:.3f} | {many / plain_many:.2f} |"
+            )
+
+
+def print_throughput(times: dict[str, Times], operations: dict[str, int], rate: float) -> None:
+    """Print portraits a second in a batch, and how much of the device that keeps busy.
+
+    Args:
+        times: as of ``print_presets``.
+        operations: of one portrait, by preset.
+        rate: operations a second of a large bfloat16 matrix product.
+    """
+    print(
+        f"\na bfloat16 matrix product runs at {rate / 1e12:.0f} TFLOP/s\n\n"
+        "| preset | portraits a second | GFLOP each | share of the product's rate |\n"
+        "|---|---:|---:|---:|"
+    )
+    for way, by_preset in times.items():
+        for name, (_, many) in by_preset.items():
+            print(
+                f"| {name}{way} | {1 / many:.1f} | {operations[name] / 1e9:.1f} | "
+                f"{operations[name] / many / rate:.1%} |"
+            )
+
+
+def compare_presets(pipe: Voice2FacePipeline, batch: int, repeats: int, compiled: bool) -> None:
+    """Measure and print the presets, compiled too where that is asked for."""
+    import torch
+
+    from benchmarks.parts import operations_of, product_rate
+
+    on_cuda = pipe.device.type == "cuda"
+    operations = {
+        name: operations_of(lambda p=name: draw(pipe, p, batch)) // batch
+        for name in PRESETS
+        if on_cuda
+    }
+    times = {"": time_presets(pipe, batch, repeats)}
+    if compiled:
+        pipe.compile()
+        first, first_batch = (
+            seconds_of(lambda count=count: draw(pipe, DEFAULT_PRESET, count), 1)
+            for count in (1, batch)
         )
+        print(
+            f"compiled with the first portrait: {first:.1f} s, first batch: {first_batch:.1f} s\n"
+        )
+        times[", compiled"] = time_presets(pipe, batch, repeats)
+    print_presets(times, batch)
+    if on_cuda:
+        rate = product_rate(repeats, pipe.device, torch.bfloat16, LARGE_MATRIX)
+        print_throughput(times, operations, rate)
 
 
 def main() -> None:
@@ -80,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
+    parser.add_argument("--compile", action="store_true", help="compare with the compiled pipeline")
     options = parser.parse_args()
 
     start = seconds_of(python("pass"), options.repeats)
@@ -119,7 +184,7 @@ def main() -> None:
     for name, seconds in rows:
         print(f"| {name} | {seconds:.3f} | {seconds / frameworks:.2f} |")
     print(f"\npeak memory of the command: {memory:.0f} MB\n")
-    print_presets(pipe, options.batch, options.repeats)
+    compare_presets(pipe, options.batch, options.repeats, options.compile)
 
 
 if __name__ == "__main__":

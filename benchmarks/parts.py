@@ -50,14 +50,23 @@ def operations_of(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def machine_rates(repeats: int) -> tuple[float, float]:
-    """Operations a second of a matrix product, and bytes a second read or written by a copy."""
-    left, right = torch.randn(2, MATRIX, MATRIX)
-    product = seconds_of(lambda: left @ right, repeats)
+def product_rate(
+    repeats: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    side: int = MATRIX,
+) -> float:
+    """Operations a second of a product of two square matrices."""
+    left, right = torch.randn(2, side, side).to(device, dtype)
+    product = seconds_of(lambda: (left @ right)[0, 0].item(), repeats)
+    return 2 * side**3 / product
+
+
+def copy_rate(repeats: int) -> float:
+    """Bytes a second read or written by a large copy in memory."""
     source = torch.zeros(COPIED_NUMBERS)
     target = torch.empty_like(source)
-    copy = seconds_of(lambda: target.copy_(source), repeats)
-    return 2 * MATRIX**3 / product, 2 * source.nbytes / copy
+    return 2 * source.nbytes / seconds_of(lambda: target.copy_(source), repeats)
 
 
 def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
@@ -103,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")
     parts = parts_of(pipe)
-    operations, traffic = machine_rates(options.repeats)
+    operations, traffic = product_rate(options.repeats), copy_rate(options.repeats)
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; a matrix product runs at "
         f"{operations / 1e9:.0f} GFLOP/s, a copy at {traffic / 1e9:.1f} GB/s\n"

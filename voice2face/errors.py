@@ -67,6 +67,10 @@ class DeviceError(Voice2FaceError):
     """The device does not exist or ran out of memory."""
 
 
+class CompileError(Voice2FaceError):
+    """The networks cannot be compiled."""
+
+
 class AppError(Voice2FaceError):
     """The web page cannot be served, or a portrait asked of it took too long."""
 

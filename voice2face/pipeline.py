@@ -19,13 +19,21 @@ from torch import Tensor
 
 from voice2face import checkpoints
 from voice2face.audio import load_audio
+from voice2face.compilation import BACKENDS, compile_networks, leave_uncompiled
 from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, default_dtype, memory_errors
-from voice2face.errors import ArchitectureError, AudioError, DeviceError, SettingError
+from voice2face.errors import (
+    ArchitectureError,
+    AudioError,
+    CompileError,
+    DeviceError,
+    SettingError,
+)
 from voice2face.listening import Speech, Voice, find_in, hear, read_speech
 from voice2face.methods import METHODS, Sample
 from voice2face.models import (
     SPEECH_ENCODERS,
+    Denoiser,
     FaceDecoder,
     FaceEncoder,
     FaceRetriever,
@@ -34,6 +42,7 @@ from voice2face.models import (
 )
 from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
+from voice2face.onnx_runtime import run_by_onnxruntime
 from voice2face.portrait import Portrait, Portraits, Provenance, RetrievedFace
 from voice2face.prefetch import read_ahead
 from voice2face.settings import (
@@ -95,8 +104,8 @@ class MapSettings(TypedDict, total=False):
 class Voice2FacePipeline:
     """Makes portraits of plausible speakers from recordings.
 
-    One object may be used by many threads at once; moving it while a call runs is the one thing
-    to leave. It can be pickled, and used in processes that were forked or spawned.
+    One object may be used by many threads at once; moving or compiling it while a call runs is
+    the one thing to leave. It can be pickled, and used in processes that were forked or spawned.
 
     Args:
         speech_encoder: recording to Z^s.
@@ -239,7 +248,7 @@ class Voice2FacePipeline:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> Self:
-        """Move the networks and return the pipeline; this ends offloading.
+        """Move the networks and return the pipeline; this ends offloading and compiling.
 
         Args:
             device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
@@ -250,6 +259,7 @@ class Voice2FacePipeline:
         """
         chosen = choose_device(device)
         dtype = dtype or default_dtype(chosen)
+        leave_uncompiled(self._networks())
         try:
             for network in self._networks():
                 torch.nn.Module.to(network, chosen, dtype)  # ModelMixin.to warns of nothing
@@ -259,10 +269,11 @@ class Voice2FacePipeline:
         return self
 
     def half(self) -> Self:
-        """Make the networks float16 where they lie, and return the pipeline.
+        """Make the networks float16 where they lie, and return the pipeline; ends compiling.
 
         Meant for GPUs without bfloat16. On a CPU it works, several times slower than float32.
         """
+        leave_uncompiled(self._networks())
         for network in self._networks():
             network.half()
         return self
@@ -287,6 +298,49 @@ class Voice2FacePipeline:
             raise DeviceError("there is no GPU to lend to the networks; they run on the CPU as is")
         self.to("cpu", dtype or default_dtype(chosen))
         self._offload = Offload(chosen)
+        return self
+
+    def compile(self, backend: str | None = None) -> Self:
+        """Have denoisers and decoder run by a compiler or another runtime; return the pipeline.
+
+        Meant for processes that draw many portraits: it takes from seconds to minutes, and
+        ``python -m benchmarks --compile`` measures whether that pays. Networks keep their types and
+        are saved as before. Pictures differ from other ones by a level or two of 255 here and
+        there. Move the pipeline, or make it float16, first: that ends it. A pickled copy is not
+        compiled.
+
+        Args:
+            backend: ``"onnxruntime"``, the default on a CPU (extra ``onnx``), holds the weights a
+                second time and is ready when this returns; forked processes draw without it.
+                ``"inductor"``, the default elsewhere, is ``torch.compile``: a network is compiled
+                when it is first called, for that batch's size, and once more at the first batch of
+                another size, for all sizes. On CUDA the kernels of a step are launched together, as
+                a CUDA graph, and the threads of a process take turns at them; processes forked
+                later compile anew for the one thread that they have.
+
+        Raises:
+            CompileError: the extra or a compiler for the device is missing, onnxruntime is asked
+                for anything but float32 on a CPU, or the pipeline is offloaded.
+            SettingError: there is no such backend.
+        """
+        backend = backend or ("onnxruntime" if self.device.type == "cpu" else "inductor")
+        if backend not in BACKENDS:
+            raise SettingError(f"backend is {' or '.join(BACKENDS)}, not {backend!r}")
+        if self._offload:
+            raise CompileError(
+                "networks that are lent to a GPU cannot be compiled; call to() first"
+            )
+        denoisers = [part for part in self.method.networks() if isinstance(part, Denoiser)]
+        leave_uncompiled(self._networks())
+        if backend == "inductor":
+            compile_networks([*denoisers, self.face_decoder], self.device)
+        elif self.device.type == "cpu" and self.dtype == torch.float32:
+            run_by_onnxruntime(denoisers, self.face_decoder)
+        else:
+            raise CompileError(
+                f"onnxruntime computes in float32 on a CPU, not in {self.dtype} on {self.device}; "
+                'call to("cpu"), or compile("inductor")'
+            )
         return self
 
     def _networks(self) -> list[torch.nn.Module]:

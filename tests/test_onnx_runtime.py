@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import tiny_components, tiny_portraitist
+from voice2face import Voice2FacePipeline
+from voice2face.errors import CompileError, SettingError
+from voice2face.models import Denoiser, FaceDecoder
+
+WORKER_SECONDS = 120
+
+shared: dict[str, Voice2FacePipeline] = {}
+
+
+def tiny() -> Voice2FacePipeline:
+    return Voice2FacePipeline(**tiny_components(), output_size=48).to("cpu")
+
+
+@pytest.fixture(scope="module")
+def running() -> Voice2FacePipeline:
+    return tiny().compile()
+
+
+def draw(pipe: Voice2FacePipeline, tone: np.ndarray, count: int, seed: int = 3) -> np.ndarray:
+    images = pipe(tone, 16_000, seed=seed, num_images=count, num_inference_steps=4).images
+    return np.stack(images).astype(int)
+
+
+def network_calls(pipe: Voice2FacePipeline, run: Callable[[], object]) -> int:
+    """How often PyTorch's UNet and decoder run."""
+    calls: list[object] = []
+    networks = (pipe.method.parts()["denoiser"].unet, pipe.face_decoder.body)
+    hooks = [network.register_forward_hook(lambda *_: calls.append(1)) for network in networks]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return len(calls)
+
+
+def test_onnxruntime_draws_the_same_pictures_in_batches_of_any_size(
+    running: Voice2FacePipeline, tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    for count in (1, 3, 2):
+        assert np.abs(draw(running, tone, count) - draw(tiny_pipeline, tone, count)).max() <= 2
+    assert network_calls(running, lambda: draw(running, tone, 1)) == 0
+    assert network_calls(tiny_pipeline, lambda: draw(tiny_pipeline, tone, 1)) == 5
+
+
+def test_it_draws_in_two_stages(tone: np.ndarray) -> None:
+    pipe = Voice2FacePipeline(**tiny_portraitist())
+    expected = draw(pipe, tone, 2)
+    assert np.abs(draw(pipe.compile("onnxruntime"), tone, 2) - expected).max() <= 2
+
+
+def test_threads_share_it(running: Voice2FacePipeline, tone: np.ndarray) -> None:
+    alone = [draw(running, tone, 2, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(lambda call: draw(running, tone, 2, call % 4), range(12))
+    for call, pictures in enumerate(made):
+        assert np.abs(pictures - alone[call % 4]).max() <= 1
+
+
+def test_copies_and_moved_networks_are_pytorchs(tone: np.ndarray) -> None:
+    pipe = tiny().compile()
+    assert type(pipe.method.parts()["denoiser"]) is Denoiser
+    assert type(pipe.face_decoder) is FaceDecoder
+    again = pickle.loads(pickle.dumps(pipe))
+    assert network_calls(again, lambda: draw(again, tone, 1)) == 5
+    assert network_calls(pipe, lambda: draw(pipe, tone, 1)) == 0
+    assert network_calls(pipe.to("cpu"), lambda: draw(pipe, tone, 1)) == 5
+
+
+def decode(seed: int) -> np.ndarray:
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return shared["pipeline"].decode(latents, watermark=False).astype(int)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot fork here")
+def test_forked_workers_draw_without_it(
+    running: Voice2FacePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(shared, "pipeline", running)
+    expected = [decode(seed) for seed in range(2)]
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        made = pool.map_async(decode, range(2)).get(WORKER_SECONDS)
+    assert np.abs(np.subtract(made, expected)).max() <= 1
+
+
+def test_it_computes_in_single_precision() -> None:
+    with pytest.raises(CompileError, match=r"float32 on a CPU, not in torch.float16 on cpu"):
+        tiny().half().compile("onnxruntime")
+
+
+def test_there_are_two_backends() -> None:
+    with pytest.raises(SettingError, match="backend is onnxruntime or inductor, not 'tensorrt'"):
+        tiny().compile("tensorrt")
+
+
+def test_without_the_extra_the_error_names_it(
+    tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    pipe = tiny()
+    with pytest.raises(CompileError, match=r"pip install 'voice2face\[onnx\]'"):
+        pipe.compile()
+    assert network_calls(pipe, lambda: draw(pipe, tone, 1)) == 5

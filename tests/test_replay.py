@@ -30,7 +30,7 @@ def test_a_portrait_says_how_it_was_made(
     saved = read_portrait(picture)
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 3)
     assert (saved.settings.guidance_scale, saved.settings.eta) == (3.0, 0.0)
-    assert saved.settings.sampler == "dpm++"
+    assert saved.settings.sampler == PRESETS[DEFAULT_PRESET].sampler
     assert saved.settings.guidance_every == PRESETS[DEFAULT_PRESET].guidance_every
     assert saved.settings.checkpoint == "tiny"
     samples = load_audio(recording).astype("<f4").tobytes()

@@ -33,7 +33,7 @@ def compile_networks(networks: Iterable[nn.Module], device: torch.device) -> Non
     check_compiler(device)
     for network in networks:
         if device.type == "cuda":
-            nn.Module.to(network, memory_format=torch.channels_last)
+            nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
             network.compile(mode="reduce-overhead")
             assert network._compiled_call_impl is not None
             network._compiled_call_impl = in_the_graphs_thread(network._compiled_call_impl, device)

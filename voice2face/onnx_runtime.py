@@ -65,7 +65,8 @@ def run_by_onnxruntime(denoisers: Sequence[Denoiser], decoder: FaceDecoder) -> N
         for denoiser, example in zip(denoisers, examples, strict=True)
     ]
     calls.append(call_of(decoder, decoder, {"latents": examples[0]["latents"]}))
-    for network, call in zip([*denoisers, decoder], calls, strict=True):
+    networks: list[nn.Module] = [*denoisers, decoder]
+    for network, call in zip(networks, calls, strict=True):
         network._compiled_call_impl = call
 
 

@@ -457,7 +457,8 @@ class Voice2FacePipeline:
             guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
             guidance_every: 1 looks with and without the voice in every step; 2 in every other
                 one, where the steps between reuse the difference and are faster.
-            sampler: ``"dpm++"`` (DPM-Solver++ of second order) or ``"ddim"``.
+            sampler: ``"unipc"`` (UniPC of second order), ``"dpm++"`` (DPM-Solver++(2M)) or
+                ``"ddim"``.
             eta: of DDIM: 0 for deterministic steps, up to 1 for the variance of DDPM.
             watermark: add the invisible mark of being synthetic; see ``voice2face.watermark``.
             output_type: ``"pil"`` for ``Portraits``; ``"np"`` for ``(images, size, size, 3)``

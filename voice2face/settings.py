@@ -36,8 +36,8 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "fast": Preset("dpm++", 12, 2.0, 2),
-    "balanced": Preset("dpm++", 20, 2.0, 2),
+    "fast": Preset("unipc", 8, 2.0, 2),
+    "balanced": Preset("unipc", 15, 2.0, 2),
     "best": Preset("ddim", 50, 2.0, 1),
 }
 DEFAULT_PRESET = "balanced"

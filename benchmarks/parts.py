@@ -81,6 +81,8 @@ def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
     voice = pipe.listen(SPEECH).embedding.repeat(2, 1)
     quality = torch.tensor(denoiser.config.good_portrait).repeat(2, 1)
     condition = denoiser.condition(voice, quality)
+    alone = denoiser.condition(voice[:1], quality[:1])
+    guided = -(-preset.num_inference_steps // preset.guidance_every)
     time = torch.full((2,), 500)
     pixels = pipe.decode(latents[:1], watermark=False)
     return [
@@ -91,7 +93,13 @@ def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
         Part(
             "UNet step with guidance",
             lambda: denoiser(latents, time, condition),
-            preset.num_inference_steps,
+            guided,
+            denoiser,
+        ),
+        Part(
+            "UNet step that reuses it",
+            lambda: denoiser(latents[:1], time[:1], alone),
+            preset.num_inference_steps - guided,
             denoiser,
         ),
         Part(

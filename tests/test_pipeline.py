@@ -53,7 +53,9 @@ def test_same_seed_same_bytes(tiny_pipeline: Voice2FacePipeline, tone: np.ndarra
     assert one.images[0].tobytes() != different.images[0].tobytes()
 
 
-@pytest.mark.parametrize(("sampler", "eta"), [("unipc", 0.0), ("dpm++", 0.0), ("ddim", 0.0), ("ddim", 1.0)])
+@pytest.mark.parametrize(
+    ("sampler", "eta"), [("unipc", 0.0), ("dpm++", 0.0), ("ddim", 0.0), ("ddim", 1.0)]
+)
 def test_a_picture_alone_is_the_picture_in_a_batch(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, sampler: str, eta: float
 ) -> None:

@@ -61,7 +61,8 @@ def compiled_graphs() -> int:
 
 
 def draw(pipe: Voice2FacePipeline, tone: np.ndarray, count: int, seed: int = 3) -> np.ndarray:
-    images = pipe(tone, 16_000, seed=seed, num_images=count, num_inference_steps=2).images
+    settings = {"num_inference_steps": 2, "guidance_every": 1}
+    images = pipe(tone, 16_000, seed=seed, num_images=count, **settings).images
     return np.stack(images).astype(int)
 
 

@@ -6,6 +6,7 @@ import torch
 from tests.conftest import tiny_components
 from voice2face.methods.scldm import SCLDM, denoising_loss, shifted_noising
 from voice2face.models import FacePrior
+from voice2face.models.denoiser import Condition
 from voice2face.settings import Settings
 
 
@@ -62,8 +63,8 @@ class _Oracle(torch.nn.Module):
     def good_portraits(self, generators: list[torch.Generator]) -> torch.Tensor:
         return torch.zeros(len(generators), 6)
 
-    def condition(self, *_: object, **__: object) -> None:
-        return None
+    def condition(self, speech: torch.Tensor, *_: object, **__: object) -> Condition:
+        return Condition(speech, speech)
 
     def forward(self, latents: torch.Tensor, t: torch.Tensor, _: object) -> torch.Tensor:
         self.shown.append(latents)

@@ -41,13 +41,13 @@ class Row(NamedTuple):
 
 
 class OnePassGenerator(nn.Sequential):
-    """A face from a speech vector in one pass, as generators trained against a discriminator do it.
+    """A face from a speech vector in one pass, as generators of GANs make it.
 
-    Wen et al. ("Face Reconstruction from Voice using Generative Adversarial Networks", 2019) make
-    4x4 positions of the vector by a transposed convolution, double them by four more (kernel 4,
-    stride 2), and end with a 1x1 convolution to colours, at 64 pixels. This one goes on doubling to
-    256 pixels and is about as large as the face decoder. SF2F (arXiv 2006.05888) costs more: it
-    makes a picture of each of several pieces of the speech before it puts them together.
+    Wen et al. ("Face Reconstruction from Voice using Generative Adversarial Networks", 2019) and
+    SF2F (arXiv 2006.05888) have such generators. That of Wen et al. makes 4x4 positions of the
+    vector by a transposed convolution, doubles them by four more (kernel 4, stride 2), and ends
+    with a 1x1 convolution to colours, at 64 pixels. This one goes on doubling to 256 pixels, with
+    about as many parameters as the face decoder.
 
     Args:
         speech_dim: size of the speech vector.

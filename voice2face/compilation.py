@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from voice2face.errors import CompileError
 
 BACKENDS = ("onnxruntime", "inductor")
 Call = Callable[..., Tensor]
+
+# those that compiled anything: this process or the ones that it was forked from
+COMPILING_PROCESSES: set[int] = set()
+
+# of the process; it starts when it is first needed
+GRAPHS_THREAD = ThreadPoolExecutor(1, "voice2face-cuda-graphs")
 
 
 def compile_networks(networks: Iterable[nn.Module], device: torch.device) -> None:
@@ -28,17 +35,26 @@ def compile_networks(networks: Iterable[nn.Module], device: torch.device) -> Non
         device: for which.
 
     Raises:
-        CompileError: nothing can be compiled for the device.
+        CompileError: nothing can be compiled for the device, or in this process.
     """
+    if COMPILING_PROCESSES - {os.getpid()}:
+        raise CompileError(
+            "this process was forked from one that compiled, and PyTorch would wait for threads "
+            "that stayed behind; compile in spawned processes, or after the fork alone"
+        )
+    COMPILING_PROCESSES.add(os.getpid())
     check_compiler(device)
     for network in networks:
         if device.type == "cuda":
-            nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            convert_conv2d_weight_memory_format(network, torch.channels_last)
             network.compile(mode="reduce-overhead")
-            assert network._compiled_call_impl is not None
-            network._compiled_call_impl = in_the_graphs_thread(network._compiled_call_impl, device)
         else:
             network.compile()
+        call = network._compiled_call_impl
+        assert call is not None
+        if device.type == "cuda":
+            call = in_the_graphs_thread(call, device)
+        network._compiled_call_impl = in_this_process(network, call)
 
 
 def leave_uncompiled(networks: Iterable[nn.Module]) -> None:
@@ -69,8 +85,25 @@ def check_compiler(device: torch.device) -> None:
         ) from error
 
 
+def in_this_process(network: nn.Module, call: Call) -> Call:
+    """The call, but in forked processes the network as it is.
+
+    The threads that compile, or that run what was compiled, stay behind when a process forks, and
+    would be waited for without end.
+    """
+    owner = os.getpid()
+
+    def call_here(*inputs: Any) -> Tensor:
+        if os.getpid() != owner:
+            answer: Tensor = nn.Module._call_impl(network, *inputs)  # type: ignore[attr-defined]
+            return answer
+        return call(*inputs)
+
+    return call_here
+
+
 def in_the_graphs_thread(call: Call, device: torch.device) -> Call:
-    """A call made in one thread for all: CUDA graphs belong to the thread that recorded them.
+    """The call, made in one thread for all: CUDA graphs belong to the thread that recorded them.
 
     The answer is a copy, since the graph's next run overwrites what it answered.
     """
@@ -82,12 +115,6 @@ def in_the_graphs_thread(call: Call, device: torch.device) -> Call:
             return call(*inputs).clone()
 
     def call_there(*inputs: Any) -> Tensor:
-        return graphs_thread().submit(run, torch.cuda.current_stream(device), inputs).result()
+        return GRAPHS_THREAD.submit(run, torch.cuda.current_stream(device), inputs).result()
 
     return call_there
-
-
-@lru_cache(maxsize=1)
-def graphs_thread() -> ThreadPoolExecutor:
-    """The thread, one a process, that records and runs CUDA graphs."""
-    return ThreadPoolExecutor(1, "voice2face-cuda-graphs")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from voice2face.compilation import Call, in_this_process
 from voice2face.errors import CompileError, ExportError
 from voice2face.models import Denoiser, FaceDecoder
 from voice2face.models.denoiser import Condition
@@ -18,8 +18,6 @@ from voice2face.onnx_export import OTHER_BATCH, check_installed, noise, write_ne
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-Call = Callable[..., Tensor]
 
 
 class PlainDenoiser(nn.Module):
@@ -89,16 +87,12 @@ def call_of(network: nn.Module, plain: nn.Module, inputs: Mapping[str, Tensor]) 
             session = open_session(path)
     except (ExportError, OSError) as error:
         raise CompileError(f"onnxruntime cannot run the networks: {error}") from error
-    owner = os.getpid()
 
     def call(*arguments: Tensor | Condition) -> Tensor:
-        if os.getpid() != owner:  # the threads of onnxruntime stay behind when a process forks
-            answer: Tensor = nn.Module._call_impl(network, *arguments)  # type: ignore[attr-defined]
-            return answer
         arrays = [tensor.numpy() for tensor in flat(arguments)]
         return torch.from_numpy(session.run(None, dict(zip(inputs, arrays, strict=True)))[0])
 
-    return call
+    return in_this_process(network, call)
 
 
 def flat(arguments: Iterable[Tensor | Condition]) -> list[Tensor]:

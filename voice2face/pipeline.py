@@ -307,20 +307,20 @@ class Voice2FacePipeline:
         ``python -m benchmarks --compile`` measures whether that pays. Networks keep their types and
         are saved as before. Pictures differ from other ones by a level or two of 255 here and
         there. Move the pipeline, or make it float16, first: that ends it. A pickled copy is not
-        compiled.
+        compiled, and forked processes draw without what was compiled.
 
         Args:
             backend: ``"onnxruntime"``, the default on a CPU (extra ``onnx``), holds the weights a
-                second time and is ready when this returns; forked processes draw without it.
+                second time and is ready when this returns.
                 ``"inductor"``, the default elsewhere, is ``torch.compile``: a network is compiled
                 when it is first called, for that batch's size, and once more at the first batch of
                 another size, for all sizes. On CUDA the kernels of a step are launched together, as
-                a CUDA graph, and the threads of a process take turns at them; processes forked
-                later compile anew for the one thread that they have.
+                a CUDA graph, and the threads of a process take turns at them.
 
         Raises:
             CompileError: the extra or a compiler for the device is missing, onnxruntime is asked
-                for anything but float32 on a CPU, or the pipeline is offloaded.
+                for anything but float32 on a CPU, the pipeline is offloaded, or inductor is asked
+                for in a process forked from one that used it.
             SettingError: there is no such backend.
         """
         backend = backend or ("onnxruntime" if self.device.type == "cpu" else "inductor")

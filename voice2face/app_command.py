@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from voice2face.errors import AppError
+from voice2face.quick_start import import_pipeline
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MOST_CONNECTIONS = 64
@@ -61,6 +62,7 @@ def run(arguments: list[str]) -> None:
     try:
         import uvicorn
 
+        import_pipeline()
         from voice2face.app import create_app
     except ImportError as error:
         raise AppError(f"the web page needs {error.name}: pip install 'voice2face[app]'") from error

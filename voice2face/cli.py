@@ -15,6 +15,7 @@ from voice2face import (
     picture_commands,
 )
 from voice2face.errors import OutputError, Voice2FaceError
+from voice2face.quick_start import import_pipeline
 from voice2face.settings import DEFAULT_PRESET, PRESETS
 
 EXAMPLES = """\
@@ -152,6 +153,7 @@ def make_portraits(options: argparse.Namespace) -> None:
     if not output.expanduser().parent.is_dir():
         raise OutputError(f"{output.parent} is not a folder; make it first")
 
+    import_pipeline()
     from tqdm.auto import tqdm
 
     from voice2face.audio import load_audio

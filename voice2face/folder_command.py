@@ -16,6 +16,7 @@ from PIL import Image
 
 from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
 from voice2face.portrait import Portrait, save_marked, side_by_side, write_atomically
+from voice2face.quick_start import import_pipeline
 
 AUDIO_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
@@ -131,6 +132,7 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> l
     """Make and save the portraits that are not there yet; a bad recording stops nothing."""
     if not waiting:
         return []
+    import_pipeline()
     from tqdm.auto import tqdm
 
     from voice2face.pipeline import Voice2FacePipeline

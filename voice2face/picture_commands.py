@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voice2face import checkpoints
 from voice2face.errors import CredentialError, PictureError
+from voice2face.quick_start import import_pipeline
 from voice2face.replay import open_picture, read_portrait, replay
 
 
@@ -65,6 +66,7 @@ def replay_picture(options: argparse.Namespace) -> bool:
             f"{options.picture} was made with {name!r:.80}; say where it is: --model"
         )
 
+    import_pipeline()
     from voice2face.pipeline import Voice2FacePipeline
 
     pipe = Voice2FacePipeline.from_pretrained(name, device=options.device)

@@ -8,8 +8,10 @@ large matrix product and of a large copy, measured in the same run.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,9 +45,18 @@ class Part:
     network: nn.Module | None = None
 
 
+def recurrent_operations(
+    sequence: torch.Size, from_input: torch.Size, from_hidden: torch.Size, *_: Any, **__: Any
+) -> int:
+    """Floating-point operations of oneDNN's recurrent layer: two products at every position."""
+    positions = math.prod(sequence[:2])
+    return 2 * positions * (math.prod(from_input) + math.prod(from_hidden))
+
+
 def operations_of(run: Callable[[], object]) -> int:
     """Floating-point operations of matrix products, convolutions and attention in a call."""
-    with FlopCounterMode(display=False) as counter:
+    recurrent = {torch.ops.aten.mkldnn_rnn_layer: recurrent_operations}
+    with FlopCounterMode(display=False, custom_mapping=recurrent) as counter:
         run()
     return int(counter.get_total_flops())
 

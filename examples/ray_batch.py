@@ -113,10 +113,6 @@ def ids_with_portrait(options: argparse.Namespace) -> set[str]:
 
 def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
     """Rows of ``id`` and ``audio``, paths or encoded bytes, that have no portrait yet."""
-
-    def blocks(recordings: int) -> int:
-        return max(1, math.ceil(recordings / options.batch_size))
-
     done = ids_with_portrait(options)
     source = options.source.absolute()
     tables = [source] if source.suffix == ".parquet" else sorted(source.glob("*.parquet"))
@@ -124,7 +120,8 @@ def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
         found = {path.relative_to(source).as_posix(): path for path in find_recordings(source)}
         waiting = [name for name in found if name not in done]
         rows = [{"id": name, "audio": str(found[name])} for name in waiting]
-        return ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
+        blocks = max(1, math.ceil(len(rows) / options.batch_size))
+        return ray.data.from_items(rows, override_num_blocks=blocks)
     columns = [options.id_column, options.audio_column]
     ids = pyarrow.dataset.dataset(tables).to_table(columns[:1])[0]
     if ids.null_count or len(ids.unique()) < len(ids):
@@ -134,9 +131,9 @@ def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
         renamed = pa.table([table[columns[0]].cast("string"), table[columns[1]]], ["id", "audio"])
         return renamed.filter(pc.invert(pc.is_in(renamed["id"], pa.array(done, "string"))))
 
-    files, count = [str(table) for table in tables], blocks(len(ids))
-    rows = ray.data.read_parquet(files, override_num_blocks=count).select_columns(columns)
-    return rows.map_batches(leave_out_done, batch_format="pyarrow")
+    rows = ray.data.read_parquet([str(table) for table in tables]).select_columns(columns)
+    waiting_rows = rows.map_batches(leave_out_done, batch_size=None, batch_format="pyarrow")
+    return waiting_rows.repartition(target_num_rows_per_block=options.batch_size)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

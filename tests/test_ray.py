@@ -1,4 +1,4 @@
-"""A cluster of one machine: two workers, one of which is killed at the worst moment."""
+"""A cluster of two nodes on one machine, one worker each, one of them killed at worst moments."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from voice2face.errors import SettingError
 from voice2face.portrait import SYNTHETIC_SOURCE
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+nodes = pytest.importorskip("ray.cluster_utils", reason="Ray has no wheel for this Python")
 
 FEW = ("--preset", "fast", "--batch-size", "2")
 
@@ -43,9 +44,14 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))  # or Ray keeps one in the home folder
-        ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+        node = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
+        two = nodes.Cluster(initialize_head=True, head_node_args=node)
+        two.add_node(num_cpus=1, num_gpus=0)
+        ray.init(two.address, log_to_driver=False)
+        assert len(ray.nodes()) == 2
         yield
         ray.shutdown()
+        two.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +177,42 @@ def test_tables_go_in_and_come_out(
         assert row["seed"] == alone[name].seed
         assert_same(row["png"], alone[name])
     assert {failure["id"] for failure in report(output)} == {"broken", "missing"}
+
+
+def test_a_worker_killed_once_its_table_is_written_doubles_nothing(
+    cluster: None,
+    ray_batch: ModuleType,
+    recordings: Path,
+    alone: dict[str, Portrait],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    source, output, killed = tmp_path / "voices", tmp_path / "faces", tmp_path / "killed"
+    source.mkdir()
+    for k, name in enumerate(alone):
+        row = pa.table({"id": [name], "audio": [(recordings / name).read_bytes()]})
+        pq.write_table(row, source / f"{k}.parquet")
+
+    class Mortal(ray_batch.Painter):
+        def write(self, portraits: dict[str, Portrait]) -> None:
+            """The first to come here dies before it can say that it has written."""
+            super().write(portraits)
+            try:
+                killed.mkdir()
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ray_batch, "Painter", Mortal)
+    arguments = [str(source), "-o", str(output), *FEW, "--format", "parquet", "--actors", "2"]
+    assert ray_batch.main(arguments) == 0
+    assert killed.exists()
+    assert f"{len(alone)} made, 0 failed" in capsys.readouterr().out
+    made = pq.read_table(output).to_pylist()
+    assert sorted(row["id"] for row in made) == sorted(alone)
+    for row in made:
+        assert_same(row["png"], alone[row["id"]])
 
 
 def test_ids_that_are_the_same_are_refused(

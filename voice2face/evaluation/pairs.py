@@ -17,6 +17,7 @@ from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
+from voice2face.evaluation.voices import add_common_answer, said_of
 from voice2face.listening import Voice
 from voice2face.training.images import contact_sheet
 from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows
@@ -82,7 +83,7 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
 def measure_pairs(
     artist: Artist, instruments: Instruments, file: Path, report: Report, out: Path
 ) -> None:
-    """Compare five answers to each voice with the true face; writes a sheet of them.
+    """Compare six answers to each voice with the true face; writes a sheet of them.
 
     Whether the voice is heard and whether the picture is good is seen in portraits of one seed
     each, as people use them. The person is looked for in portraits that share their seeds, so
@@ -102,7 +103,10 @@ def measure_pairs(
     }
     for name, pictures in {
         "mean face": np.repeat(mean_face[None], count, 0),
-        "random real face of that sex": random_faces(instruments, truth.verdict.sex),
+        "random real face of that sex": instruments.random_faces(truth.verdict.sex),
+        "random real face of the sex and age heard": instruments.random_faces(
+            *said_of(truth.voices)
+        ),
         "true face, frontal": truth.frontal,
     }.items():
         answers[name] = (pictures, [pictures])
@@ -121,19 +125,6 @@ def save_sheet(rows: list[np.ndarray], file: Path) -> None:
     )
 
 
-def random_faces(instruments: Instruments, sex: np.ndarray) -> np.ndarray:
-    """A test face of the wanted sex for each row, drawn without replacement where possible."""
-    rng = np.random.default_rng(0)
-    faces = instruments.test_faces
-    chosen = np.zeros(len(sex), int)
-    for value in np.unique(sex):
-        rows = np.flatnonzero(sex == value)
-        pool = np.flatnonzero(faces.sex == value)
-        pool = pool if len(pool) else np.arange(len(faces))
-        chosen[rows] = rng.choice(pool, len(rows), replace=len(rows) > len(pool))
-    return faces.images[chosen]
-
-
 def add_voice(
     report: Report, group: str, instruments: Instruments, pictures: np.ndarray, truth: TruePeople
 ) -> None:
@@ -143,6 +134,7 @@ def add_voice(
     age = within_one_decade(said.age, truth.verdict.age)
     report.add(group, "sex", bootstrap_share(sex, truth.people))
     report.add(group, "age within 10 years", bootstrap_share(age, truth.people))
+    add_common_answer(report, group, truth.verdict.age, truth.people)
 
 
 def add_person(

@@ -84,10 +84,7 @@ def measure_voices(
 
     Portrait k has seed k.
     """
-    said = Verdict(
-        np.array([SEXES.index(voice.evidence.sex) for voice in heard.voices]),
-        np.array([AGE_DECADES.index(voice.evidence.age) for voice in heard.voices]),
-    )
+    said = said_of(heard.voices)
     title = "the voice is heard, test speakers"
     add_agreement(report, f"{title}: speech encoder", said, heard.sex, heard.age, heard.speakers)
     for corpus in np.unique(heard.corpora):
@@ -113,6 +110,14 @@ def measure_voices(
     )
     verdict = instruments.judge(portraits)
     add_agreement(report, f"{title}: portraits", verdict, heard.sex, heard.age, heard.speakers)
+    add_agreement(
+        report,
+        f"{title}: real faces of the sex and age heard",
+        instruments.judge(instruments.random_faces(*said)),
+        heard.sex,
+        heard.age,
+        heard.speakers,
+    )
     add_by_label(report, "portraits by sex and age of the speaker", verdict, heard)
     sheets = {
         "portraits.png": [(row, f"seed {row}") for row in firsts],
@@ -126,6 +131,14 @@ def measure_voices(
         captions = [f"{heard.label(row)} · {remark}" for row, remark in shown[:SHOWN]]
         captioned_sheet(portraits[chosen], captions, columns=8, size=128).save(out / file)
     return portraits
+
+
+def said_of(voices: list[Voice]) -> Verdict:
+    """Sex and age decade that the speech encoder hears in each recording."""
+    return Verdict(
+        np.array([SEXES.index(voice.evidence.sex) for voice in voices]),
+        np.array([AGE_DECADES.index(voice.evidence.age) for voice in voices]),
+    )
 
 
 @torch.inference_mode()
@@ -156,12 +169,14 @@ def add_agreement(
     report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
     decades = [near[age == decade].mean() for decade in np.unique(age[known])]
     report.add(group, "age within 10 years, mean over decades", float(np.mean(decades)))
+    add_common_answer(report, group, age[known], speakers[known])
+
+
+def add_common_answer(report: Report, group: str, age: np.ndarray, owners: np.ndarray) -> None:
+    """Enter how often the commonest answer, given to every voice, has the age right."""
     always = within_one_decade(np.full_like(age, COMMON_ANSWER), age)
-    report.add(
-        group,
-        f"age within 10 years, if always {AGE_DECADES[COMMON_ANSWER]}",
-        bootstrap_share(always[known], speakers[known]),
-    )
+    name = f"age within 10 years, if always {AGE_DECADES[COMMON_ANSWER]}"
+    report.add(group, name, bootstrap_share(always, owners))
 
 
 def add_by_label(report: Report, group: str, verdict: Verdict, heard: HeardVoices) -> None:

@@ -30,6 +30,7 @@ from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_loss, sex_loss
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
@@ -134,9 +135,9 @@ class Collaborative:
         target = to_model_range(images).to(self.device)
         encoder = self.networks.face_encoder
         if self.options.freeze_faces:
-            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            with torch.no_grad(), mixed_precision(self.device):
                 return {}, encoder.embed(encoder.eval()(target))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             latents = encoder(target)
             noisy = latents + self.options.latent_noise * torch.randn_like(latents)
             decoded = self.networks.face_decoder(noisy).float()
@@ -153,7 +154,7 @@ class Collaborative:
         with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
             windows = list(pool.map(augment_voice, excerpts, rng.spawn(len(rows))))
         speech = torch.from_numpy(np.stack(windows)).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             encoding = self.networks.speech_encoder(speech)
         sex = torch.from_numpy(self.voices.sex[rows]).to(self.device)
         age = torch.from_numpy(self.voices.age[rows]).to(self.device)
@@ -167,7 +168,7 @@ class Collaborative:
         """Held-out figures; writes the components and a sheet of faces and reconstructions."""
         faces, voices = self.held_out
         target = to_model_range(faces.images[:256]).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             parts = [
                 networks.face_decoder(networks.face_encoder(chunk)).float()
                 for chunk in target.split(32)

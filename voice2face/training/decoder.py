@@ -24,6 +24,7 @@ from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_face_options,
     add_loop_options,
@@ -137,7 +138,7 @@ class DecoderTraining:
         rows = rng.integers(len(self.faces[0]), size=options.batch_size)
         mirrored = rng.random(options.batch_size) < 0.5
         small, target = (self._pictures(table, rows, mirrored) for table in self.faces)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             with torch.no_grad():
                 latents = self.encoder(small)
             noisy = latents + options.latent_noise * torch.randn_like(latents)
@@ -178,7 +179,7 @@ class DecoderTraining:
         """Held-out figures; writes the decoder and a sheet of faces and reconstructions."""
         small, large = (to_model_range(table.images[:256]) for table in self.held_out)
         decoded, distances = [], []
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             for inputs, target in zip(small.split(16), large.split(16), strict=True):
                 picture = networks.face_decoder(self.encoder(inputs.to(self.device))).float().cpu()
                 distances.append(float(self.perceptual(picture, target)))

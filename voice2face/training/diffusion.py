@@ -31,6 +31,7 @@ from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
 from voice2face.training.loop import TrainingLoop
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
@@ -154,7 +155,7 @@ class Diffusion:
         speech_kept = dropped >= options.drop_all + options.drop_speech
         attributes = batch.attributes.clone()
         attributes[dropped > 1.0 - options.drop_attributes] = float("nan")
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             condition = self.denoiser.condition(
                 nn.functional.normalize(noisy, dim=1),
                 batch.quality,
@@ -191,7 +192,7 @@ class Diffusion:
             timesteps = torch.arange(4, 1000, 1000 // 128)[:128].to(self.device)
             for name, kept in (("loss", True), ("loss_without_voice", False)):
                 keep = torch.full((len(batch.clean),), kept, device=self.device)
-                with torch.autocast(self.device.type, torch.bfloat16):
+                with mixed_precision(self.device):
                     condition = denoiser.condition(batch.speech, batch.quality, keep)
                     loss = denoising_loss(
                         denoiser,
@@ -212,7 +213,7 @@ class Diffusion:
         rows = []
         for seed in range(seeds):
             generators = [torch.Generator().manual_seed(seed) for _ in range(people)]
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with mixed_precision(self.device):
                 latents = sample_guided(
                     denoiser,
                     self.schedule,

@@ -16,6 +16,7 @@ from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import to_model_range
 from voice2face.training.loop import replace_file
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.tables import QUALITY_COLUMNS, FaceTable, VoiceTable
 
 YAW = QUALITY_COLUMNS.index("yaw")
@@ -56,7 +57,7 @@ def encode_tables(
         for start in tqdm(range(0, len(faces), 64), desc="face latents", unit="batch"):
             images = faces.images[start : start + 64]
             images = images[:, :, ::-1].copy() if mirrored else images
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 parts.append(face_encoder(to_model_range(images).to(device)).float().cpu())
         both.append(parts)
     latents = torch.stack([torch.cat(parts) for parts in both], 1)
@@ -73,7 +74,7 @@ def encode_tables(
             if variant > 0:
                 windows = [augment_voice(window, rng) for window in windows]
             batch = torch.from_numpy(np.stack(windows)).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 parts.append(speech_encoder(batch).embedding.float().cpu())
         embeddings.append(torch.cat(parts))
     return EncodedTables(latents, quality, torch.stack(embeddings, 1))

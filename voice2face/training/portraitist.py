@@ -27,6 +27,7 @@ from voice2face.training.diffusion import (
 from voice2face.training.images import to_model_range
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
 from voice2face.training.latents import kept_in
+from voice2face.training.mixed_precision import mixed_precision
 
 BESIDE = {"bottom": 1, "upper": 2}
 
@@ -38,7 +39,7 @@ def encode_bottoms(images: np.ndarray, encoder: FaceEncoder, device: torch.devic
     parts = []
     for start in tqdm(range(0, len(images), 64), desc="bottom faces", unit="batch"):
         pictures = to_model_range(images[start : start + 64]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             both = [encoder(bottom_face(view)) for view in (pictures, pictures.flip(3))]
         parts.append(torch.stack(both, 1).float().cpu())
     return torch.cat(parts)

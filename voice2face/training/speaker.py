@@ -25,6 +25,7 @@ from voice2face.training.images import to_model_range
 from voice2face.training.latents import kept_in
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import age_loss, contrastive_loss, sex_loss
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
@@ -89,7 +90,7 @@ def speaker_variants(
                 with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
                     windows = list(pool.map(augment_voice, windows, rng.spawn(len(windows))))
             batch = torch.from_numpy(np.stack(windows)).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 parts.append(encoder.speaker_features(batch).float().cpu())
         said.append(torch.cat(parts))
     return torch.stack(said, 1)
@@ -102,7 +103,7 @@ def face_embeddings(encoder: FaceEncoder, faces: FaceTable, device: torch.device
     parts = []
     for start in tqdm(range(0, len(faces), 64), desc="faces", unit="batch"):
         images = to_model_range(faces.images[start : start + 64]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             parts.append(encoder.embed(encoder(images)).float().cpu())
     return torch.cat(parts)
 

@@ -146,6 +146,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
     parser.add_argument("--compile", action="store_true", help="compare with the compiled pipeline")
+    parser.add_argument(
+        "--comparisons", action="store_true", help="compare with other generators (4 GB)"
+    )
     options = parser.parse_args()
 
     start = seconds_of(python("pass"), options.repeats)
@@ -186,6 +189,11 @@ def main() -> None:
         print(f"| {name} | {seconds:.3f} | {seconds / frameworks:.2f} |")
     print(f"\npeak memory of the command: {memory:.0f} MB\n")
     compare_presets(pipe, options.batch, options.repeats, options.compile)
+    if options.comparisons:
+        from benchmarks.comparisons import print_comparisons
+
+        print()
+        print_comparisons(Voice2FacePipeline.from_pretrained(), options.repeats)
 
 
 if __name__ == "__main__":

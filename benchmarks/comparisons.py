@@ -177,8 +177,37 @@ def stable_diffusion(pipe: Voice2FacePipeline, repeats: int, steps_measured: int
 
 
 @torch.inference_mode()
+def print_comparisons(
+    pipe: Voice2FacePipeline, repeats: int, *, steps_measured: int = 2, large: bool = True
+) -> None:
+    """Measure and print the table.
+
+    Args:
+        pipe: the checkpoint.
+        repeats: runs of each.
+        steps_measured: of Stable Diffusion's size.
+        large: whether to run that at all; it needs 4 GB.
+    """
+    rows = [*presets_of(pipe, repeats), one_pass(pipe, repeats)]
+    if large:
+        rows.append(stable_diffusion(pipe, repeats, steps_measured))
+    (plain,) = (row.seconds for row in rows if row.name.startswith(f"voice2face, {PLAIN}:"))
+    print(
+        f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}, "
+        f"torch {torch.__version__}; one portrait of {PICTURE_SIZE} pixels of a voice that was "
+        "listened to, all diffusion with guidance\n"
+    )
+    print(f"| generator | parameters, millions | seconds | ratio to {PLAIN} |")
+    print("|---|---:|---:|---:|")
+    for row in rows:
+        print(
+            f"| {row.name} | {millions_of(row.networks):.1f} | {row.seconds:.3f} | "
+            f"{row.seconds / plain:.2f} |"
+        )
+
+
 def main() -> None:
-    """Measure and print the table."""
+    """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparisons", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
     parser.add_argument("--device", help="default: CUDA, else MPS, else the CPU")
@@ -195,23 +224,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.manual_seed(0)
-    pipe = Voice2FacePipeline.from_pretrained(device=options.device)
-    rows = [*presets_of(pipe, options.repeats), one_pass(pipe, options.repeats)]
-    if not options.skip_large:
-        rows.append(stable_diffusion(pipe, options.repeats, options.steps_measured))
-    (plain,) = (row.seconds for row in rows if row.name.startswith(f"voice2face, {PLAIN}:"))
-    print(
-        f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}, "
-        f"torch {torch.__version__}; one portrait of {PICTURE_SIZE} pixels of a voice that was "
-        "listened to, all diffusion with guidance\n"
+    print_comparisons(
+        Voice2FacePipeline.from_pretrained(device=options.device),
+        options.repeats,
+        steps_measured=options.steps_measured,
+        large=not options.skip_large,
     )
-    print(f"| generator | parameters, millions | seconds | ratio to {PLAIN} |")
-    print("|---|---:|---:|---:|")
-    for row in rows:
-        print(
-            f"| {row.name} | {millions_of(row.networks):.1f} | {row.seconds:.3f} | "
-            f"{row.seconds / plain:.2f} |"
-        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from voice2face.evaluation import (
     presets,
     publish,
     stages_ablation,
-    told_age,
     watermark,
 )
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
@@ -165,25 +164,6 @@ def test_presets_are_measured_side_by_side(
     ratio = fast["Fréchet distance"] / best["Fréchet distance"]
     assert fast[presets.RATIO] == pytest.approx(ratio)
     assert "| measure | fast | balanced | best |" in (out / "presets.md").read_text()
-
-
-def test_guidance_and_emphasis_are_compared_on_the_validation_speakers(
-    tiny_pipeline: Voice2FacePipeline,
-    tables: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    folder, out = Path(tables["faces-0"]).parent, tmp_path / "told"
-    arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    arguments += ["--preset", "fast", "--guidance", 1, 9, "--emphasis", 1, "--portraits-a-voice", 1]
-    monkeypatch.setattr(sys, "argv", ["told_age", *map(str, arguments)])
-    told_age.main()
-    report = json.loads((out / "told_age.json").read_text())
-    weak, strong = (f"told age, validation: guidance {scale}, emphasis 1" for scale in (1, 9))
-    assert list(report) == [weak, strong]
-    assert report[weak]["Fréchet distance"] != report[strong]["Fréchet distance"]
-    assert 0.0 <= report[weak]["a face is found"] <= 1.0
 
 
 def test_figures_need_their_markers() -> None:

@@ -170,25 +170,6 @@ def test_denoiser_is_told_sex_and_age_as_the_voice_or_the_caller_says() -> None:
         Denoiser.from_config(config, heard_attributes=1)
 
 
-def test_heard_ages_are_told_away_from_the_pivot_and_given_ones_as_they_are() -> None:
-    torch.manual_seed(0)
-    config = dict(tiny_components()["denoiser"].config)
-    plain = Denoiser.from_config(config, heard_attributes=2).eval()
-    emphasising = Denoiser.from_config(
-        config, heard_attributes=2, age_emphasis=1.5, age_pivot=2.0
-    ).eval()
-    emphasising.load_state_dict(plain.state_dict())
-    speech = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
-    quality = torch.zeros(3, 6)
-    sex, age = heard_attributes(plain.describe(speech)).unbind(1)
-    given = torch.stack([sex, 2.0 + 1.5 * (age - 2.0)], 1)
-    assert not torch.allclose(given[:, 1], age)
-    numbers = emphasising.condition(speech, quality).numbers
-    torch.testing.assert_close(numbers, plain.condition(speech, quality, attributes=given).numbers)
-    as_given = emphasising.condition(speech, quality, attributes=given).numbers
-    torch.testing.assert_close(as_given, numbers)
-
-
 def test_a_denoiser_that_learns_of_attributes_starts_as_it_was() -> None:
     denoiser: Denoiser = tiny_components()["denoiser"].eval()
     wider = told_attributes(denoiser).eval()

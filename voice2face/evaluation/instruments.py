@@ -90,16 +90,10 @@ class Artist:
     """A checkpoint with the preset that all portraits of a report are drawn with.
 
     They are measured without the watermark, whose faint pattern would count as sharpness.
-
-    Attributes:
-        pipe: the checkpoint.
-        preset: sampler and steps.
-        guidance_scale: the preset's where there is none.
     """
 
     pipe: Voice2FacePipeline
     preset: str
-    guidance_scale: float | None = None
 
     def draw(self, voices: list[Voice], seeds: list[int]) -> np.ndarray:
         """One portrait a voice, ``(N, size, size, 3)`` uint8."""
@@ -107,7 +101,6 @@ class Artist:
             voices,
             seeds,
             preset=self.preset,
-            guidance_scale=self.guidance_scale,
             watermark=False,
         )
         return np.stack([np.asarray(image) for image in portraits.images])

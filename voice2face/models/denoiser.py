@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from voice2face.models.heard_attributes import (
     ATTRIBUTES,
-    MIDDLE_DECADE,
     heard_attributes,
     standardised_attributes,
 )
@@ -59,9 +58,6 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         good_portrait: the quality asked for when sampling, in the same units as the mean.
         good_portrait_std: how far it varies from picture to picture.
         heard_attributes: 2 where sex and age are told as numbers too, 0 where they are not.
-        age_emphasis: how many times as far from ``age_pivot`` an age is told as it was heard: a
-            denoiser may answer every age with one nearer the middle.
-        age_pivot: age that is told as it was heard, in decades above 20.
     """
 
     @register_to_config
@@ -81,8 +77,6 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         good_portrait_std: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
         beside_channels: int = 0,
         heard_attributes: int = 0,
-        age_emphasis: float = 1.0,
-        age_pivot: float = MIDDLE_DECADE,
     ) -> None:
         super().__init__()
         if heard_attributes not in (0, len(ATTRIBUTES)):
@@ -126,7 +120,7 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
             speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is told.
             quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is told.
             attributes: ``(batch, 2)`` as ``heard_attributes`` returns them, NaN where unknown;
-                read off Z^s and emphasised by default. Not told where ``speech_kept`` is false.
+                read off Z^s by default. Not told where ``speech_kept`` is false.
         """
         batch, device = speech.shape[0], speech.device
         kept = torch.ones(batch, dtype=torch.bool, device=device)
@@ -144,16 +138,10 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         numbers = flagged * quality_kept[:, None]
         if self.config.heard_attributes:
             if attributes is None:
-                attributes = self.emphasised(heard_attributes(self.describe(speech)))
+                attributes = heard_attributes(self.describe(speech))
             told = standardised_attributes(attributes.to(numbers)) * speech_kept[:, None]
             numbers = torch.cat([numbers, told], 1)
         return Condition(tokens, numbers.to(self.dtype))
-
-    def emphasised(self, attributes: Tensor) -> Tensor:
-        """``(batch, 2)`` as heard, its ages moved away from the pivot."""
-        sex, age = attributes.split(1, 1)
-        pivot = self.config.age_pivot
-        return torch.cat([sex, pivot + self.config.age_emphasis * (age - pivot)], 1)
 
     def good_portraits(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw the quality to ask for, one row a generator, ``(batch, 6)``.

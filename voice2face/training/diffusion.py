@@ -322,7 +322,6 @@ def train_denoiser(
     )
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
-        denoiser.register_to_config(age_emphasis=1.0)  # chosen for the denoiser as it was
         if arguments.heard_attributes:
             denoiser = told_attributes(denoiser)
     else:

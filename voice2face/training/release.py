@@ -20,7 +20,7 @@ from voice2face.checkpoints import (
 )
 from voice2face.components import load_component
 from voice2face.methods import METHODS
-from voice2face.models import Denoiser, SpeakerEncoder
+from voice2face.models import SpeakerEncoder
 from voice2face.pipeline import Voice2FacePipeline, components_of
 
 
@@ -47,23 +47,8 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
     return {}
 
 
-def gather(
-    folders: dict[str, Path],
-    to: Path,
-    *,
-    output_size: int,
-    card: str | None,
-    told_age: dict[str, float] | None = None,
-) -> None:
-    """Write the checkpoint in half precision, each part from where it lies.
-
-    Args:
-        folders: of the components.
-        to: the checkpoint's folder.
-        output_size: side of saved pictures.
-        card: the model card's text.
-        told_age: ``age_emphasis`` and ``age_pivot``, where denoisers are to have others.
-    """
+def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
+    """Write the checkpoint in half precision, each part from where it lies."""
     method = next(name for name in METHODS if components_of(name).keys() == folders.keys())
     components = {
         part: load_component(kind, folders[part]) for part, kind in components_of(method).items()
@@ -71,8 +56,6 @@ def gather(
     for component in components.values():
         if isinstance(component, torch.nn.Module):
             torch.nn.Module.to(component, torch.float16)
-        if isinstance(component, Denoiser):
-            component.register_to_config(**(told_age or {}))
     pipe = Voice2FacePipeline(**components, output_size=output_size, name=to.name, card=card)
     pipe.save_pretrained(to)
 
@@ -151,12 +134,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retriever", type=Path, help="folder of Fine-portraitist's retriever")
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
-    parser.add_argument(
-        "--age-emphasis",
-        type=float,
-        help="how many times as far from --age-pivot denoisers are told an age as it was heard",
-    )
-    parser.add_argument("--age-pivot", type=float, help="in decades above 20")
     parser.add_argument("--report", type=Path, help="report.json of the evaluation command")
     parser.add_argument("--manifest", type=Path, default=MANIFEST_FILE, help="manifest to write")
 
@@ -165,14 +142,12 @@ def main(arguments: argparse.Namespace) -> None:
     """Gather the stages where they are given, then write the manifest of the folder."""
     to = Path(arguments.to).absolute()
     folders = places(arguments)
-    told_age = {name: vars(arguments)[name] for name in ("age_emphasis", "age_pivot")}
     if folders:
         gather(
             folders,
             to,
             output_size=arguments.output_size,
             card=(to / CARD).read_text() if (to / CARD).exists() else None,
-            told_age={name: value for name, value in told_age.items() if value is not None},
         )
         leave_out_shared(to)
     write_manifest(to, arguments.manifest, arguments.report)

@@ -27,6 +27,7 @@ from voice2face.evaluation.distribution import (
 from voice2face.evaluation.face_parts import nearness_to_own, students_t
 from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.evaluation.pictures import face_found, sharpness
+from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.models import FaceRetriever
@@ -82,6 +83,19 @@ def test_judge_learns_what_can_be_seen(tables: dict[str, str]) -> None:
     assert all(len(set(together.sex[people == who])) == 1 for who in people)
 
 
+def test_real_faces_are_of_the_sex_and_age_asked_for_where_there_are_any() -> None:
+    sex = np.repeat([0, 1], 12)
+    age = np.tile([0, 1, 2], 8)
+    images = (10 * sex + age).astype(np.uint8)[:, None, None, None] * np.ones((8, 8, 3), np.uint8)
+    faces = FaceTable(images, sex, age, np.zeros((24, 6)), [str(k) for k in range(24)])
+    drawn = random_faces(faces, np.array([0, 1, 1, 0]), np.array([2, 0, 1, 2]))
+    assert drawn[:, 0, 0, 0].tolist() == [2, 10, 11, 2]
+    unknown = random_faces(faces, np.array([1] * 12), np.array([5] * 12))[:, 0, 0, 0]
+    assert sorted(unknown.tolist()) == [10] * 4 + [11] * 4 + [12] * 4, "each face once"
+    of_sex = random_faces(faces, np.array([0, 1] * 20))[:, 0, 0, 0] // 10
+    assert of_sex.tolist() == [0, 1] * 20
+
+
 def test_sheets_hold_pictures_and_captions() -> None:
     pictures = np.full((5, 8, 8, 3), 90, np.uint8)
     sheet = captioned_sheet(pictures, [f"seed {k}" for k in range(5)], columns=3, size=40)
@@ -111,6 +125,12 @@ def test_one_command_writes_the_report(
     ceiling = report["the person is met: true face, frontal"]
     assert 0.0 <= ceiling["mean rank, %"] <= 100.0
     assert report["it is steady"]["likeness, telephone band"] <= 1.001
+    always = {
+        figures["age within 10 years, if always 30-39"]["value"]
+        for group, figures in report.items()
+        if group.startswith("the voice is heard, true pairs: ")
+    }
+    assert len(always) == 1, "it does not depend on the pictures"
     printed = capsys.readouterr().out
     assert "| measure | voice2face | Speech2Face | mean face |" in printed
     sheets = {path.name for path in out.iterdir() if path.suffix == ".png"}

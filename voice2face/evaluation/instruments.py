@@ -13,7 +13,7 @@ from voice2face.listening import Voice
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import DEFAULT_PRESET, PRESETS
 from voice2face.training.losses import PerceptualLoss
-from voice2face.training.tables import UNKNOWN, FaceTable, load_faces
+from voice2face.training.tables import FaceTable, load_faces
 
 FACE_SIZE = 192
 
@@ -50,29 +50,6 @@ class Instruments:
             training_faces,
             load_faces(faces, "test", FACE_SIZE, limit=limit),
         )
-
-    def random_faces(self, sex: np.ndarray, age: np.ndarray | None = None) -> np.ndarray:
-        """A test face for each row, of its sex and age, without replacement where possible.
-
-        Args:
-            sex: ``(N,)``, index into ``SEXES``.
-            age: ``(N,)``, index into ``AGE_DECADES``; of any age without it, or where there is no
-                such face.
-
-        Returns:
-            ``(N, 192, 192, 3)`` uint8.
-        """
-        rng = np.random.default_rng(0)
-        faces = self.test_faces
-        ages = np.full(len(sex), UNKNOWN) if age is None else age
-        chosen = np.zeros(len(sex), int)
-        for who, decade in sorted(set(zip(sex.tolist(), ages.tolist(), strict=True))):
-            rows = np.flatnonzero((sex == who) & (ages == decade))
-            of_sex = np.flatnonzero(faces.sex == who)
-            of_age = of_sex[faces.age[of_sex] == decade]
-            pool = next((some for some in (of_age, of_sex) if len(some)), np.arange(len(faces)))
-            chosen[rows] = rng.choice(pool, len(rows), replace=len(rows) > len(pool))
-        return faces.images[chosen]
 
 
 def add_preset_option(parser: argparse.ArgumentParser) -> None:

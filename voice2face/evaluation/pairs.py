@@ -15,6 +15,7 @@ from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.instruments import FACE_SIZE, Artist, Instruments
 from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.quality import add_quality
+from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.voices import add_common_answer, said_of
@@ -103,9 +104,9 @@ def measure_pairs(
     }
     for name, pictures in {
         "mean face": np.repeat(mean_face[None], count, 0),
-        "random real face of that sex": instruments.random_faces(truth.verdict.sex),
-        "random real face of the sex and age heard": instruments.random_faces(
-            *said_of(truth.voices)
+        "random real face of that sex": random_faces(instruments.test_faces, truth.verdict.sex),
+        "random real face of the sex and age heard": random_faces(
+            instruments.test_faces, *said_of(truth.voices)
         ),
         "true face, frontal": truth.frontal,
     }.items():

@@ -17,6 +17,7 @@ from voice2face.models.speech_encoder import AGE_DECADES
 
 HEARD = "the voice is heard, test speakers"
 GOOD = "the picture is good, test speakers"
+REAL = "real faces of the sex and age heard"
 SPEAKER_ROWS = (
     (
         "speech encoder: sex of a speaker, clips averaged",
@@ -24,10 +25,12 @@ SPEAKER_ROWS = (
     ),
     ("speech encoder: sex, each clip", f"{HEARD}: speech encoder"),
     ("portraits: sex seen by the judge is the speaker's", f"{HEARD}: portraits"),
+    (f"random {REAL}: sex", f"{HEARD}: {REAL}"),
 )
 AGE_ROWS = (
     ("speech encoder: age within 10 years, each clip", f"{HEARD}: speech encoder"),
     ("portraits: age within 10 years", f"{HEARD}: portraits"),
+    (f"random {REAL}: age within 10 years", f"{HEARD}: {REAL}"),
 )
 COMMON = AGE_DECADES[COMMON_ANSWER]
 ALWAYS = f"age within 10 years, if the answer were always {COMMON}"
@@ -52,7 +55,11 @@ OTHER_ROWS = (
     ),
 )
 OURS = "voice2face"
-OTHERS = ("Speech2Face", "random real face of that sex")
+OTHERS = (
+    "Speech2Face",
+    "random real face of that sex",
+    "random real face of the sex and age heard",
+)
 PAIR_ROWS = (
     ("sex as the true face's", "the voice is heard, true pairs", "sex"),
     (
@@ -60,6 +67,7 @@ PAIR_ROWS = (
         "the voice is heard, true pairs",
         "age within 10 years",
     ),
+    (ALWAYS, "the voice is heard, true pairs", f"age within 10 years, if always {COMMON}"),
     ("cos x100, seeds averaged", "the person is met", "cos x100, seeds averaged"),
     ("R@10 x100", "the person is met", "R@10 x100"),
     (

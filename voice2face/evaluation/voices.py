@@ -14,6 +14,7 @@ from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.judge import Verdict
+from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.listening import Voice
@@ -113,7 +114,7 @@ def measure_voices(
     add_agreement(
         report,
         f"{title}: real faces of the sex and age heard",
-        instruments.judge(instruments.random_faces(*said)),
+        instruments.judge(random_faces(instruments.test_faces, *said)),
         heard.sex,
         heard.age,
         heard.speakers,

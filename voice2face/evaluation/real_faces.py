@@ -1,0 +1,30 @@
+"""Real faces in the place of portraits: what an answer without any drawing would reach."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from voice2face.training.tables import UNKNOWN, FaceTable
+
+
+def random_faces(faces: FaceTable, sex: np.ndarray, age: np.ndarray | None = None) -> np.ndarray:
+    """A face for each row, of its sex and age, without replacement where possible.
+
+    Args:
+        faces: to draw from.
+        sex: ``(N,)``, index into ``SEXES``.
+        age: ``(N,)``, index into ``AGE_DECADES``; any without it, or where no such face is.
+
+    Returns:
+        ``(N, size, size, 3)`` uint8.
+    """
+    rng = np.random.default_rng(0)
+    ages = np.full(len(sex), UNKNOWN) if age is None else age
+    chosen = np.zeros(len(sex), int)
+    for who, decade in sorted(set(zip(sex.tolist(), ages.tolist(), strict=True))):
+        rows = np.flatnonzero((sex == who) & (ages == decade))
+        of_sex = np.flatnonzero(faces.sex == who)
+        of_age = of_sex[faces.age[of_sex] == decade]
+        pool = next((some for some in (of_age, of_sex) if len(some)), np.arange(len(faces)))
+        chosen[rows] = rng.choice(pool, len(rows), replace=len(rows) > len(pool))
+    return faces.images[chosen]

@@ -17,6 +17,7 @@ from benchmarks.comparisons import (
     stable_diffusion_unet,
     to_bytes,
 )
+from benchmarks.parts import operations_of
 from voice2face import Voice2FacePipeline
 from voice2face.settings import PRESETS
 
@@ -28,6 +29,13 @@ def test_the_large_networks_are_of_stable_diffusions_size() -> None:
         unet, autoencoder = stable_diffusion_unet(), stable_diffusion_autoencoder()
     assert millions_of([unet]) == pytest.approx(859.52, abs=0.005)
     assert millions_of([autoencoder]) == pytest.approx(83.65, abs=0.005)
+
+
+@torch.no_grad()
+def test_operations_of_recurrent_layers_are_counted() -> None:
+    recurrent = torch.nn.LSTM(40, 256, 3, batch_first=True)
+    weights = 1024 * (40 + 256) + 2 * 1024 * (256 + 256)
+    assert operations_of(lambda: recurrent(torch.zeros(2, 8, 40))) == 2 * (2 * 8) * weights
 
 
 def test_the_one_pass_generator_makes_a_picture_as_large_as_a_portrait(

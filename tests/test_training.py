@@ -30,6 +30,7 @@ from voice2face.training.losses import (
     contrastive_loss,
     sex_loss,
 )
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.pairing import AttributeBridge, TruePairs
 from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable, load_faces, load_voices
 
@@ -195,6 +196,16 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
+
+
+@pytest.mark.parametrize(("quick", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
+    quick: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: quick)
+    matrix = torch.ones(2, 2)
+    with mixed_precision(torch.device("cpu")):
+        assert (matrix @ matrix).dtype == dtype
 
 
 def test_training_stops_when_the_time_is_up(

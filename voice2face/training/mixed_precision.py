@@ -10,5 +10,7 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 
     There bfloat16 is emulated, and a convolution takes ten times as long as in float32.
     """
-    quick = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    quick = device.type != "cpu" or (
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
     return torch.autocast(device.type, torch.bfloat16, enabled=quick)

@@ -20,10 +20,13 @@ from safetensors.torch import load_file
 
 from voice2face.errors import ArchitectureError
 from voice2face.models.face_retriever import ENTRIES_FILE, FaceRetriever
+from voice2face.models.few_step_update import UPDATE_FILE, FewStepUpdate
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 SCHEDULE_FILE = "scheduler_config.json"
+# components that read and write one file of their own
+SINGLE_FILES: Mapping[type, str] = {FaceRetriever: ENTRIES_FILE, FewStepUpdate: UPDATE_FILE}
 LARGEST_JSON_BYTES = 1 << 20
 LARGEST_WEIGHTS_BYTES = 8 << 30
 MOST_PARAMETERS = 2 << 30
@@ -231,13 +234,13 @@ def check_header(weights: Path, expected: Mapping[str, torch.Tensor]) -> None:
 def files_of(kind: Any) -> tuple[str, ...]:
     """Names of the files that a component of this class, or of these classes, is read from."""
     kind = kind[0] if isinstance(kind, tuple) else kind
-    if kind is FaceRetriever:
-        return (ENTRIES_FILE,)
+    if kind in SINGLE_FILES:
+        return (SINGLE_FILES[kind],)
     return (CONFIG_FILE, WEIGHTS_FILE) if issubclass(kind, ModelMixin) else (SCHEDULE_FILE,)
 
 
 def load_component(kind: Any, folder: Path) -> Any:
-    """Load a network, the noise schedule or a retriever from its folder.
+    """Load a network, the noise schedule, a retriever or an update from its folder.
 
     Args:
         kind: the class, or a tuple of classes of which the folder's configuration names one.
@@ -251,6 +254,6 @@ def load_component(kind: Any, folder: Path) -> Any:
     if isinstance(kind, tuple):
         named = read_json(folder / CONFIG_FILE).get("_class_name")
         kind = next((one for one in kind if one.__name__ == named), kind[0])
-    if kind is FaceRetriever:
-        return FaceRetriever.load(folder)
+    if kind in SINGLE_FILES:
+        return kind.load(folder)
     return load_network(kind, folder) if WEIGHTS_FILE in files_of(kind) else load_schedule(folder)

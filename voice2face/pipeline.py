@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -47,10 +47,12 @@ from voice2face.portrait import Portrait, Portraits, Provenance, RetrievedFace
 from voice2face.prefetch import read_ahead
 from voice2face.settings import (
     DEFAULT_PRESET,
+    DISTILLED,
     MOST_IMAGES,
+    Preset,
     Settings,
     check_whole,
-    choose_preset,
+    choose_numbers,
     choose_seeds,
 )
 from voice2face.watermark import embed
@@ -117,7 +119,8 @@ class Voice2FacePipeline:
         card: text of the model card, saved with the checkpoint.
         checkpoint_sha256: of the ``model_index.json`` that the networks came with.
         components_of_method: those of one method by name, ``face_prior`` and ``denoiser`` for
-            SCLDM, ``retriever``, ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist.
+            SCLDM and ``few_step_update`` where it was distilled, ``retriever``,
+            ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist.
 
     Attributes:
         method: how face latents are drawn, see ``voice2face.methods``.
@@ -136,10 +139,12 @@ class Voice2FacePipeline:
         checkpoint_sha256: str | None = None,
         **components_of_method: Any,
     ) -> None:
+        given = components_of_method.keys()
         fitting = [
             method
             for method in METHODS.values()
-            if method.components.keys() == components_of_method.keys()
+            if method.components.keys() <= given
+            and given <= method.components.keys() | method.optional.keys()
         ]
         if not fitting:
             raise TypeError(f"no method has the components {', '.join(components_of_method)}")
@@ -192,7 +197,8 @@ class Voice2FacePipeline:
             token=token,
         )
         index = checkpoints.read_model_index(folder)
-        kinds, files = components_of(index["method"]), index["files"]
+        files = index["files"]
+        kinds = components_of(index["method"], {name.partition("/")[0] for name in files})
         for name, kind in kinds.items():
             for file in files_of(kind):
                 if f"{name}/{file}" not in files:
@@ -344,7 +350,12 @@ class Voice2FacePipeline:
         return self
 
     def _networks(self) -> list[torch.nn.Module]:
-        return [part for part in self._parts().values() if isinstance(part, torch.nn.Module)]
+        shared: list[torch.nn.Module] = [
+            self.speech_encoder,
+            self.face_encoder,
+            self.face_decoder,
+        ]
+        return [*shared, *self.method.networks()]
 
     def _parts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COMPONENTS} | self.method.parts()
@@ -453,12 +464,15 @@ class Voice2FacePipeline:
             generator: draws the first seed, in diffusers' manner.
             preset: ``"fast"``, ``"balanced"`` or ``"best"``: sampler, steps and guidance, as
                 ``voice2face.settings.PRESETS`` lists them; the next four replace one of them.
+                Where one is replaced, or the checkpoint was not distilled, ``"fast"`` is 8 steps
+                of UniPC.
             num_inference_steps: the sampler's steps, 1 to 1000.
             guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
             guidance_every: 1 looks with and without the voice in every step; 2 in every other
                 one, where the steps between reuse the difference and are faster.
-            sampler: ``"unipc"`` (UniPC of second order), ``"dpm++"`` (DPM-Solver++(2M)) or
-                ``"ddim"``.
+            sampler: ``"unipc"`` (UniPC of second order), ``"dpm++"`` (DPM-Solver++(2M)),
+                ``"ddim"``, or ``"distilled"``, whose steps and guidance are learnt and cannot be
+                chosen.
             eta: of DDIM: 0 for deterministic steps, up to 1 for the variance of DDPM.
             watermark: add the invisible mark of being synthetic; see ``voice2face.watermark``.
             output_type: ``"pil"`` for ``Portraits``; ``"np"`` for ``(images, size, size, 3)``
@@ -479,8 +493,14 @@ class Voice2FacePipeline:
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
         check_whole("num_images", num_images, MOST_IMAGES)
-        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
-        settings = self._settings(*chosen, eta, watermark)
+        numbers = self.numbers(
+            preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_every=guidance_every,
+            sampler=sampler,
+        )
+        settings = self._settings(numbers, eta, watermark)
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         with memory_errors(self.device):
@@ -553,8 +573,14 @@ class Voice2FacePipeline:
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
-        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
-        settings = self._settings(*chosen, eta, watermark)
+        numbers = self.numbers(
+            preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_every=guidance_every,
+            sampler=sampler,
+        )
+        settings = self._settings(numbers, eta, watermark)
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             for batch in read_ahead(read_speech, recordings, batch_size):
@@ -620,8 +646,14 @@ class Voice2FacePipeline:
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
-        settings = self._settings(*chosen, eta, watermark)
+        numbers = self.numbers(
+            preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_every=guidance_every,
+            sampler=sampler,
+        )
+        settings = self._settings(numbers, eta, watermark)
         return self._draw(voices, checked, settings, callback_on_step_end)
 
     def _draw(
@@ -636,25 +668,47 @@ class Voice2FacePipeline:
             images = self._pictures(drawn, settings)
         return self._portraits(images, voices, seeds, settings, drawn)
 
-    def _settings(
+    def numbers(
         self,
-        preset: str,
-        num_inference_steps: int | None,
-        guidance_scale: float | None,
-        guidance_every: int | None,
-        sampler: str | None,
-        eta: float,
-        watermark: bool,
-    ) -> Settings:
-        usual = choose_preset(preset)
+        preset: str = DEFAULT_PRESET,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_every: int | None = None,
+        sampler: str | None = None,
+    ) -> Preset:
+        """What a call with these arguments goes by: sampler, steps and guidance.
+
+        Args:
+            preset: as in ``__call__``.
+            num_inference_steps: as in ``__call__``.
+            guidance_scale: as in ``__call__``.
+            guidance_every: as in ``__call__``.
+            sampler: as in ``__call__``.
+
+        Raises:
+            SettingError: there is no such preset, or the distilled denoiser cannot do what is
+                asked.
+        """
+        update = self.method.distilled
+        return choose_numbers(
+            preset,
+            None if update is None else Preset(DISTILLED, update.steps, update.guidance_scale, 1),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_every=guidance_every,
+            sampler=sampler,
+        )
+
+    def _settings(self, numbers: Preset, eta: float, watermark: bool) -> Settings:
         settings = Settings(
-            usual.num_inference_steps if num_inference_steps is None else num_inference_steps,
-            usual.guidance_scale if guidance_scale is None else guidance_scale,
+            numbers.num_inference_steps,
+            numbers.guidance_scale,
             eta,
             self.name,
             watermark,
-            usual.sampler if sampler is None else sampler,
-            usual.guidance_every if guidance_every is None else guidance_every,
+            numbers.sampler,
+            numbers.guidance_every,
         )
         settings.check(self.scheduler.config.num_train_timesteps)
         return settings
@@ -769,9 +823,16 @@ class Voice2FacePipeline:
         )
 
 
-def components_of(method: str) -> dict[str, type | tuple[type, ...]]:
-    """Class of each component of a method's checkpoint, by the name of its folder."""
-    return COMPONENTS | dict(METHODS[method].components)
+def components_of(method: str, folders: Container[str] = ()) -> dict[str, type | tuple[type, ...]]:
+    """Class of each component of a method's checkpoint, by the name of its folder.
+
+    Args:
+        method: its name.
+        folders: that the checkpoint has; of optional components, only these are named.
+    """
+    of_method = METHODS[method]
+    optional = {name: kind for name, kind in of_method.optional.items() if name in folders}
+    return COMPONENTS | dict(of_method.components) | optional
 
 
 def neighbours(sample: Sample) -> list[tuple[RetrievedFace, ...]]:

@@ -16,7 +16,8 @@ MOST_IMAGES = 1024
 LARGEST_SEED = 2**63 - 1
 LARGEST_RANDOM_SEED = 2**31 - 1
 HIGHEST_GUIDANCE = 20.0
-SAMPLERS = ("ddim", "dpm++", "unipc")
+DISTILLED = "distilled"
+SAMPLERS = ("ddim", "dpm++", "unipc", DISTILLED)
 
 
 class Preset(NamedTuple):
@@ -36,11 +37,13 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "fast": Preset("unipc", 8, 2.0, 2),
+    "fast": Preset(DISTILLED, 4, 2.0, 1),
     "balanced": Preset("unipc", 15, 2.0, 2),
     "best": Preset("ddim", 50, 2.0, 1),
 }
 DEFAULT_PRESET = "balanced"
+# "fast" where a checkpoint was not distilled, or where one of the preset's numbers is replaced
+UNDISTILLED = Preset("unipc", 8, 2.0, 2)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,52 @@ def choose_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise SettingError(f"preset is {', '.join(PRESETS)}, not {name!r}")
     return PRESETS[name]
+
+
+def choose_numbers(
+    preset: str,
+    distilled: Preset | None,
+    *,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    guidance_every: int | None = None,
+    sampler: str | None = None,
+) -> Preset:
+    """A preset's numbers for a checkpoint, those that are given in place of its own.
+
+    Args:
+        preset: its name.
+        distilled: what the checkpoint's distilled denoiser has learnt, ``None`` where it has none.
+        num_inference_steps: in place of the preset's.
+        guidance_scale: in place of the preset's.
+        guidance_every: in place of the preset's.
+        sampler: in place of the preset's.
+
+    Raises:
+        SettingError: there is no such preset, or the distilled denoiser cannot do what is asked.
+    """
+    usual = choose_preset(preset)
+    given = {
+        "sampler": sampler,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "guidance_every": guidance_every,
+    }
+    replaced = {name: value for name, value in given.items() if value is not None}
+    if sampler == DISTILLED:
+        if distilled is None:
+            raise SettingError("this checkpoint was not distilled; choose another sampler")
+        if distilled._replace(**replaced) != distilled:  # type: ignore[arg-type]
+            raise SettingError(
+                f"the distilled denoiser has learnt {distilled.num_inference_steps} steps at "
+                f"guidance {distilled.guidance_scale:g}; leave them out, or choose another sampler"
+            )
+        return distilled
+    if usual.sampler == DISTILLED:
+        if distilled is not None and not replaced:
+            return distilled
+        usual = UNDISTILLED
+    return usual._replace(**replaced)  # type: ignore[arg-type]
 
 
 def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from voice2face.methods.guided_sampling import LatentCallback
 from voice2face.models.face_retriever import Retrieved
+from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.settings import Settings
 
 
@@ -34,19 +35,27 @@ class Method(ABC):
         name: as checkpoints call it.
         components: class of each component, by its name in a checkpoint, which is also its
             attribute and its argument.
+        optional: likewise, of components that a checkpoint may lack.
         stages: how often the sampler's steps are taken.
     """
 
     name: ClassVar[str]
     components: ClassVar[Mapping[str, type]]
+    optional: ClassVar[Mapping[str, type]] = {}
     stages: ClassVar[int] = 1
 
     def parts(self) -> dict[str, Any]:
-        """The components by name."""
-        return {name: getattr(self, name) for name in self.components}
+        """The components by name, those that are missing left out."""
+        named = {name: getattr(self, name) for name in (*self.components, *self.optional)}
+        return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def distilled(self) -> FewStepUpdate | None:
+        """What makes the sampler ``"distilled"`` of this checkpoint; ``None`` where it has none."""
+        return None
 
     def networks(self) -> list[nn.Module]:
-        """Those components that are networks."""
+        """The networks that draw."""
         return [part for part in self.parts().values() if isinstance(part, nn.Module)]
 
     @property

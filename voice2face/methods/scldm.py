@@ -12,16 +12,18 @@ from ``N(beta Z^prior, I)`` and walks on Z^t, showing the denoiser Z^t*.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from voice2face.methods.guided_sampling import LatentCallback, sample_guided
 from voice2face.methods.method import Method, Sample
 from voice2face.models.denoiser import Condition, Denoiser
 from voice2face.models.face_prior import FacePrior
+from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.settings import Settings
 
 
@@ -31,14 +33,38 @@ class SCLDM(Method):
     Args:
         face_prior: Z^prior and its weight beta.
         denoiser: the UNet.
+        few_step_update: what makes of it one for the sampler ``"distilled"``.
+
+    Raises:
+        ArchitectureError: the update is of another denoiser.
     """
 
     name = "scldm"
     components: ClassVar[Mapping[str, type]] = {"face_prior": FacePrior, "denoiser": Denoiser}
+    optional: ClassVar[Mapping[str, type]] = {"few_step_update": FewStepUpdate}
 
-    def __init__(self, face_prior: FacePrior, denoiser: Denoiser) -> None:
+    def __init__(
+        self,
+        face_prior: FacePrior,
+        denoiser: Denoiser,
+        few_step_update: FewStepUpdate | None = None,
+    ) -> None:
         self.face_prior = face_prior.eval()
         self.denoiser = denoiser.eval()
+        self.few_step_update = few_step_update
+        self.few_step_denoiser = (
+            None if few_step_update is None else few_step_update.applied_to(self.denoiser)
+        )
+
+    @property
+    def distilled(self) -> FewStepUpdate | None:
+        """See ``Method``."""
+        return self.few_step_update
+
+    def networks(self) -> list[nn.Module]:
+        """See ``Method``."""
+        few_step = [] if self.few_step_denoiser is None else [self.few_step_denoiser]
+        return [*super().networks(), *few_step]
 
     def sample(
         self,
@@ -49,9 +75,14 @@ class SCLDM(Method):
         callback: LatentCallback | None = None,
     ) -> Sample:
         """See ``Method``."""
-        quality = self.denoiser.good_portraits(generators)
+        denoiser = self.denoiser
+        if settings.sampler == "distilled" and self.few_step_denoiser is not None:
+            # guidance is in its weights, and its steps are DDIM's
+            denoiser = self.few_step_denoiser
+            settings = replace(settings, sampler="ddim", guidance_scale=1.0)
+        quality = denoiser.good_portraits(generators)
         latents = sample_guided(
-            self.denoiser,
+            denoiser,
             schedule,
             speech,
             quality,

@@ -1,9 +1,10 @@
-"""The networks, each a diffusers ``ModelMixin`` with its configuration, and the face retriever."""
+"""The networks, each a diffusers ``ModelMixin`` with its configuration; retriever and update."""
 
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_autoencoder import FaceDecoder, FaceEncoder
 from voice2face.models.face_prior import FacePrior
 from voice2face.models.face_retriever import FaceRetriever
+from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.models.speaker_encoder import SpeakerEncoder
 from voice2face.models.speech_encoder import SpeechEncoder
 
@@ -16,6 +17,7 @@ __all__ = [
     "FaceEncoder",
     "FacePrior",
     "FaceRetriever",
+    "FewStepUpdate",
     "SpeakerEncoder",
     "SpeechEncoder",
 ]

@@ -14,6 +14,7 @@ STAGES = {
     "decoder": "a sharper face decoder for stage 1's latents",
     "retriever": "the retrieval index of Fine-portraitist",
     "diffusion": "stage 2 of SCLDM: the latent denoiser, the encoders frozen",
+    "distillation": "an update with which SCLDM's denoiser draws in a few steps",
     "bottom": "stage 2 of Fine-portraitist: the bottom face for a voice",
     "upper": "stage 2 of Fine-portraitist: the whole face around a bottom face",
     "release": "the stages' results into one checkpoint folder and the manifest",

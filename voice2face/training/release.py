@@ -36,7 +36,10 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
         "face_decoder": (arguments.decoder or one) / "face_decoder",
     }
     if two is not None:
-        return shared | {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
+        distilled = arguments.distillation
+        few_step = {} if distilled is None else {"few_step_update": distilled / "few_step_update"}
+        stage_two = {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
+        return shared | stage_two | few_step
     if bottom is not None and upper is not None and retriever is not None:
         return shared | {
             "retriever": retriever,
@@ -49,10 +52,9 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
 
 def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
     """Write the checkpoint in half precision, each part from where it lies."""
-    method = next(name for name in METHODS if components_of(name).keys() == folders.keys())
-    components = {
-        part: load_component(kind, folders[part]) for part, kind in components_of(method).items()
-    }
+    method = next(name for name in METHODS if components_of(name, folders).keys() == folders.keys())
+    kinds = components_of(method, folders)
+    components = {part: load_component(kind, folders[part]) for part, kind in kinds.items()}
     for component in components.values():
         if isinstance(component, torch.nn.Module):
             torch.nn.Module.to(component, torch.float16)
@@ -69,9 +71,10 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
     """
     index = read_model_index(folder)
     files = index["files"]
+    kinds = components_of(index["method"], {name.partition("/")[0] for name in files})
     components: dict[str, Any] = {
         part: load_component(kind, component_folder(folder, part, files))
-        for part, kind in components_of(index["method"]).items()
+        for part, kind in kinds.items()
     }
     training_data = [
         {"name": "FairFace, adults", "licence": "CC BY 4.0"},
@@ -129,6 +132,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decoder", type=Path, help="output folder of the decoder's fine-tuning (default: stage 1)"
     )
     parser.add_argument("--diffusion", type=Path, help="output folder of stage 2 of SCLDM")
+    parser.add_argument(
+        "--distillation", type=Path, help="output folder of its distillation (default: none)"
+    )
     parser.add_argument("--bottom", type=Path, help="output folder of Fine-portraitist's bottom")
     parser.add_argument("--upper", type=Path, help="output folder of Fine-portraitist's upper")
     parser.add_argument("--retriever", type=Path, help="folder of Fine-portraitist's retriever")

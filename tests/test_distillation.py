@@ -1,0 +1,268 @@
+"""Few-step distillation: the update, the sampler that uses it, and the command that trains it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import tiny_components
+from voice2face import Voice2FacePipeline
+from voice2face.errors import ArchitectureError, SettingError
+from voice2face.evaluation.judge import Opinion
+from voice2face.methods.guided_sampling import sample_guided
+from voice2face.models import Denoiser, FewStepUpdate
+from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
+from voice2face.replay import read_portrait, replay
+from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
+from voice2face.training import __main__ as command
+from voice2face.training.distillation import as_they_look
+from voice2face.training.low_rank import make_low_rank, update_of
+from voice2face.training.trajectories import Trajectories, draw_trajectories
+
+WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
+
+
+def tiny_update(denoiser: Denoiser, steps: int = 4) -> FewStepUpdate:
+    generator = torch.Generator().manual_seed(3)
+    weight = denoiser.get_parameter(WEIGHT)
+    tensors = {
+        f"{WEIGHT}.up": torch.randn(len(weight), 2, generator=generator),
+        f"{WEIGHT}.down": torch.randn(2, weight[0].numel(), generator=generator),
+        f"{BIAS}.added": torch.randn(len(weight), generator=generator),
+    }
+    return FewStepUpdate({name: t.half() for name, t in tensors.items()}, steps, 2.0)
+
+
+@pytest.fixture
+def distilled() -> Voice2FacePipeline:
+    components = tiny_components("v_prediction")
+    update = tiny_update(components["denoiser"])
+    pipe = Voice2FacePipeline(**components, few_step_update=update, output_size=48, name="tiny")
+    return pipe.to("cpu")
+
+
+def test_an_update_changes_the_weights_it_names_and_no_others() -> None:
+    denoiser = tiny_components()["denoiser"]
+    update = tiny_update(denoiser)
+    before, after = denoiser.state_dict(), update.applied_to(denoiser).state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {WEIGHT, BIAS}
+    up, down = (update.tensors[f"{WEIGHT}.{part}"].float() for part in ("up", "down"))
+    change = (after[WEIGHT] - before[WEIGHT]).flatten(1)
+    torch.testing.assert_close(change, up @ down, atol=1e-4, rtol=1e-4)
+    added = update.tensors[f"{BIAS}.added"].float()
+    torch.testing.assert_close(after[BIAS] - before[BIAS], added, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda t: {"unet.nothing.weight.up": t[f"{WEIGHT}.up"]}, "is missing"),
+        (lambda t: {f"{WEIGHT}.up": t[f"{WEIGHT}.up"]}, "few-step update of"),
+        (lambda t: t | {f"{WEIGHT}.down": t[f"{WEIGHT}.down"][:, :-1]}, "the denoiser's weight"),
+        (lambda t: t | {f"{WEIGHT}.down": t[f"{WEIGHT}.down"][:1]}, "few-step update of"),
+        (lambda t: t | {f"{BIAS}.added": torch.zeros(3)}, "the denoiser's weight"),
+    ],
+)
+def test_an_update_of_another_denoiser_is_refused(spoil, complaint: str) -> None:
+    denoiser = tiny_components()["denoiser"]
+    update = tiny_update(denoiser)
+    with pytest.raises(ArchitectureError, match=complaint):
+        replace(update, tensors=spoil(update.tensors)).applied_to(denoiser)
+
+
+def test_a_checkpoint_keeps_its_update(distilled: Voice2FacePipeline, tmp_path: Path) -> None:
+    folder = distilled.save_pretrained(tmp_path / "saved")
+    again = Voice2FacePipeline.from_pretrained(folder, device="cpu")
+    update = again.method.distilled
+    assert update is not None
+    assert (update.steps, update.guidance_scale) == (4, 2.0)
+    speech = torch.randn(16_000).numpy() * 0.1 + np.sin(np.arange(16_000) / 20.0)
+    one, other = (
+        pipe(speech.astype(np.float32), 16_000, seed=1, preset="fast", output_type="latent")
+        for pipe in (distilled, again)
+    )
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "complaint"),
+    [
+        ({"a.added": torch.zeros(2)}, {}, "of this version"),
+        ({"a.added": torch.zeros(2)}, {"format": FORMAT}, "0 steps"),
+        ({"a.added": torch.tensor([float("nan")])}, None, "no finite numbers"),
+        ({"a.added": torch.zeros(2, dtype=torch.int64)}, None, "no finite numbers"),
+    ],
+)
+def test_a_damaged_update_is_refused(
+    content: dict[str, torch.Tensor],
+    metadata: dict[str, str] | None,
+    complaint: str,
+    tmp_path: Path,
+) -> None:
+    if metadata is None:
+        metadata = {"format": FORMAT, "steps": "4", "guidance_scale": "2.0"}
+    save_file(content, tmp_path / UPDATE_FILE, metadata)
+    with pytest.raises(ArchitectureError, match=complaint):
+        FewStepUpdate.load(tmp_path)
+    (tmp_path / UPDATE_FILE).write_bytes(b"no safetensors")
+    with pytest.raises(ArchitectureError, match="cannot be read"):
+        FewStepUpdate.load(tmp_path)
+
+
+def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
+    distilled: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    method, voice = distilled.method, distilled.listen(tone, 16_000)
+    drawn = distilled(tone, 16_000, seed=5, preset="fast", output_type="latent")
+    generators = [torch.Generator().manual_seed(5)]
+    changed = method.few_step_update.applied_to(method.denoiser)
+    quality = changed.good_portraits(generators)
+    expected = sample_guided(
+        changed,
+        distilled.scheduler,
+        voice.embedding[None],
+        quality,
+        generators,
+        Settings(4, 1.0, 0.0, "tiny"),
+        shift=method.face_prior(),
+    )
+    assert torch.equal(drawn, expected)
+
+
+def test_fast_is_distilled_where_the_checkpoint_is(
+    distilled: Voice2FacePipeline, tiny_pipeline: Voice2FacePipeline
+) -> None:
+    assert distilled.numbers("fast") == PRESETS["fast"] == Preset("distilled", 4, 2.0, 1)
+    assert tiny_pipeline.numbers("fast") == UNDISTILLED
+    assert distilled.numbers("fast", num_inference_steps=6) == UNDISTILLED._replace(
+        num_inference_steps=6
+    )
+    assert distilled.numbers(sampler="distilled") == PRESETS["fast"]
+    assert distilled.numbers(sampler="distilled", num_inference_steps=4) == PRESETS["fast"]
+    with pytest.raises(SettingError, match="has learnt 4 steps at guidance 2"):
+        distilled.numbers(sampler="distilled", guidance_scale=3.0)
+    with pytest.raises(SettingError, match="was not distilled"):
+        tiny_pipeline.numbers(sampler="distilled")
+
+
+def test_a_fast_portrait_is_made_again(
+    distilled: Voice2FacePipeline, recording: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "face.png"
+    distilled(recording, seed=4, preset="fast").save(path)
+    saved = read_portrait(path)
+    assert saved.settings.sampler == "distilled"
+    assert replay(saved, recording, distilled).differences == ()
+
+
+def test_low_rank_training_starts_at_the_denoiser_and_ends_in_its_update() -> None:
+    denoiser = tiny_components()["denoiser"]
+    trained = tiny_components()["denoiser"]
+    make_low_rank(trained, 2)
+    inputs = (torch.randn(3, 4, 8, 8), torch.tensor([5, 50, 500]))
+    with torch.no_grad():
+        told = denoiser.condition(torch.randn(3, 16), torch.zeros(3, 6))
+    torch.testing.assert_close(trained(*inputs, told), denoiser(*inputs, told))
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        trained(*inputs, told).square().mean().backward()
+        optimizer.step()
+    update = update_of(trained, denoiser, 4, 2.0)
+    changed = update.applied_to(denoiser)
+    torch.testing.assert_close(changed(*inputs, told), trained(*inputs, told), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(changed(*inputs, told), denoiser(*inputs, told), atol=1e-3)
+
+
+def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
+    components = tiny_components("v_prediction")
+    denoiser, prior = components["denoiser"], components["face_prior"]
+    settings = Settings(6, 2.0, 0.0, "tiny", sampler="unipc", guidance_every=2)
+    speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    drawn = draw_trajectories(
+        denoiser, prior, components["scheduler"], speech, torch.zeros(2, 2), [7, 8], settings, 3
+    )
+    assert drawn.latents.shape == (2, 4, 4, 8, 8)
+    generator = torch.Generator().manual_seed(8)
+    quality = denoiser.good_portraits([generator])
+    noise = torch.randn((4, 8, 8), generator=generator)
+    torch.testing.assert_close(drawn.latents[1, 0].float(), noise, atol=2e-3, rtol=2e-3)
+    expected = sample_guided(
+        denoiser,
+        components["scheduler"],
+        speech[1:],
+        quality,
+        [torch.Generator().manual_seed(8)],
+        settings,
+        shift=prior(),
+    )
+    scale = float(expected.std())
+    torch.testing.assert_close(
+        drawn.latents[1, -1].float() / scale, expected[0] / scale, atol=5e-3, rtol=5e-3
+    )
+    assert not denoiser._forward_pre_hooks
+
+
+class Reader:
+    """Reads women of about 45 off every picture but the last, which shows a man."""
+
+    def opinion(self, images: np.ndarray) -> Opinion:
+        sex = np.tile([0.9, 0.1], (len(images), 1))
+        sex[-1] = [0.2, 0.8]
+        return Opinion(sex, np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (len(images), 1)))
+
+
+def test_portraits_are_told_what_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([True, False, True, True])
+    monkeypatch.setattr("voice2face.training.distillation.face_found", lambda _: next(found))
+    asked = torch.tensor([[-1.0, 1.2]] * 4)
+    drawn = Trajectories(torch.eye(4), torch.zeros(4, 6), asked, torch.zeros(4, 3, 1, 2, 2))
+
+    def decode(latents: torch.Tensor, *, watermark: bool) -> np.ndarray:
+        assert not watermark
+        return np.zeros((len(latents), 8, 8, 3), np.uint8)
+
+    kept = as_they_look(drawn, Reader(), decode)
+    assert kept.speech.argmax(1).tolist() == [0, 2]
+    torch.testing.assert_close(kept.attributes, torch.tensor([[-1.0, 2.5]] * 2))
+
+
+def test_the_command_distils_a_checkpoint_and_resumes(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
+) -> None:
+    components = tiny_components("v_prediction")
+    pipe = Voice2FacePipeline(**components, output_size=48, name="tiny").to("cpu")
+    checkpoint, out = pipe.save_pretrained(tmp_path / "tiny"), tmp_path / "out"
+    monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
+    monkeypatch.setattr("voice2face.training.distillation.face_found", lambda _: True)
+    arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
+    arguments += ["--perceptual-weights", tables["squeezenet1_0"], "--checkpoint", checkpoint]
+    arguments += ["--portraits", 18, "--teacher-steps", 4, "--steps", 2, "--rank", 2]
+    arguments += ["--batch-size", 4, "--out", out]
+
+    def distil(*more: object) -> list[dict[str, float]]:
+        line = ["training", "distillation", *arguments, *more]
+        monkeypatch.setattr(sys, "argv", list(map(str, line)))
+        command.main()
+        return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
+
+    assert 0.0 < distil("--max-steps", 2)[-1]["held_out_distance"] < 10.0
+    shards = sorted((out / "trajectories" / "train").iterdir())
+    assert [shard.name for shard in shards] == [f"{k:05}.safetensors" for k in range(3)]
+    assert all(0 < len(load_file(shard)["speech"]) <= 6 for shard in shards)
+    written = shards[0].stat().st_mtime_ns
+    assert distil("--max-steps", 3, "--resume")[-1]["step"] == 3
+    assert shards[0].stat().st_mtime_ns == written
+    assert (out / "portraits.png").is_file()
+
+    update = FewStepUpdate.load(out / "few_step_update")
+    fast = Voice2FacePipeline(**components, few_step_update=update, output_size=48).to("cpu")
+    assert fast.numbers("fast") == Preset("distilled", 2, 2.0, 1)
+    assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)

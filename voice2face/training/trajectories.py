@@ -1,0 +1,108 @@
+"""What a denoiser passes through as it draws, kept in files: what distillation learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from diffusers import DDIMScheduler
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from voice2face.methods.guided_sampling import sample_guided
+from voice2face.models import Denoiser, FacePrior
+from voice2face.settings import Settings
+from voice2face.training.loop import replace_file
+
+
+class Trajectories(NamedTuple):
+    """One row a portrait.
+
+    Attributes:
+        speech: Z^s, ``(N, speech_dim)``.
+        quality: picture quality asked for, ``(N, 6)``.
+        attributes: sex and age, ``(N, 2)``, see ``heard_attributes``.
+        latents: Z^t from pure noise to Z^f, ``(N, steps + 1, C, H, W)``, float16.
+    """
+
+    speech: Tensor
+    quality: Tensor
+    attributes: Tensor
+    latents: Tensor
+
+    def take(self, rows: Tensor) -> Trajectories:
+        """Some rows, by number or by a mask."""
+        return Trajectories(*(part[rows] for part in self))
+
+
+@torch.no_grad()
+def draw_trajectories(
+    denoiser: Denoiser,
+    prior: FacePrior,
+    schedule: DDIMScheduler,
+    speech: Tensor,
+    attributes: Tensor,
+    seeds: Sequence[int],
+    settings: Settings,
+    steps: int,
+) -> Trajectories:
+    """Draw one portrait for each voice and keep what it passed through.
+
+    Args:
+        denoiser: draws.
+        prior: shifts what it is shown.
+        schedule: noise levels.
+        speech: ``(N, speech_dim)``.
+        attributes: that are heard in it, ``(N, 2)``.
+        seeds: one a row.
+        settings: of the denoiser's own steps.
+        steps: how many parts of the way to keep the ends of; divides the denoiser's steps.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    quality = denoiser.good_portraits(generators)
+    shift = prior().detach()
+    shown: list[Tensor] = []
+
+    def watch(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        shown.append(inputs[0][: len(seeds)].float() - shift)
+
+    watching = denoiser.register_forward_pre_hook(watch)
+    try:
+        final = sample_guided(
+            denoiser, schedule, speech, quality, generators, settings, shift=shift
+        )
+    finally:
+        watching.remove()
+    passed = shown[:: settings.num_inference_steps // steps]
+    return Trajectories(
+        speech.cpu(),
+        quality.cpu(),
+        attributes.cpu(),
+        torch.stack([*passed, final], 1).half().cpu(),
+    )
+
+
+def kept_trajectories(
+    folder: Path, shards: int, draw_shard: Callable[[int], Trajectories]
+) -> Trajectories:
+    """Read what a folder keeps, and draw what it lacks.
+
+    Args:
+        folder: of the shards.
+        shards: how many there are to be.
+        draw_shard: makes one by its number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for number in tqdm(range(shards), desc="trajectories", unit="shard"):
+        file = folder / f"{number:05}.safetensors"
+        if not file.exists():
+            drawn = draw_shard(number)._asdict()
+            tensors = {name: tensor.contiguous() for name, tensor in drawn.items()}
+            replace_file(file, partial(save_file, tensors))
+        parts.append(Trajectories(**load_file(file)))
+    return Trajectories(*(torch.cat(column) for column in zip(*parts, strict=True)))

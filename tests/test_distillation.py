@@ -190,16 +190,17 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
         denoiser, prior, components["scheduler"], speech, torch.zeros(2, 2), [7, 8], settings, 3
     )
     assert drawn.latents.shape == (2, 4, 4, 8, 8)
-    generator = torch.Generator().manual_seed(8)
+    generator, again = (torch.Generator().manual_seed(8) for _ in range(2))
     quality = denoiser.good_portraits([generator])
-    noise = torch.randn((4, 8, 8), generator=generator)
+    assert torch.equal(denoiser.good_portraits([again]), quality)
+    noise = torch.randn((4, 8, 8), generator=again)
     torch.testing.assert_close(drawn.latents[1, 0].float(), noise, atol=2e-3, rtol=2e-3)
     expected = sample_guided(
         denoiser,
         components["scheduler"],
         speech[1:],
         quality,
-        [torch.Generator().manual_seed(8)],
+        [generator],
         settings,
         shift=prior(),
     )

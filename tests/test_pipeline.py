@@ -260,20 +260,21 @@ def test_a_preset_is_its_sampler_steps_and_guidance(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, name: str
 ) -> None:
     by_name = tiny_pipeline(tone, 16_000, seed=3, preset=name)
-    spelt_out = tiny_pipeline(tone, 16_000, seed=3, **PRESETS[name]._asdict())
+    numbers = tiny_pipeline.numbers(name)
+    spelt_out = tiny_pipeline(tone, 16_000, seed=3, **numbers._asdict())
     assert by_name[0].image.tobytes() == spelt_out[0].image.tobytes()
     settings = by_name[0].settings
     assert settings == spelt_out[0].settings
-    assert settings.num_inference_steps == PRESETS[name].num_inference_steps
+    assert settings.num_inference_steps == numbers.num_inference_steps
     other = tiny_pipeline(tone, 16_000, seed=3, preset=name, num_inference_steps=2)[0].settings
-    assert (other.sampler, other.num_inference_steps) == (PRESETS[name].sampler, 2)
+    assert (other.sampler, other.num_inference_steps) == (numbers.sampler, 2)
     if name == DEFAULT_PRESET:
         assert tiny_pipeline(tone, 16_000, seed=3)[0].settings == settings
 
 
 SETTINGS = {
     "preset is fast, balanced, best, not 'slow'": {"preset": "slow"},
-    "sampler is ddim, dpm\\+\\+, unipc, not 'euler'": {"sampler": "euler"},
+    "sampler is ddim, dpm\\+\\+, unipc, distilled, not 'euler'": {"sampler": "euler"},
     "eta is of DDIM; with it, say sampler='ddim'": {"eta": 0.5, "sampler": "dpm++"},
     "num_inference_steps is 1 to 1000": {"num_inference_steps": 0},
     "num_inference_steps is 1 to 1000, not 2.5": {"num_inference_steps": 2.5},

@@ -15,16 +15,16 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
-from voice2face.evaluation.judge import Opinion
 from voice2face.methods.guided_sampling import sample_guided
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
-from voice2face.training.distillation import as_they_look
+from voice2face.training.distillation import Student
+from voice2face.training.latent_reader import LatentReader
 from voice2face.training.low_rank import make_low_rank, update_of
-from voice2face.training.trajectories import Trajectories, draw_trajectories
+from voice2face.training.trajectories import draw_trajectories
 
 WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
 
@@ -186,9 +186,7 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
     denoiser, prior = components["denoiser"], components["face_prior"]
     settings = Settings(6, 2.0, 0.0, "tiny", sampler="unipc", guidance_every=2)
     speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
-    drawn = draw_trajectories(
-        denoiser, prior, components["scheduler"], speech, torch.zeros(2, 2), [7, 8], settings, 3
-    )
+    drawn = draw_trajectories(denoiser, prior, components["scheduler"], speech, [7, 8], settings, 3)
     assert drawn.latents.shape == (2, 4, 4, 8, 8)
     generator, again = (torch.Generator().manual_seed(8) for _ in range(2))
     quality = denoiser.good_portraits([generator])
@@ -211,28 +209,49 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
     assert not denoiser._forward_pre_hooks
 
 
-class Reader:
-    """Reads women of about 45 off every picture but the last, which shows a man."""
+def test_a_reader_of_latents_learns_what_faces_show() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sex = torch.randint(0, 2, (400,), generator=generator) * 2.0 - 1.0
+    age = torch.rand(400, generator=generator) * 6.0
+    latents = 0.5 * torch.randn(400, 3, 8, 8, generator=generator)
+    latents[:, 0, :4] += sex[:, None, None]
+    latents[:, 1, 4:] += age[:, None, None] - 3.0
+    reader = LatentReader(3, 8, members=1)
+    figures = reader.fit(latents, torch.stack([sex, age], 1), epochs=8)
+    assert figures["sex"] > 0.95
+    assert figures["age_correlation"] > 0.9
+    read = reader(latents)
+    expected = reader.expected(torch.stack([sex, age], 1))
+    assert float((read - expected).square().mean()) < 0.3
+    assert not any(parameter.requires_grad for parameter in reader.parameters())
 
-    def opinion(self, images: np.ndarray) -> Opinion:
-        sex = np.tile([0.9, 0.1], (len(images), 1))
-        sex[-1] = [0.2, 0.8]
-        return Opinion(sex, np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (len(images), 1)))
+
+def test_whole_portraits_are_drawn_as_the_sampler_draws_them(
+    distilled: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    voice = distilled.listen(tone, 16_000)
+    expected = distilled(tone, 16_000, seed=5, preset="fast", output_type="latent")
+    denoiser, generator = distilled.method.few_step_denoiser, torch.Generator().manual_seed(5)
+    quality = denoiser.good_portraits([generator])
+    noise = torch.randn((1, 4, 8, 8), generator=generator)
+    student = Student(distilled, 4)
+    with torch.no_grad():
+        drawn = student.draw(denoiser, voice.embedding[None], quality, noise)
+    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_portraits_are_told_what_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter([True, False, True, True])
-    monkeypatch.setattr("voice2face.training.distillation.face_found", lambda _: next(found))
-    asked = torch.tensor([[-1.0, 1.2]] * 4)
-    drawn = Trajectories(torch.eye(4), torch.zeros(4, 6), asked, torch.zeros(4, 3, 1, 2, 2))
-
-    def decode(latents: torch.Tensor, *, watermark: bool) -> np.ndarray:
-        assert not watermark
-        return np.zeros((len(latents), 8, 8, 3), np.uint8)
-
-    kept = as_they_look(drawn, Reader(), decode)
-    assert kept.speech.argmax(1).tolist() == [0, 2]
-    torch.testing.assert_close(kept.attributes, torch.tensor([[-1.0, 2.5]] * 2))
+def test_the_velocity_to_learn_leads_to_the_end_of_the_step(
+    distilled: Voice2FacePipeline,
+) -> None:
+    student, parts = Student(distilled, 4), torch.arange(4)
+    clean, noise = torch.randn(2, 4, 4, 8, 8).double()
+    levels = torch.cat([student.alpha_bar, torch.ones(1)]).double()[:, None, None, None]
+    on_the_way = levels.sqrt()[:, None] * clean + (1 - levels).sqrt()[:, None] * noise
+    ends = torch.arange(4)
+    start, end = on_the_way[parts, ends], on_the_way[parts + 1, ends]
+    expected = levels[:4].sqrt() * noise - (1 - levels[:4]).sqrt() * clean
+    found = student.leading(start, end, parts)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_the_command_distils_a_checkpoint_and_resumes(
@@ -242,10 +261,9 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     pipe = Voice2FacePipeline(**components, output_size=48, name="tiny").to("cpu")
     checkpoint, out = pipe.save_pretrained(tmp_path / "tiny"), tmp_path / "out"
     monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
-    monkeypatch.setattr("voice2face.training.distillation.face_found", lambda _: True)
     arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
-    arguments += ["--perceptual-weights", tables["squeezenet1_0"], "--checkpoint", checkpoint]
-    arguments += ["--portraits", 18, "--teacher-steps", 4, "--steps", 2, "--rank", 2]
+    arguments += ["--checkpoint", checkpoint, "--whole-portraits", 2, "--portraits", 18]
+    arguments += ["--teacher-steps", 4, "--steps", 2, "--rank", 2]
     arguments += ["--batch-size", 4, "--out", out]
 
     def distil(*more: object) -> list[dict[str, float]]:
@@ -257,13 +275,16 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     assert 0.0 < distil("--max-steps", 2)[-1]["held_out_distance"] < 10.0
     shards = sorted((out / "trajectories" / "train").iterdir())
     assert [shard.name for shard in shards] == [f"{k:05}.safetensors" for k in range(3)]
-    assert all(0 < len(load_file(shard)["speech"]) <= 6 for shard in shards)
+    assert all(len(load_file(shard)["speech"]) == 6 for shard in shards)
     written = shards[0].stat().st_mtime_ns
     assert distil("--max-steps", 3, "--resume")[-1]["step"] == 3
     assert shards[0].stat().st_mtime_ns == written
     assert (out / "portraits.png").is_file()
 
     update = FewStepUpdate.load(out / "few_step_update")
+    distil("--max-steps", 4, "--start-from", out / "few_step_update", "--attribute-weight", 0)
+    later = FewStepUpdate.load(out / "few_step_update")
+    assert not torch.equal(later.tensors[f"{WEIGHT}.up"], update.tensors[f"{WEIGHT}.up"])
     fast = Voice2FacePipeline(**components, few_step_update=update, output_size=48).to("cpu")
     assert fast.numbers("fast") == Preset("distilled", 2, 2.0, 1)
     assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)

@@ -7,7 +7,7 @@ autoencoder nor the denoiser has seen.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,21 +30,6 @@ class Verdict(NamedTuple):
 
     sex: np.ndarray
     age: np.ndarray
-
-
-class Opinion(NamedTuple):
-    """Probabilities for each picture: of SEXES ``(N, 2)`` and of AGE_DECADES ``(N, 6)``."""
-
-    sex: np.ndarray
-    age: np.ndarray
-
-
-class Features(Protocol):
-    """``(N, size, size, 3)`` uint8 pictures to unit-length features ``(N, dim)``."""
-
-    def __call__(self, images: np.ndarray) -> Tensor:
-        """Compute them."""
-        ...
 
 
 class FaceFeatures:
@@ -88,7 +73,9 @@ class Judge:
         members: perceptrons.
     """
 
-    def __init__(self, features: Features, feature_dim: int = 256, members: int = MEMBERS) -> None:
+    def __init__(
+        self, features: FaceFeatures, feature_dim: int = 256, members: int = MEMBERS
+    ) -> None:
         self.features = features
         self.members = [
             nn.Sequential(
@@ -121,27 +108,23 @@ class Judge:
                     optimizer.step()
             member.eval()
 
+    @torch.no_grad()
     def __call__(self, images: np.ndarray, people: np.ndarray | None = None) -> Verdict:
         """Judge ``(N, size, size, 3)`` uint8 faces in the data's alignment.
 
-        With ``people``, ``(N,)`` names, all faces of a person count for each of them.
+        Each face is looked at as it is and mirrored. With ``people``, ``(N,)`` names, all faces
+        of a person count for each of them.
         """
-        sex, age = self.opinion(images)
-        if people is not None:
-            same = (people[:, None] == people[None]).astype(float)
-            sex, age = same @ sex, same @ age
-        return Verdict(sex.argmax(1), age.argmax(1))
-
-    @torch.no_grad()
-    def opinion(self, images: np.ndarray) -> Opinion:
-        """What is thought of faces, each looked at as it is and mirrored."""
         mirrored = np.ascontiguousarray(images[:, :, ::-1])
         features = torch.stack([self._scaled(images), self._scaled(mirrored)])
         logits = torch.cat([member(features) for member in self.members])
         sex, age = (
             part.softmax(2).mean(0).numpy() for part in logits.split([2, len(AGE_DECADES)], 2)
         )
-        return Opinion(sex, age)
+        if people is not None:
+            same = (people[:, None] == people[None]).astype(float)
+            sex, age = same @ sex, same @ age
+        return Verdict(sex.argmax(1), age.argmax(1))
 
     def _scaled(self, images: np.ndarray) -> Tensor:
         features = self.features(images)

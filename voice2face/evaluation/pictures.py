@@ -8,8 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from voice2face.training.images import to_model_range
 from voice2face.training.losses import PerceptualLoss
@@ -52,28 +50,6 @@ def picture_features(images: np.ndarray, network: PerceptualLoss) -> np.ndarray:
         features.append(network.maps(to_model_range(batch))[-1].mean((2, 3)))
     stacked = torch.cat(features).numpy()
     return stacked * stacked.shape[1] ** 0.5
-
-
-class PerceptualFeatures:
-    """SqueezeNet's features of the ninths of a face, unit length, for a judge.
-
-    Args:
-        network: holds the features.
-    """
-
-    def __init__(self, network: PerceptualLoss) -> None:
-        self.network = network
-
-    @torch.inference_mode()
-    def __call__(self, images: np.ndarray) -> Tensor:
-        """``(N, size, size, 3)`` uint8 pictures to ``(N, dim)``."""
-        features = []
-        for start in range(0, len(images), 32):
-            batch = np.stack([cv2.resize(i, (128, 128)) for i in images[start : start + 32]])
-            maps = self.network.maps(to_model_range(batch))[2:]
-            ninths = [adaptive_avg_pool2d(m, 3).flatten(1) * m.shape[1] ** 0.5 for m in maps]
-            features.append(normalize(torch.cat(ninths, 1)))
-        return torch.cat(features).clone()
 
 
 @torch.inference_mode()

@@ -22,15 +22,12 @@ def heard_attributes(encoding: SpeechEncoding) -> Tensor:
         ``(batch, 2)``: sex, -1 for female and 1 for male, and age in decades above 20.
     """
     sex = encoding.sex_logits.argmax(1).float() * 2.0 - 1.0
-    return torch.stack([sex, median_age(encoding.age_logits.float().softmax(1))], 1)
-
-
-def median_age(share: Tensor) -> Tensor:
-    """Median in decades above 20, ``(batch,)``, of the decades' shares, ``(batch, decades)``."""
+    share = encoding.age_logits.float().softmax(1)
     cumulative = share.cumsum(1)
     decade = (cumulative < 0.5).sum(1, keepdim=True).clamp(max=share.shape[1] - 1)
     reached, within = cumulative.gather(1, decade), share.gather(1, decade)
-    return (decade + 1.0 - (reached - 0.5) / within)[:, 0]
+    age = decade + 1.0 - (reached - 0.5) / within
+    return torch.stack([sex, age[:, 0]], 1)
 
 
 def standardised_attributes(attributes: Tensor) -> Tensor:

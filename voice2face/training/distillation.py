@@ -2,40 +2,42 @@
 
 The denoiser draws portraits with guidance in many steps. The update learns to take, without
 guidance and in one step, what they went through in several (Salimans and Ho 2022, all halvings at
-once). Of each portrait it is told the age that can be read off it, not the age that was asked for,
-and portraits of the wrong sex or without a findable face are left out: so it follows what it is
-told more closely than the denoiser that it learns from.
+once). Being so short, the way from noise to portrait can also be learnt as a whole: the sex and
+the age that are heard in a voice are to be read off its portrait (as Clark et al. 2023, DRaFT,
+learn from a reward).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-from functools import cache
+import logging
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from voice2face.evaluation.judge import Judge
-from voice2face.evaluation.pictures import PerceptualFeatures, face_found
+from voice2face.components import load_component
 from voice2face.methods.scldm import SCLDM
-from voice2face.models import Denoiser
-from voice2face.models.heard_attributes import heard_attributes, median_age
+from voice2face.models import Denoiser, FaceEncoder, FewStepUpdate
+from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.sampling import split_prediction, trailing_timesteps
 from voice2face.settings import Settings
-from voice2face.training.images import contact_sheet
+from voice2face.training.images import contact_sheet, to_model_range
+from voice2face.training.latent_pairs import labelled_attributes
+from voice2face.training.latent_reader import LatentReader
+from voice2face.training.latents import kept_in
 from voice2face.training.loop import TrainingLoop
-from voice2face.training.losses import PerceptualLoss
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
-    add_perceptual_option,
     load_split,
     loop_options,
 )
@@ -44,102 +46,153 @@ from voice2face.training.speech_scores import embed_clips
 from voice2face.training.tables import FaceTable
 from voice2face.training.trajectories import Trajectories, draw_trajectories, kept_trajectories
 
+logger = logging.getLogger("voice2face.training")
+
 SHARD = 64
 FIRST_SEED = 10**9  # far from those of portraits that are measured
 HELD_OUT_SHARDS = 2
 SPEECH_NOISE = 0.1
-JUDGE_MEMBERS = 2
+SHOWN = 10
+
+
+class Student:
+    """The changed denoiser, whose few steps are DDIM's without guidance.
+
+    Args:
+        teacher: the checkpoint; its noise schedule, prior and speech encoder's heads are used.
+        steps: to take.
+    """
+
+    def __init__(self, teacher: Voice2FacePipeline, steps: int) -> None:
+        schedule = teacher.scheduler
+        self.kind = schedule.config.prediction_type
+        timesteps = trailing_timesteps(steps, schedule.config.num_train_timesteps)
+        self.timesteps = torch.tensor(timesteps, device=teacher.device)
+        self.alpha_bar = schedule.alphas_cumprod[timesteps].to(teacher.device)
+        angles = torch.acos(self.alpha_bar.sqrt())
+        self.turns = angles - torch.cat([angles[1:], torch.zeros_like(angles[:1])])
+        self.shift = teacher.method.parts()["face_prior"]().detach()
+
+    def velocity(
+        self, denoiser: Denoiser, speech: Tensor, quality: Tensor, noisy: Tensor, parts: Tensor
+    ) -> Tensor:
+        """The velocity seen in Z^t ``(N, C, H, W)`` before each row's step, by its number."""
+        condition = denoiser.condition(speech, quality)
+        output = denoiser(noisy + self.shift, self.timesteps[parts], condition)
+        alpha_bar = self.alpha_bar[parts][:, None, None, None]
+        seen = split_prediction(output.float(), noisy, alpha_bar, self.kind)
+        return alpha_bar.sqrt() * seen.noise - (1.0 - alpha_bar).sqrt() * seen.clean
+
+    def leading(self, start: Tensor, end: Tensor, parts: Tensor) -> Tensor:
+        """The velocity that leads from one end of each row's step to the other.
+
+        DDIM turns (Z^t, v) by the angle between the noise levels, so
+        ``Z^s = cos(turn) Z^t - sin(turn) v``.
+        """
+        turn = self.turns[parts][:, None, None, None]
+        return (turn.cos() * start - end) / turn.sin()
+
+    def draw(self, denoiser: Denoiser, speech: Tensor, quality: Tensor, noise: Tensor) -> Tensor:
+        """All steps, from noise to Z^f; gradients flow."""
+        latents = noise
+        for part, turn in enumerate(self.turns):
+            parts = torch.full((len(noise),), part, device=noise.device)
+            velocity = self.velocity(denoiser, speech, quality, latents, parts)
+            latents = turn.cos() * latents - turn.sin() * velocity
+        return latents
 
 
 class Distillation:
     """The step and the held-out evaluation of an update.
 
     Args:
-        student: the denoiser that ``make_low_rank`` prepared.
-        original: as it was before.
-        teacher: the checkpoint, with its decoder and noise schedule.
-        shift: what its prior adds to every latent that the denoiser is shown.
+        denoiser: that ``make_low_rank`` prepared.
+        teacher: the checkpoint, unchanged.
+        student: how it draws.
+        reader: reads sex and age off latents.
         train: trajectories to learn.
         held_out: trajectories to measure with.
-        settings: of the teacher's steps.
-        steps: that the student takes.
-        batch_size: parts of trajectories a step.
-        out: folder for the update and the contact sheet.
+        arguments: of the command.
     """
 
     def __init__(
         self,
-        student: Denoiser,
-        original: Denoiser,
+        denoiser: Denoiser,
         teacher: Voice2FacePipeline,
-        shift: Tensor,
+        student: Student,
+        reader: LatentReader,
         train: Trajectories,
         held_out: Trajectories,
-        settings: Settings,
-        steps: int,
-        batch_size: int,
-        out: Path,
+        arguments: argparse.Namespace,
     ) -> None:
-        self.student, self.original = student, original
-        self.teacher, self.shift = teacher, shift
-        self.train, self.held_out, self.settings = train, held_out, settings
-        self.steps, self.batch_size, self.out = steps, batch_size, out
-        schedule = teacher.scheduler
-        timesteps = trailing_timesteps(steps, schedule.config.num_train_timesteps)
-        self.timesteps = torch.tensor(timesteps)
-        self.alpha_bar = schedule.alphas_cumprod[timesteps]
-        angles = torch.acos(self.alpha_bar.double().sqrt())
-        self.turns = (angles - torch.cat([angles[1:], torch.zeros(1)])).float()
+        self.denoiser, self.teacher, self.student = denoiser, teacher, student
+        self.reader, self.train, self.held_out = reader, train, held_out
+        self.arguments = arguments
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Loss of one batch of steps, each of one trajectory.
-
-        DDIM turns (Z^t, v) by the angle between two noise levels, so the v that leads from one
-        end of a step to the other is ``(cos(turn) Z^t - Z^s) / sin(turn)``.
-        """
-        device = self.student.device
-        parts = torch.from_numpy(rng.integers(0, self.steps, self.batch_size))
-        rows = torch.from_numpy(rng.integers(0, len(self.train.speech), self.batch_size))
-        noisy, wanted = (
-            self.train.latents[rows, ends].float().to(device) for ends in (parts, parts + 1)
-        )
-        turn = self.turns[parts].to(device)[:, None, None, None]
-        velocity = (turn.cos() * noisy - wanted) / turn.sin()
+        """Losses of single steps of some trajectories, and of whole ways from noise of others."""
+        arguments, device = self.arguments, self.denoiser.device
+        parts = torch.from_numpy(rng.integers(0, arguments.steps, arguments.batch_size))
+        rows = torch.from_numpy(rng.integers(0, len(self.train.speech), arguments.batch_size))
+        start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
+        parts = parts.to(device)
+        told = (self.train.speech[rows].to(device), self.train.quality[rows].to(device))
         with mixed_precision(device):
-            predicted = self._predict(self.student, self.train.take(rows), noisy, parts)
-        return {"loss": (predicted - velocity).square().mean()}
+            seen = self.student.velocity(self.denoiser, *told, start, parts)
+        imitation = (seen - self.student.leading(start, end, parts)).square().mean()
+        losses = {"loss": imitation, "imitation": imitation}
+        if arguments.attribute_weight > 0:
+            losses["attributes"] = self._attribute_loss(rng)
+            losses["loss"] = imitation + arguments.attribute_weight * losses["attributes"]
+        return losses
 
-    def _predict(self, student: Denoiser, of: Trajectories, noisy: Tensor, parts: Tensor) -> Tensor:
-        """The velocity seen in Z^t, whatever the student's prediction type."""
-        device = student.device
-        condition = student.condition(
-            of.speech.to(device), of.quality.to(device), attributes=of.attributes.to(device)
-        )
-        output = student(noisy + self.shift, self.timesteps[parts].to(device), condition)
-        alpha_bar = self.alpha_bar[parts].to(device)[:, None, None, None]
-        kind = self.teacher.scheduler.config.prediction_type
-        seen = split_prediction(output.float(), noisy, alpha_bar, kind)
-        return alpha_bar.sqrt() * seen.noise - (1.0 - alpha_bar).sqrt() * seen.clean
+    def _attribute_loss(self, rng: np.random.Generator) -> Tensor:
+        """Mean square of what is read off portraits less what is expected of what was heard.
 
-    def evaluate(self, student: Any) -> dict[str, float]:
-        """How far held-out portraits end from the teacher's; writes update and contact sheet.
-
-        The distance is the root of the mean square, in units of the latents' own.
+        Voices and noise are of different rows, so that all pairs of them count.
         """
-        latents = self.held_out.latents[:, 0].float().to(student.device)
-        for part in range(self.steps):
-            turn = self.turns[part]
-            parts = torch.full((len(latents),), part)
-            velocity = self._predict(student, self.held_out, latents, parts)
-            latents = turn.cos() * latents - turn.sin() * velocity
-        goal = self.held_out.latents[:, -1].float().to(latents.device)
-        update = update_of(student, self.original, self.steps, self.settings.guidance_scale)
-        update.save_pretrained(self.out / "few_step_update")
-        decode = self.teacher.decode
-        rows = [decode(drawn[:10], watermark=False) for drawn in (goal, latents)]
-        contact_sheet(rows).save(self.out / "portraits.png")
-        distance = (latents - goal).square().mean().sqrt() / goal.square().mean().sqrt()
-        return {"distance": float(distance)}
+        device = self.denoiser.device
+        count = self.arguments.whole_portraits
+        of_noise, of_voice = (
+            torch.from_numpy(rng.integers(0, len(self.train.speech), count)) for _ in range(2)
+        )
+        speech = self.train.speech[of_voice].to(device)
+        with torch.no_grad():
+            heard = heard_attributes(self.teacher.speech_encoder.describe(speech))
+        with mixed_precision(device):
+            drawn = self.student.draw(
+                self.denoiser,
+                speech,
+                self.train.quality[of_noise].to(device),
+                self.train.latents[of_noise, 0].float().to(device),
+            )
+        return (self.reader(drawn) - self.reader.expected(heard)).square().mean()
+
+    def evaluate(self, denoiser: Any) -> dict[str, float]:
+        """How held-out portraits compare with the teacher's; writes update and contact sheet.
+
+        The distance is the root of the mean square, by that of the teacher's latents.
+        """
+        device, held_out, out = denoiser.device, self.held_out, self.arguments.out
+        speech = held_out.speech.to(device)
+        noise, goal = (held_out.latents[:, end].float().to(device) for end in (0, -1))
+        drawn = self.student.draw(denoiser, speech, held_out.quality.to(device), noise)
+        update = update_of(
+            denoiser,
+            self.teacher.method.parts()["denoiser"],
+            self.arguments.steps,
+            self.arguments.guidance,
+        )
+        update.save_pretrained(out / "few_step_update")
+        rows = [self.teacher.decode(part[:SHOWN], watermark=False) for part in (goal, drawn)]
+        contact_sheet(rows).save(out / "portraits.png")
+        expected = self.reader.expected(
+            heard_attributes(self.teacher.speech_encoder.describe(speech))
+        )
+        figures = {"distance": (drawn - goal).square().mean().sqrt() / goal.square().mean().sqrt()}
+        for name, latents in (("attributes", drawn), ("attributes_of_teacher", goal)):
+            figures[name] = (self.reader(latents) - expected).square().mean()
+        return {name: float(figure) for name, figure in figures.items()}
 
 
 def voices_of(pairing: Pairing, embeddings: Tensor, rng: np.random.Generator, count: int) -> Tensor:
@@ -149,32 +202,40 @@ def voices_of(pairing: Pairing, embeddings: Tensor, rng: np.random.Generator, co
     return nn.functional.normalize(drawn + SPEECH_NOISE * nn.functional.normalize(noise), dim=1)
 
 
-def as_they_look(drawn: Trajectories, judge: Judge, decode: Any) -> Trajectories:
-    """The portraits that show a face of the sex asked for, told the age that the judge reads."""
-    pictures = decode(drawn.latents[:, -1].float(), watermark=False)
-    opinion = judge.opinion(pictures)
-    found = torch.tensor([face_found(picture) for picture in pictures])
-    male = torch.from_numpy(opinion.sex[:, 1] > opinion.sex[:, 0])
-    kept = found & (male == (drawn.attributes[:, 0] > 0))
-    ages = median_age(torch.from_numpy(opinion.age).float())
-    return drawn._replace(attributes=torch.stack([drawn.attributes[:, 0], ages], 1)).take(kept)
+@torch.inference_mode()
+def encode_faces(encoder: FaceEncoder, faces: FaceTable) -> Tensor:
+    """Z^f of all faces of a table, ``(N, C, H, W)``."""
+    parts = [
+        encoder(to_model_range(faces.images[start : start + SHARD]).to(encoder.device))
+        .float()
+        .cpu()
+        for start in tqdm(range(0, len(faces), SHARD), desc="face latents", unit="batch")
+    ]
+    return torch.cat(parts)
 
 
-def trained_judge(faces: FaceTable, perceptual_weights: Path) -> Judge:
-    """A judge of other features than the one that portraits are measured with."""
-    features = PerceptualFeatures(PerceptualLoss(perceptual_weights))
-    judge = Judge(features, features(faces.images[:1]).shape[1], JUDGE_MEMBERS)
-    judge.fit(faces)
-    return judge
+def trained_reader(
+    teacher: Voice2FacePipeline, faces: FaceTable, file: Path, seed: int
+) -> LatentReader:
+    """A reader of the teacher's latents, from labelled faces, whose latents are kept in a file."""
+    latents = kept_in(file, partial(encode_faces, teacher.face_encoder, faces))
+    rng = np.random.default_rng(seed)
+    attributes = labelled_attributes(faces, np.arange(len(faces)), rng)
+    known = attributes.isfinite().all(1)
+    reader = LatentReader(latents.shape[1], latents.shape[2])
+    logger.info("reader of latents: %s", reader.fit(latents[known], attributes[known], seed=seed))
+    return reader.to(teacher.device)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
     add_loop_options(parser)
-    add_perceptual_option(parser)
     parser.add_argument(
         "--checkpoint", help="folder or name of what to distil (default: the one in the package)"
+    )
+    parser.add_argument(
+        "--start-from", type=Path, metavar="FOLDER", help="few_step_update to go on from"
     )
     parser.add_argument(
         "--trajectories",
@@ -196,10 +257,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, default=2.0, help="to learn (default: %(default)s)"
     )
     parser.add_argument(
+        "--attribute-weight",
+        type=float,
+        default=0.02,
+        help="of what is read off whole portraits; 0 only imitates (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--whole-portraits", type=int, default=12, help="drawn a step for that (default: 12)"
+    )
+    parser.add_argument(
         "--rank", type=int, default=12, help="of the change of each weight (default: %(default)s)"
     )
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
-    parser.add_argument("--batch-size", type=int, default=64, help="parts of trajectories a step")
+    parser.add_argument("--batch-size", type=int, default=32, help="single steps a step")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -210,9 +280,11 @@ def main(arguments: argparse.Namespace) -> None:
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
-    method = teacher.method
+    method, device = teacher.method, teacher.device
     if not isinstance(method, SCLDM):
         raise SystemExit(f"{teacher.name} is of {method.name}; checkpoints of scldm are distilled")
+    side = teacher.face_encoder.config.image_size
+    kept = arguments.trajectories or arguments.out / "trajectories"
     settings = Settings(
         arguments.teacher_steps,
         arguments.guidance,
@@ -222,62 +294,54 @@ def main(arguments: argparse.Namespace) -> None:
         guidance_every=2,
     )
 
-    @cache
-    def judge() -> Judge:
-        faces, _, _ = load_split(arguments, "train", teacher.face_encoder.config.image_size)
-        return trained_judge(faces, arguments.perceptual_weights)
-
-    def drawn(split: str, shards: int, *, as_asked: bool) -> Trajectories:
+    def drawn(split: str, shards: int) -> Trajectories:
         @cache
         def voices() -> tuple[Pairing, Tensor]:
-            side = teacher.face_encoder.config.image_size
             _, table, pairing = load_split(arguments, split, side)
             with torch.inference_mode():
                 heard = embed_clips(
-                    teacher.speech_encoder, table.waveforms, teacher.device, disturbed=False
+                    teacher.speech_encoder, table.waveforms, device, disturbed=False
                 )
             return pairing, heard.float().cpu()
 
         def shard(number: int) -> Trajectories:
             rng = np.random.default_rng([arguments.seed, number])
             first = FIRST_SEED + number * SHARD
-            speech = voices_of(*voices(), rng, SHARD).to(teacher.device)
-            made = draw_trajectories(
+            return draw_trajectories(
                 method.denoiser,
                 method.face_prior,
                 teacher.scheduler,
-                speech,
-                heard_attributes(teacher.speech_encoder.describe(speech)),
+                voices_of(*voices(), rng, SHARD).to(device),
                 range(first, first + SHARD),
                 settings,
                 arguments.steps,
             )
-            return made if as_asked else as_they_look(made, judge(), teacher.decode)
 
-        folder = (arguments.trajectories or arguments.out / "trajectories") / split
-        return kept_trajectories(folder, shards, shard)
+        return kept_trajectories(kept / split, shards, shard)
 
-    train = drawn("train", -(-arguments.portraits // SHARD), as_asked=False)
-    held_out = drawn("validation", HELD_OUT_SHARDS, as_asked=True)
-    student = copy.deepcopy(method.denoiser)
-    make_low_rank(student, arguments.rank)
-    student.to(teacher.device).to(memory_format=torch.channels_last)
+    train = drawn("train", -(-arguments.portraits // SHARD))
+    held_out = drawn("validation", HELD_OUT_SHARDS)
+    faces, _, _ = load_split(arguments, "train", side)
+    reader = trained_reader(teacher, faces, kept / "faces.safetensors", arguments.seed)
+    start = arguments.start_from
+    denoiser = copy.deepcopy(method.denoiser)
+    make_low_rank(
+        denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)
+    )
+    denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
-        [parameter for parameter in student.parameters() if parameter.requires_grad],
+        [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
         arguments.rate,
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
     stage = Distillation(
-        student,
-        method.denoiser,
+        denoiser,
         teacher,
-        method.face_prior().detach(),
+        Student(teacher, arguments.steps),
+        reader,
         train,
         held_out,
-        settings,
-        arguments.steps,
-        arguments.batch_size,
-        arguments.out,
+        arguments,
     )
-    TrainingLoop(student, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)
+    TrainingLoop(denoiser, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)

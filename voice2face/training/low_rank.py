@@ -32,14 +32,29 @@ class LowRank(nn.Module):
         return weight + (self.up @ self.down).view_as(weight)
 
 
-def make_low_rank(denoiser: Denoiser, rank: int) -> None:
-    """Have training change the UNet's weights by low-rank ones, its vectors as a whole."""
+def make_low_rank(denoiser: Denoiser, rank: int, start: FewStepUpdate | None = None) -> None:
+    """Have training change the UNet's weights by low-rank ones, its vectors as a whole.
+
+    Args:
+        denoiser: to be changed.
+        rank: of the changes.
+        start: an update of that rank to go on from.
+    """
     denoiser.requires_grad_(False)
     for module in list(denoiser.unet.modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
     for name, parameter in denoiser.unet.named_parameters():
         parameter.requires_grad_(name.endswith((UP, DOWN)) or parameter.ndim == 1)
+    if start is None:
+        return
+    with torch.no_grad():
+        for name, parameter in denoiser.named_parameters():
+            known = name.replace(OF_WEIGHT, ".weight")
+            if known in start.tensors:
+                parameter.copy_(start.tensors[known])
+            elif known + ADDED in start.tensors:
+                parameter.add_(start.tensors[known + ADDED].float())
 
 
 def update_of(

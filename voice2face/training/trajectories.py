@@ -25,13 +25,11 @@ class Trajectories(NamedTuple):
     Attributes:
         speech: Z^s, ``(N, speech_dim)``.
         quality: picture quality asked for, ``(N, 6)``.
-        attributes: sex and age, ``(N, 2)``, see ``heard_attributes``.
         latents: Z^t from pure noise to Z^f, ``(N, steps + 1, C, H, W)``, float16.
     """
 
     speech: Tensor
     quality: Tensor
-    attributes: Tensor
     latents: Tensor
 
     def take(self, rows: Tensor) -> Trajectories:
@@ -45,7 +43,6 @@ def draw_trajectories(
     prior: FacePrior,
     schedule: DDIMScheduler,
     speech: Tensor,
-    attributes: Tensor,
     seeds: Sequence[int],
     settings: Settings,
     steps: int,
@@ -57,7 +54,6 @@ def draw_trajectories(
         prior: shifts what it is shown.
         schedule: noise levels.
         speech: ``(N, speech_dim)``.
-        attributes: that are heard in it, ``(N, 2)``.
         seeds: one a row.
         settings: of the denoiser's own steps.
         steps: how many parts of the way to keep the ends of; divides the denoiser's steps.
@@ -81,7 +77,6 @@ def draw_trajectories(
     return Trajectories(
         speech.cpu(),
         quality.cpu(),
-        attributes.cpu(),
         torch.stack([*passed, final], 1).half().cpu(),
     )
 

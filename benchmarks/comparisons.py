@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.__main__ import PLAIN, SPEECH, seconds_of
 from voice2face import Voice2FacePipeline
-from voice2face.settings import PRESETS
+from voice2face.settings import DISTILLED, PRESETS
 
 PICTURE_SIZE = 256
 PROMPT_TOKENS = 77
@@ -136,15 +136,18 @@ def millions_of(networks: Iterable[nn.Module]) -> float:
 def presets_of(pipe: Voice2FacePipeline, repeats: int) -> list[Row]:
     """The pipeline by preset."""
     voice = pipe.listen(SPEECH)
-    networks = [*pipe.method.networks(), pipe.face_decoder]
+    method, numbers = pipe.method, {name: pipe.numbers(name) for name in PRESETS}
     pipe.draw([voice], [0], num_inference_steps=2)
     return [
         Row(
             f"voice2face, {name}: {preset.num_inference_steps} steps of {preset.sampler}",
-            networks,
+            [
+                method.few_step_denoiser if preset.sampler == DISTILLED else method.denoiser,
+                pipe.face_decoder,
+            ],
             seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),
         )
-        for name, preset in PRESETS.items()
+        for name, preset in numbers.items()
     ]
 
 

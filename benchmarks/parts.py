@@ -21,7 +21,7 @@ from benchmarks.__main__ import SPEECH, seconds_of
 from voice2face import Voice2FacePipeline
 from voice2face.audio import load_audio
 from voice2face.listening import find_in
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DISTILLED, PRESETS
 from voice2face.watermark import embed
 
 MATRIX = 2048
@@ -80,12 +80,14 @@ def copy_rate(repeats: int) -> float:
     return 2 * source.nbytes / seconds_of(lambda: target.copy_(source), repeats)
 
 
-def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
-    """The way of a portrait with the usual preset, with what each part is given."""
-    preset = PRESETS[DEFAULT_PRESET]
+def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
+    """The way of a portrait with a preset, with what each part is given."""
+    numbers = pipe.numbers(preset)
     waveform = load_audio(SPEECH)
     speech = find_in(waveform)
-    encoder, denoiser = pipe.speech_encoder, pipe.method.parts()["denoiser"]
+    distilled = numbers.sampler == DISTILLED
+    encoder = pipe.speech_encoder
+    denoiser = pipe.method.few_step_denoiser if distilled else pipe.method.denoiser
     window = torch.from_numpy(waveform[: encoder.window_samples])[None]
     portrait = pipe(SPEECH, seed=0, num_inference_steps=1)[0]
     latents = pipe(SPEECH, seed=0, num_inference_steps=1, output_type="latent").repeat(2, 1, 1, 1)
@@ -93,7 +95,7 @@ def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
     quality = torch.tensor(denoiser.config.good_portrait).repeat(2, 1)
     condition = denoiser.condition(voice, quality)
     alone = denoiser.condition(voice[:1], quality[:1])
-    guided = -(-preset.num_inference_steps // preset.guidance_every)
+    guided = 0 if distilled else -(-numbers.num_inference_steps // numbers.guidance_every)
     time = torch.full((2,), 500)
     pixels = pipe.decode(latents[:1], watermark=False)
     return [
@@ -108,9 +110,9 @@ def parts_of(pipe: Voice2FacePipeline) -> list[Part]:
             denoiser,
         ),
         Part(
-            "UNet step that reuses it",
+            "distilled UNet step" if distilled else "UNet step that reuses it",
             lambda: denoiser(latents[:1], time[:1], alone),
-            preset.num_inference_steps - guided,
+            numbers.num_inference_steps - guided,
             denoiser,
         ),
         Part(
@@ -128,9 +130,12 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=__doc__)
     parser.add_argument("--repeats", type=int, default=9, help="runs of each (default: 9)")
+    parser.add_argument(
+        "--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="(default: %(default)s)"
+    )
     options = parser.parse_args()
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")
-    parts = parts_of(pipe)
+    parts = [part for part in parts_of(pipe, options.preset) if part.times]
     operations, traffic = product_rate(options.repeats), copy_rate(options.repeats)
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; a matrix product runs at "
@@ -151,7 +156,7 @@ def main() -> None:
             f"{1000 * floor:.2f} | {1000 * seconds:.2f} | {ratio} | "
             f"{part.times * seconds / total:.0%} |"
         )
-    print(f"\n{1000 * total:.0f} ms a portrait, preset {DEFAULT_PRESET}")
+    print(f"\n{1000 * total:.0f} ms a portrait, preset {options.preset}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def networks(exported: Path):
 
 
 def test_the_same_recording_and_noise_give_the_same_picture(
-    pipeline: Voice2FacePipeline, networks, female_speech: Path
+    pipeline: Voice2FacePipeline, networks, exported: Path, female_speech: Path
 ) -> None:
     speech = networks.listen(str(female_speech))
     heard = pipeline.listen(female_speech).embedding.numpy()
@@ -54,13 +54,23 @@ def test_the_same_recording_and_noise_give_the_same_picture(
     generator = torch.Generator().manual_seed(7)
     quality = pipeline.method.denoiser.good_portraits([generator])[0].numpy()
     noise = torch.randn(networks.facts["latent_shape"], generator=generator).numpy()
-    found = networks.decode(networks.draw(speech, noise, quality, steps=5))
-    settings = {"num_inference_steps": 5, "sampler": "ddim", "guidance_every": 1}
-    settings |= {"watermark": False}
-    expected = pipeline(female_speech, seed=7, **settings).images[0]
+    guided = {"num_inference_steps": 5, "sampler": "ddim", "guidance_every": 1}
+    assert same(
+        networks.decode(networks.draw(speech, noise, quality, steps=5)),
+        pipeline(female_speech, seed=7, watermark=False, **guided).images[0],
+    )
+    distilled = copy.copy(networks)
+    distilled.denoiser = InferenceSession(exported / "few_step_denoiser.onnx")
+    steps = networks.facts["distilled_steps"]
+    assert same(
+        distilled.decode(distilled.draw(speech, noise, quality, steps=steps, guidance=1.0)),
+        pipeline(female_speech, seed=7, watermark=False, preset="fast").images[0],
+    )
+
+
+def same(found: np.ndarray, expected: Image.Image) -> bool:
     difference = np.abs(found.astype(int) - np.asarray(expected))
-    assert difference.max() <= 2
-    assert difference.mean() < 0.05
+    return difference.max() <= 2 and difference.mean() < 0.05
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -87,8 +97,9 @@ def test_the_example_takes_the_steps_of_the_package(networks, prediction_type: s
 
 def test_networks_take_any_batch_and_stand_alone(exported: Path) -> None:
     files = sorted(path.name for path in exported.iterdir())
-    names = ["denoiser.onnx", "face_decoder.onnx", "speech_encoder.onnx"]
-    assert files == ["README.md", *names[:2], "sampling.json", names[2]]
+    names = [f"{name}.onnx" for name in ("denoiser", "face_decoder", "few_step_denoiser")]
+    names.append("speech_encoder.onnx")
+    assert files == ["README.md", *names[:3], "sampling.json", names[3]]
     for name in names:
         network = onnx.load(exported / name)
         onnx.checker.check_model(network)

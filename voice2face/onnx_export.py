@@ -5,6 +5,8 @@ A folder is written that holds
 - ``speech_encoder.onnx``: ``waveform`` to the fields of ``SpeechEncoding``,
 - ``denoiser.onnx`` (SCLDM), or ``bottom_denoiser.onnx`` and ``upper_denoiser.onnx`` beside the
   retriever's entries (Fine-portraitist): one step, see ``ToldDenoiser``,
+- ``few_step_denoiser.onnx`` of a distilled checkpoint, which takes ``distilled_steps`` of DDIM
+  without guidance,
 - ``face_decoder.onnx``: ``latents`` to ``images``, RGB around [-1, 1],
 - ``sampling.json``: the noise schedule and the sizes that a sampler needs,
 - ``README.md``: the checkpoint's model card with its licences.
@@ -107,7 +109,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     check_installed()
     folder = Path(folder).expanduser().absolute()
     parts = pipe.method.parts()
-    denoisers = {name: part for name, part in parts.items() if isinstance(part, Denoiser)}
+    denoisers, update = pipe.method.denoisers(), pipe.method.distilled
     config = next(iter(denoisers.values())).config
     shape = (config.latent_channels, config.latent_size, config.latent_size)
     prior = parts.get("face_prior")
@@ -148,6 +150,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
             "good_portrait": config.good_portrait,
             "good_portrait_std": config.good_portrait_std,
             "prediction_type": pipe.scheduler.config.prediction_type,
+            "distilled_steps": 0 if update is None else update.steps,
             "alphas_cumprod": pipe.scheduler.alphas_cumprod.tolist(),
         }
         (fresh / SAMPLING_FILE).write_text(json.dumps(facts) + "\n", encoding="utf-8")

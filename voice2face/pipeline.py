@@ -33,7 +33,6 @@ from voice2face.listening import Speech, Voice, find_in, hear, read_speech
 from voice2face.methods import METHODS, Sample
 from voice2face.models import (
     SPEECH_ENCODERS,
-    Denoiser,
     FaceDecoder,
     FaceEncoder,
     FaceRetriever,
@@ -336,7 +335,7 @@ class Voice2FacePipeline:
             raise CompileError(
                 "networks that are lent to a GPU cannot be compiled; call to() first"
             )
-        denoisers = [part for part in self.method.networks() if isinstance(part, Denoiser)]
+        denoisers = list(self.method.denoisers().values())
         leave_uncompiled(self._networks())
         if backend == "inductor":
             compile_networks([*denoisers, self.face_decoder], self.device)

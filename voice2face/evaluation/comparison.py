@@ -7,9 +7,9 @@ import numpy as np
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Artist, Instruments
-from voice2face.evaluation.pictures import picture_features
+from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
-from voice2face.evaluation.voices import HeardVoices
+from voice2face.evaluation.voices import HeardVoices, said_of
 from voice2face.training.tables import UNKNOWN
 
 
@@ -22,7 +22,7 @@ def compare(
     real: np.ndarray,
     report: Report,
 ) -> float:
-    """Draw portraits of each speaker's first recording; enter sex, age and Fréchet distance.
+    """Draw portraits of each speaker's first recording; enter what they show, and how near they come.
 
     The seeds are the same in every call, so that variants differ by nothing else.
 
@@ -46,5 +46,9 @@ def compare(
     distance = frechet_distance(picture_features(pictures, instruments.perceptual), real)
     report.add(group, "sex", bootstrap_share(verdict.sex == heard.sex[rows], speakers))
     report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
+    as_heard = within_one_decade(verdict.age, said_of(heard.voices).age[rows])
+    report.add(group, "age within 10 years of the one heard", bootstrap_share(as_heard, speakers))
+    found = np.array([face_found(picture) for picture in pictures])
+    report.add(group, "a face is found", bootstrap_share(found, speakers))
     report.add(group, "Fréchet distance", distance)
     return distance

@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.methods.guided_sampling import LatentCallback
+from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_retriever import Retrieved
 from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.settings import Settings
@@ -54,9 +55,14 @@ class Method(ABC):
         """What makes the sampler ``"distilled"`` of this checkpoint; ``None`` where it has none."""
         return None
 
+    def denoisers(self) -> dict[str, Denoiser]:
+        """The UNets by name."""
+        return {name: part for name, part in self.parts().items() if isinstance(part, Denoiser)}
+
     def networks(self) -> list[nn.Module]:
-        """The networks that draw."""
-        return [part for part in self.parts().values() if isinstance(part, nn.Module)]
+        """All networks that draw."""
+        of_parts = (part for part in self.parts().values() if isinstance(part, nn.Module))
+        return list(dict.fromkeys([*of_parts, *self.denoisers().values()]))
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from voice2face.methods.guided_sampling import LatentCallback, sample_guided
 from voice2face.methods.method import Method, Sample
@@ -61,10 +61,11 @@ class SCLDM(Method):
         """See ``Method``."""
         return self.few_step_update
 
-    def networks(self) -> list[nn.Module]:
+    def denoisers(self) -> dict[str, Denoiser]:
         """See ``Method``."""
-        few_step = [] if self.few_step_denoiser is None else [self.few_step_denoiser]
-        return [*super().networks(), *few_step]
+        if self.few_step_denoiser is None:
+            return super().denoisers()
+        return super().denoisers() | {"few_step_denoiser": self.few_step_denoiser}
 
     def sample(
         self,

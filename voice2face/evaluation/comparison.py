@@ -22,7 +22,7 @@ def compare(
     real: np.ndarray,
     report: Report,
 ) -> float:
-    """Draw portraits of each speaker's first recording; enter what they show, and how near they come.
+    """Draw portraits of the first recording of each speaker; enter what they show and how well.
 
     The seeds are the same in every call, so that variants differ by nothing else.
 

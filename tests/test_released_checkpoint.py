@@ -29,14 +29,33 @@ def skin_like(image: Image.Image) -> float:
     return float(((red > green) & (green >= blue)).mean())
 
 
-def test_a_voice_becomes_a_portrait(pipeline: Voice2FacePipeline, female_speech: Path) -> None:
-    portrait = pipeline(female_speech, seed=7)[0]
+@pytest.mark.parametrize("preset", ["fast", DEFAULT_PRESET])
+def test_a_voice_becomes_a_portrait(
+    pipeline: Voice2FacePipeline, female_speech: Path, preset: str
+) -> None:
+    portrait = pipeline(female_speech, seed=7, preset=preset)[0]
     assert portrait.image.size == (256, 256)
     pixels = np.asarray(portrait.image).astype(float)
     assert pixels.std() > 25
     assert skin_like(portrait.image) > 0.6
     left, right = pixels[:, :128].mean(2), pixels[:, 128:][:, ::-1].mean(2)
     assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.3, "faces are symmetric"
+
+
+def test_four_distilled_steps_draw_what_many_guided_ones_draw(
+    pipeline: Voice2FacePipeline, female_speech: Path
+) -> None:
+    fast, best, other = (
+        pipeline(female_speech, seed=seed, num_images=4, preset=preset, output_type="latent")
+        for preset, seed in (("fast", 20), ("best", 20), ("best", 40))
+    )
+    assert pipeline.numbers("fast").sampler == "distilled"
+
+    def likeness(one: torch.Tensor, another: torch.Tensor) -> float:
+        return float(torch.corrcoef(torch.stack([one.flatten(), another.flatten()]))[0, 1])
+
+    assert likeness(fast, best) > 0.95
+    assert likeness(fast, other) < 0.8
 
 
 def test_the_voices_sex_is_heard(
@@ -200,9 +219,16 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     assert command in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_parts_of_a_portrait_are_timed() -> None:
+@pytest.mark.parametrize(
+    ("preset", "ways"),
+    [
+        ("fast", ["distilled UNet step"]),
+        (DEFAULT_PRESET, ["UNet step with guidance", "UNet step that reuses it"]),
+    ],
+)
+def test_the_parts_of_a_portrait_are_timed(preset: str, ways: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.parts", "--repeats", "1"],
+        [sys.executable, "-m", "benchmarks.parts", "--repeats", "1", "--preset", preset],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -210,8 +236,7 @@ def test_the_parts_of_a_portrait_are_timed() -> None:
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"\| ([^|]+) \| (\d+) \| [\d.]+ \| [\d.]+ \|.*\| (\d+)% \|", done.stdout)
     times = {name: int(count) for name, count, _ in rows}
-    steps = times["UNet step with guidance"] + times["UNet step that reuses it"]
-    assert steps == PRESETS[DEFAULT_PRESET].num_inference_steps
+    assert sum(times[way] for way in ways) == PRESETS[preset].num_inference_steps
     assert 95 <= sum(int(share) for *_, share in rows) <= 105
 
 

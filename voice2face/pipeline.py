@@ -492,14 +492,8 @@ class Voice2FacePipeline:
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
         check_whole("num_images", num_images, MOST_IMAGES)
-        numbers = self.numbers(
-            preset,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_every=guidance_every,
-            sampler=sampler,
-        )
-        settings = self._settings(numbers, eta, watermark)
+        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
+        settings = self._settings(*chosen, eta, watermark)
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         with memory_errors(self.device):
@@ -572,14 +566,8 @@ class Voice2FacePipeline:
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
-        numbers = self.numbers(
-            preset,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_every=guidance_every,
-            sampler=sampler,
-        )
-        settings = self._settings(numbers, eta, watermark)
+        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
+        settings = self._settings(*chosen, eta, watermark)
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             for batch in read_ahead(read_speech, recordings, batch_size):
@@ -645,14 +633,8 @@ class Voice2FacePipeline:
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        numbers = self.numbers(
-            preset,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_every=guidance_every,
-            sampler=sampler,
-        )
-        settings = self._settings(numbers, eta, watermark)
+        chosen = (preset, num_inference_steps, guidance_scale, guidance_every, sampler)
+        settings = self._settings(*chosen, eta, watermark)
         return self._draw(voices, checked, settings, callback_on_step_end)
 
     def _draw(
@@ -699,7 +681,23 @@ class Voice2FacePipeline:
             sampler=sampler,
         )
 
-    def _settings(self, numbers: Preset, eta: float, watermark: bool) -> Settings:
+    def _settings(
+        self,
+        preset: str,
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+        guidance_every: int | None,
+        sampler: str | None,
+        eta: float,
+        watermark: bool,
+    ) -> Settings:
+        numbers = self.numbers(
+            preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_every=guidance_every,
+            sampler=sampler,
+        )
         settings = Settings(
             numbers.num_inference_steps,
             numbers.guidance_scale,

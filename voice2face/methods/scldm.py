@@ -24,7 +24,7 @@ from voice2face.methods.method import Method, Sample
 from voice2face.models.denoiser import Condition, Denoiser
 from voice2face.models.face_prior import FacePrior
 from voice2face.models.few_step_update import FewStepUpdate
-from voice2face.settings import Settings
+from voice2face.settings import DISTILLED, Settings
 
 
 class SCLDM(Method):
@@ -77,7 +77,8 @@ class SCLDM(Method):
     ) -> Sample:
         """See ``Method``."""
         denoiser = self.denoiser
-        if settings.sampler == "distilled" and self.few_step_denoiser is not None:
+        if settings.sampler == DISTILLED:
+            assert self.few_step_denoiser is not None
             # guidance is in its weights, and its steps are DDIM's
             denoiser = self.few_step_denoiser
             settings = replace(settings, sampler="ddim", guidance_scale=1.0)

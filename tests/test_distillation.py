@@ -281,6 +281,9 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     assert shards[0].stat().st_mtime_ns == written
     assert (out / "portraits.png").is_file()
 
+    with pytest.raises(SystemExit, match="was drawn for other --steps"):
+        distil("--steps", 4)
+
     update = FewStepUpdate.load(out / "few_step_update")
     distil("--max-steps", 4, "--start-from", out / "few_step_update", "--attribute-weight", 0)
     later = FewStepUpdate.load(out / "few_step_update")

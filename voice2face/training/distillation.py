@@ -317,7 +317,10 @@ def main(arguments: argparse.Namespace) -> None:
                 arguments.steps,
             )
 
-        return kept_trajectories(kept / split, shards, shard)
+        made = kept_trajectories(kept / split, shards, shard)
+        if made.latents.shape[1] != arguments.steps + 1:
+            raise SystemExit(f"{kept} was drawn for other --steps; choose another --trajectories")
+        return made
 
     train = drawn("train", -(-arguments.portraits // SHARD))
     held_out = drawn("validation", HELD_OUT_SHARDS)

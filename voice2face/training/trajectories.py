@@ -32,10 +32,6 @@ class Trajectories(NamedTuple):
     quality: Tensor
     latents: Tensor
 
-    def take(self, rows: Tensor) -> Trajectories:
-        """Some rows, by number or by a mask."""
-        return Trajectories(*(part[rows] for part in self))
-
 
 @torch.no_grad()
 def draw_trajectories(

@@ -3,8 +3,10 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -102,6 +104,16 @@ def test_service_says_what_is_wrong(
     assert message in answer.text
 
 
+@pytest.fixture
+def signals_restored() -> Iterator[None]:
+    """Running a notebook leaves a handler of SIGTERM, which children of later tests inherit."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_restored")
 def test_notebook(tmp_path: Path) -> None:
     path = EXAMPLES / "notebook.ipynb"
     notebook = nbformat.read(path, as_version=4)

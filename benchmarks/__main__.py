@@ -176,7 +176,7 @@ def main() -> None:
         ("import torch and diffusers, beyond Python's start", frameworks),
         ("from_pretrained, files verified", load),
         (f"listening to {SPEECH.name}", listen),
-        ("command line, cold, preset balanced", cold),
+        (f"command line, cold, preset {DEFAULT_PRESET}", cold),
     ]
     import torch
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import json
 import os
 import re
 import signal
@@ -83,6 +84,18 @@ def test_portraits_emerge_and_are_those_of_the_library(
         final = pixels(portrait["png"])
         away = [np.abs(pixels(step["pictures"][k]) - final).mean() for step in steps]
         assert away[-1] < away[2] < away[0], "the previews come nearer to the portrait"
+
+
+def test_settings_that_nobody_moved_are_those_of_the_library(
+    pipeline: Voice2FacePipeline, female_speech: Path
+) -> None:
+    with serve(create_app(pipeline)) as port:
+        usual = json.load(get(port, "/about"))["usual"]
+        events = list(Visit(port, female_speech.read_bytes(), seed=7, **usual).events())
+    expected = pipeline(female_speech, num_images=4, seed=7)
+    assert expected[0].settings.sampler == "distilled"
+    drawn = [content(portrait["png"]) for portrait in events[-1][1]["portraits"]]
+    assert drawn == [portrait.png() for portrait in expected]
 
 
 def test_unfinished_pictures_are_marked_as_synthetic_too(

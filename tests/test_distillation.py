@@ -141,9 +141,10 @@ def test_fast_is_distilled_where_the_checkpoint_is(
 ) -> None:
     assert distilled.numbers("fast") == PRESETS["fast"] == Preset("distilled", 4, 2.0, 1)
     assert tiny_pipeline.numbers("fast") == UNDISTILLED
-    assert distilled.numbers("fast", num_inference_steps=6) == UNDISTILLED._replace(
-        num_inference_steps=6
-    )
+    learnt = {"num_inference_steps": 4, "guidance_scale": 2.0}
+    assert distilled.numbers("fast", **learnt) == PRESETS["fast"]
+    for given in ({"num_inference_steps": 6}, {"guidance_scale": 3.0}, {"sampler": "ddim"}):
+        assert distilled.numbers("fast", **given) == UNDISTILLED._replace(**given)
     assert distilled.numbers(sampler="distilled") == PRESETS["fast"]
     assert distilled.numbers(sampler="distilled", num_inference_steps=4) == PRESETS["fast"]
     with pytest.raises(SettingError, match="has learnt 4 steps at guidance 2"):

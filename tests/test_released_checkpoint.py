@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from voice2face import Voice2FacePipeline, checkpoints
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import PRESETS
 
 ROOT = Path(__file__).parent.parent
 LARGEST_BYTES = 90_000_000
@@ -29,7 +29,7 @@ def skin_like(image: Image.Image) -> float:
     return float(((red > green) & (green >= blue)).mean())
 
 
-@pytest.mark.parametrize("preset", ["fast", DEFAULT_PRESET])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_voice_becomes_a_portrait(
     pipeline: Voice2FacePipeline, female_speech: Path, preset: str
 ) -> None:
@@ -223,7 +223,7 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     ("preset", "ways"),
     [
         ("fast", ["distilled UNet step"]),
-        (DEFAULT_PRESET, ["UNet step with guidance", "UNet step that reuses it"]),
+        ("balanced", ["UNet step with guidance", "UNet step that reuses it"]),
     ],
 )
 def test_the_parts_of_a_portrait_are_timed(preset: str, ways: list[str]) -> None:

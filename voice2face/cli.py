@@ -25,7 +25,7 @@ examples:
   voice2face talk.wav -o face.png --num-images 4
                                                face-1.png … face-4.png, four plausible speakers
   voice2face talk.wav --guidance 3             follows sex and age of the voice more strongly
-  voice2face talk.wav --preset fast            in less time, a little rougher
+  voice2face talk.wav --preset best            by the papers' 50 steps instead of four distilled
 
 folders:
   voice2face recordings/ -o portraits/         one portrait for each recording under the folder;

@@ -463,8 +463,8 @@ class Voice2FacePipeline:
             generator: draws the first seed, in diffusers' manner.
             preset: ``"fast"``, ``"balanced"`` or ``"best"``: sampler, steps and guidance, as
                 ``voice2face.settings.PRESETS`` lists them; the next four replace one of them.
-                Where one is replaced, or the checkpoint was not distilled, ``"fast"`` is 8 steps
-                of UniPC.
+                Where the checkpoint was not distilled, or for other numbers than it has learnt,
+                ``"fast"`` is ``"balanced"``.
             num_inference_steps: the sampler's steps, 1 to 1000.
             guidance_scale: 1 follows the voice as trained, more exaggerates it; 0 to 20.
             guidance_every: 1 looks with and without the voice in every step; 2 in every other

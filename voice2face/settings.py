@@ -41,9 +41,8 @@ PRESETS = {
     "balanced": Preset("unipc", 15, 2.0, 2),
     "best": Preset("ddim", 50, 2.0, 1),
 }
-DEFAULT_PRESET = "balanced"
-# "fast" where a checkpoint was not distilled, or where one of the preset's numbers is replaced
-UNDISTILLED = Preset("unipc", 8, 2.0, 2)
+DEFAULT_PRESET = "fast"
+UNDISTILLED = PRESETS["balanced"]  # "fast" of other checkpoints, or with other numbers
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def choose_numbers(
             )
         return distilled
     if usual.sampler == DISTILLED:
-        if distilled is not None and not replaced:
+        if distilled is not None and distilled._replace(**replaced) == distilled:  # type: ignore[arg-type]
             return distilled
         usual = UNDISTILLED
     return usual._replace(**replaced)  # type: ignore[arg-type]

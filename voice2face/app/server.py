@@ -29,7 +29,7 @@ from voice2face.app.jobs import Job, JobQueue
 from voice2face.app.limits import Limits
 from voice2face.errors import RefusedError, SettingError, Voice2FaceError
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import DEFAULT_PRESET, PRESETS, Settings, choose_seeds
+from voice2face.settings import Settings, choose_seeds
 
 PAGE = Path(__file__).parent / "page"
 RECORDING_TYPE = "application/octet-stream"
@@ -67,6 +67,7 @@ def create_app(
     """
     limits = limits or Limits()
     queue = JobQueue(limits)
+    usual = pipe.numbers()
 
     async def about(_: Request) -> Response:
         return JSONResponse(
@@ -78,14 +79,14 @@ def create_app(
                 "recording_seconds": limits.recording_seconds,
                 "steps": limits.steps,
                 "usual": {
-                    "steps": PRESETS[DEFAULT_PRESET].num_inference_steps,
-                    "guidance": PRESETS[DEFAULT_PRESET].guidance_scale,
+                    "steps": usual.num_inference_steps,
+                    "guidance": usual.guidance_scale,
                 },
             }
         )
 
     async def portraits(request: Request) -> Response:
-        order = read_order(request.query_params, limits, pipe.name)
+        order = read_order(request.query_params, limits, pipe)
         job = queue.admit()
         try:
             recording = await read_recording(request, limits)
@@ -159,7 +160,7 @@ async def refuse(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status, headers)
 
 
-def read_order(query: QueryParams, limits: Limits, checkpoint: str) -> Order:
+def read_order(query: QueryParams, limits: Limits, pipe: Voice2FacePipeline) -> Order:
     """Check what a request asks for, before its recording is read.
 
     Raises:
@@ -167,14 +168,14 @@ def read_order(query: QueryParams, limits: Limits, checkpoint: str) -> Order:
     """
     try:
         seed = int(query["seed"]) if query.get("seed") else None
-        usual = PRESETS[DEFAULT_PRESET]
+        usual = pipe.numbers()
         steps = int(query.get("steps", usual.num_inference_steps))
         guidance = float(query.get("guidance", usual.guidance_scale))
     except ValueError as error:
         raise SettingError(
             f"seed and steps are whole numbers, guidance is a number: {error}"
         ) from error
-    Settings(steps, guidance, eta=0.0, checkpoint=checkpoint).check(limits.steps)
+    Settings(steps, guidance, eta=0.0, checkpoint=pipe.name).check(limits.steps)
     return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance)
 
 

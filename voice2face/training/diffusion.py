@@ -101,11 +101,19 @@ def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: flo
     return FacePrior.from_latents(tables.latents[rows].mean(1), weight=beta)
 
 
+# Of sharpness, yaw, pitch, brightness, contrast and what lies outside, in standard deviations of
+# good portraits: light may vary more than theirs, the head less, and contrast is lower. On the
+# validation speakers that brings the Fréchet distance down and loses no face.
+ASKED_SPREAD = np.array([1.0, 0.8, 0.7, 1.3, 1.6, 1.0])
+ASKED_SHIFT = np.array([0.0, 0.0, 0.0, 0.0, -0.6, 0.0])
+
+
 def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
     """How the denoiser standardises picture quality, and which portraits to ask for.
 
     Good portraits are like the training faces that are frontal, lie inside their photographs, are
-    among the sharpest third, and neither dark nor glaring: their mean, and how far they vary.
+    among the sharpest third, and neither dark nor glaring: their mean, and how far they vary,
+    changed by ``ASKED_SHIFT`` and ``ASKED_SPREAD``.
     """
     quality = faces.quality.astype(float)
     mean, std = quality.mean(0), quality.std(0) + 1e-6
@@ -118,8 +126,8 @@ def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
     return {
         "quality_mean": mean.tolist(),
         "quality_std": std.tolist(),
-        "good_portrait": good.mean(0).tolist(),
-        "good_portrait_std": good.std(0).tolist(),
+        "good_portrait": (good.mean(0) + ASKED_SHIFT * good.std(0)).tolist(),
+        "good_portrait_std": (ASKED_SPREAD * good.std(0)).tolist(),
     }
 
 

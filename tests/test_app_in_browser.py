@@ -180,7 +180,7 @@ def test_a_voice_becomes_a_portrait_that_can_be_kept(
     assert page["chosen-text"].text == "You chose seed 9.", "the keyboard chooses too"
     page["download"].click()
     kept = tmp_path / "portrait-9.png"
-    page.wait(kept.exists)
+    page.wait(lambda: kept.exists() and kept.stat().st_size > 0)
     assert kept.read_bytes() == expected[2].png()
     with Image.open(kept) as image:
         assert image.size == (256, 256)

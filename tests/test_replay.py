@@ -13,7 +13,7 @@ from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
 from voice2face.errors import PictureError
 from voice2face.replay import read_portrait, replay
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import UNDISTILLED
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def test_a_portrait_says_how_it_was_made(
     saved = read_portrait(picture)
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 3)
     assert (saved.settings.guidance_scale, saved.settings.eta) == (3.0, 0.0)
-    assert saved.settings.sampler == PRESETS[DEFAULT_PRESET].sampler
-    assert saved.settings.guidance_every == PRESETS[DEFAULT_PRESET].guidance_every
+    assert saved.settings.sampler == UNDISTILLED.sampler
+    assert saved.settings.guidance_every == UNDISTILLED.guidance_every
     assert saved.settings.checkpoint == "tiny"
     samples = load_audio(recording).astype("<f4").tobytes()
     index = (Path(checkpoint) / "model_index.json").read_bytes()

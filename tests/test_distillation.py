@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
@@ -21,9 +22,12 @@ from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
+from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
 from voice2face.training.distillation import Student
 from voice2face.training.latent_reader import LatentReader
+from voice2face.training.losses import PerceptualLoss
 from voice2face.training.low_rank import make_low_rank, update_of
+from voice2face.training.picture_reader import PictureReader
 from voice2face.training.trajectories import draw_trajectories
 
 WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
@@ -221,10 +225,41 @@ def test_a_reader_of_latents_learns_what_faces_show() -> None:
     figures = reader.fit(latents, torch.stack([sex, age], 1), epochs=8)
     assert figures["sex"] > 0.95
     assert figures["age_correlation"] > 0.9
-    read = reader(latents)
-    expected = reader.expected(torch.stack([sex, age], 1))
-    assert float((read - expected).square().mean()) < 0.3
     assert not any(parameter.requires_grad for parameter in reader.parameters())
+
+
+def test_readers_say_what_to_expect_of_a_portrait() -> None:
+    class Attenuated(nn.Module):
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents[:, :2, 0, 0] * torch.tensor([0.8, 0.5]) + torch.tensor([0.0, 1.0])
+
+    latents = torch.randn(400, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    told = latents[:, :2, 0, 0]
+    reader = AttributeReader([Attenuated(), Attenuated()])
+    reader.calibrate(latents, told)
+    expected = reader.expected(told)
+    torch.testing.assert_close(expected[:, 0], reader(latents)[:, 0], atol=1e-4, rtol=0)
+    middle = told[:, 1].mean()
+    emphasised = 1.0 + 0.5 * middle + 0.5 * EMPHASIS * (told[:, 1] - middle)
+    torch.testing.assert_close(expected[:, 1], emphasised, atol=1e-4, rtol=0)
+
+
+def test_a_reader_of_pictures_learns_what_faces_show() -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    sex, age = rng.integers(0, 2, 300), rng.integers(0, 6, 300)
+    images = rng.integers(0, 60, (300, 40, 40, 3))
+    images[:, :, :, 0] += 120 * sex[:, None, None]
+    images[:, :, :, 2] += 30 * age[:, None, None]
+    images = images.clip(0, 255).astype(np.uint8)
+    attributes = torch.from_numpy(np.stack([sex * 2.0 - 1.0, age + 0.5], 1)).float()
+    reader = PictureReader(PerceptualLoss(None), members=1)
+    figures = reader.fit(images, attributes, epochs=40)
+    assert figures["sex"] > 0.9
+    assert figures["age_correlation"] > 0.8
+    read = reader(images[:8])
+    assert float((read[:, 0].sign() == attributes[:8, 0]).float().mean()) > 0.8
+    torch.testing.assert_close(reader(images[:8, :, ::-1]), read)
 
 
 def test_whole_portraits_are_drawn_as_the_sampler_draws_them(
@@ -239,6 +274,25 @@ def test_whole_portraits_are_drawn_as_the_sampler_draws_them(
     with torch.no_grad():
         drawn = student.draw(denoiser, voice.embedding[None], quality, noise)
     torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_last_steps_of_a_portrait_learn_alone(distilled: Voice2FacePipeline) -> None:
+    student = Student(distilled, 4)
+    denoiser = distilled.method.denoiser.requires_grad_(True)
+    torch.manual_seed(0)
+    speech = nn.functional.normalize(torch.randn(1, denoiser.config.speech_dim), dim=1)
+    quality, noise = torch.zeros(1, 6), torch.randn(1, 4, 8, 8)
+    drawn, gradients = {}, {}
+    for steps in (0, 1, 4):
+        drawn[steps] = student.draw(denoiser, speech, quality, noise, steps)
+        if steps:
+            (gradients[steps],) = torch.autograd.grad(
+                drawn[steps].square().sum(), [denoiser.get_parameter(WEIGHT)]
+            )
+    assert not drawn[0].requires_grad
+    assert torch.equal(drawn[0], drawn[1].detach())
+    assert torch.equal(drawn[0], drawn[4].detach())
+    assert not torch.allclose(gradients[1], gradients[4])
 
 
 def test_the_velocity_to_learn_leads_to_the_end_of_the_step(
@@ -263,6 +317,7 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     checkpoint, out = pipe.save_pretrained(tmp_path / "tiny"), tmp_path / "out"
     monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
     arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
+    arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
     arguments += ["--checkpoint", checkpoint, "--whole-portraits", 2, "--portraits", 18]
     arguments += ["--teacher-steps", 4, "--steps", 2, "--rank", 2]
     arguments += ["--batch-size", 4, "--out", out]
@@ -277,9 +332,10 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     shards = sorted((out / "trajectories" / "train").iterdir())
     assert [shard.name for shard in shards] == [f"{k:05}.safetensors" for k in range(3)]
     assert all(len(load_file(shard)["speech"]) == 6 for shard in shards)
-    written = shards[0].stat().st_mtime_ns
+    kept = [shards[0], out / "trajectories" / "reader.safetensors"]
+    written = [file.stat().st_mtime_ns for file in kept]
     assert distil("--max-steps", 3, "--resume")[-1]["step"] == 3
-    assert shards[0].stat().st_mtime_ns == written
+    assert [file.stat().st_mtime_ns for file in kept] == written
     assert (out / "portraits.png").is_file()
 
     with pytest.raises(SystemExit, match="was drawn for other --steps"):

@@ -3,8 +3,8 @@
 The denoiser draws portraits with guidance in many steps. The update learns to take, without
 guidance and in one step, what they went through in several (Salimans and Ho 2022, all halvings at
 once). Being so short, the way from noise to portrait can also be learnt as a whole: the sex and
-the age that are heard in a voice are to be read off its portrait (as Clark et al. 2023, DRaFT,
-learn from a reward).
+the age that are heard in a voice are to be read off its portrait (as DRaFT-K of Clark et al. 2023
+learns from a reward, through the last steps alone).
 """
 
 from __future__ import annotations
@@ -12,38 +12,35 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.methods.scldm import SCLDM
-from voice2face.models import Denoiser, FaceEncoder, FewStepUpdate
+from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.sampling import split_prediction, trailing_timesteps
 from voice2face.settings import Settings
-from voice2face.training.images import contact_sheet, to_model_range
-from voice2face.training.latent_pairs import labelled_attributes
-from voice2face.training.latent_reader import LatentReader
-from voice2face.training.latents import kept_in
+from voice2face.training.attribute_reader import AttributeReader, trained_reader
+from voice2face.training.images import contact_sheet
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
+    add_perceptual_option,
     load_split,
     loop_options,
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import embed_clips
-from voice2face.training.tables import FaceTable
 from voice2face.training.trajectories import Trajectories, draw_trajectories, kept_trajectories
 
 logger = logging.getLogger("voice2face.training")
@@ -92,12 +89,20 @@ class Student:
         turn = self.turns[parts][:, None, None, None]
         return (turn.cos() * start - end) / turn.sin()
 
-    def draw(self, denoiser: Denoiser, speech: Tensor, quality: Tensor, noise: Tensor) -> Tensor:
-        """All steps, from noise to Z^f; gradients flow."""
+    def draw(
+        self,
+        denoiser: Denoiser,
+        speech: Tensor,
+        quality: Tensor,
+        noise: Tensor,
+        learning_steps: int = 0,
+    ) -> Tensor:
+        """All steps, from noise to Z^f; gradients flow through the last ``learning_steps``."""
         latents = noise
         for part, turn in enumerate(self.turns):
             parts = torch.full((len(noise),), part, device=noise.device)
-            velocity = self.velocity(denoiser, speech, quality, latents, parts)
+            with torch.set_grad_enabled(part >= len(self.turns) - learning_steps):
+                velocity = self.velocity(denoiser, speech, quality, latents, parts)
             latents = turn.cos() * latents - turn.sin() * velocity
         return latents
 
@@ -120,7 +125,7 @@ class Distillation:
         denoiser: Denoiser,
         teacher: Voice2FacePipeline,
         student: Student,
-        reader: LatentReader,
+        reader: AttributeReader,
         train: Trajectories,
         held_out: Trajectories,
         arguments: argparse.Namespace,
@@ -147,24 +152,20 @@ class Distillation:
         return losses
 
     def _attribute_loss(self, rng: np.random.Generator) -> Tensor:
-        """Mean square of what is read off portraits less what is expected of what was heard.
-
-        Voices and noise are of different rows, so that all pairs of them count.
-        """
-        device = self.denoiser.device
-        count = self.arguments.whole_portraits
-        of_noise, of_voice = (
-            torch.from_numpy(rng.integers(0, len(self.train.speech), count)) for _ in range(2)
-        )
-        speech = self.train.speech[of_voice].to(device)
+        """Mean square of what is read off new portraits less what is expected of what was heard."""
+        device, count = self.denoiser.device, self.arguments.whole_portraits
+        rows = torch.from_numpy(rng.integers(0, len(self.train.speech), count))
+        speech = self.train.speech[rows].to(device)
+        seeds = rng.integers(0, FIRST_SEED, count)
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        quality = self.denoiser.good_portraits(generators)
+        shape = self.train.latents.shape[2:]
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         with torch.no_grad():
             heard = heard_attributes(self.teacher.speech_encoder.describe(speech))
         with mixed_precision(device):
             drawn = self.student.draw(
-                self.denoiser,
-                speech,
-                self.train.quality[of_noise].to(device),
-                self.train.latents[of_noise, 0].float().to(device),
+                self.denoiser, speech, quality, noise.to(device), self.arguments.learning_steps
             )
         return (self.reader(drawn) - self.reader.expected(heard)).square().mean()
 
@@ -202,35 +203,11 @@ def voices_of(pairing: Pairing, embeddings: Tensor, rng: np.random.Generator, co
     return nn.functional.normalize(drawn + SPEECH_NOISE * nn.functional.normalize(noise), dim=1)
 
 
-@torch.inference_mode()
-def encode_faces(encoder: FaceEncoder, faces: FaceTable) -> Tensor:
-    """Z^f of all faces of a table, ``(N, C, H, W)``."""
-    parts = [
-        encoder(to_model_range(faces.images[start : start + SHARD]).to(encoder.device))
-        .float()
-        .cpu()
-        for start in tqdm(range(0, len(faces), SHARD), desc="face latents", unit="batch")
-    ]
-    return torch.cat(parts)
-
-
-def trained_reader(
-    teacher: Voice2FacePipeline, faces: FaceTable, file: Path, seed: int
-) -> LatentReader:
-    """A reader of the teacher's latents, from labelled faces, whose latents are kept in a file."""
-    latents = kept_in(file, partial(encode_faces, teacher.face_encoder, faces))
-    rng = np.random.default_rng(seed)
-    attributes = labelled_attributes(faces, np.arange(len(faces)), rng)
-    known = attributes.isfinite().all(1)
-    reader = LatentReader(latents.shape[1], latents.shape[2])
-    logger.info("reader of latents: %s", reader.fit(latents[known], attributes[known], seed=seed))
-    return reader.to(teacher.device)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
     add_loop_options(parser)
+    add_perceptual_option(parser)
     parser.add_argument(
         "--checkpoint", help="folder or name of what to distil (default: the one in the package)"
     )
@@ -259,11 +236,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attribute-weight",
         type=float,
-        default=0.02,
+        default=0.05,
         help="of what is read off whole portraits; 0 only imitates (default: %(default)s)",
     )
     parser.add_argument(
-        "--whole-portraits", type=int, default=12, help="drawn a step for that (default: 12)"
+        "--whole-portraits",
+        type=int,
+        default=24,
+        help="drawn a step for that (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--learning-steps",
+        type=int,
+        default=2,
+        help="last steps of those that learn from it (default: %(default)s)",
     )
     parser.add_argument(
         "--rank", type=int, default=12, help="of the change of each weight (default: %(default)s)"
@@ -325,7 +311,14 @@ def main(arguments: argparse.Namespace) -> None:
     train = drawn("train", -(-arguments.portraits // SHARD))
     held_out = drawn("validation", HELD_OUT_SHARDS)
     faces, _, _ = load_split(arguments, "train", side)
-    reader = trained_reader(teacher, faces, kept / "faces.safetensors", arguments.seed)
+    reader = trained_reader(
+        teacher,
+        faces,
+        train.latents[:, -1].float(),
+        arguments.perceptual_weights,
+        kept,
+        arguments.seed,
+    )
     start = arguments.start_from
     denoiser = copy.deepcopy(method.denoiser)
     make_low_rank(

@@ -1,4 +1,4 @@
-"""Reads sex and age off face latents, so that a loss may ask for what is heard to be seen."""
+"""Reads sex and age off face latents."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ HELD_OUT = 0.1
 class LatentReader(nn.Module):
     """The mean opinion of several small convolutional networks.
 
-    Opinions of faces that are hard to read lie nearer to the middle than the truth;
-    ``expected`` says what to expect for a face, so that the two can be compared.
-
     Args:
         channels: of the latents.
         size: their side in positions.
@@ -26,34 +23,26 @@ class LatentReader(nn.Module):
 
     mean: Tensor
     std: Tensor
-    slope: Tensor
-    offset: Tensor
 
     def __init__(self, channels: int, size: int, members: int = 3) -> None:
         super().__init__()
         self.members = nn.ModuleList(_member(channels, size) for _ in range(members))
         self.register_buffer("mean", torch.zeros(channels, size, size))
         self.register_buffer("std", torch.ones(channels, size, size))
-        self.register_buffer("slope", torch.ones(len(ATTRIBUTES)))
-        self.register_buffer("offset", torch.zeros(len(ATTRIBUTES)))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents ``(N, C, H, W)`` to sex and age ``(N, 2)``, see ``heard_attributes``."""
         scaled = (latents - self.mean) / self.std
         return torch.stack([member(scaled) for member in self.members]).mean(0)
 
-    def expected(self, attributes: Tensor) -> Tensor:
-        """What is read on average off faces of such sex and age, ``(N, 2)``."""
-        return self.slope * attributes + self.offset
-
     def fit(
         self, latents: Tensor, attributes: Tensor, *, epochs: int = 15, seed: int = 0
     ) -> dict[str, float]:
-        """Train on latents of labelled faces.
+        """Train on latents of faces.
 
         Args:
             latents: ``(N, C, H, W)``.
-            attributes: ``(N, 2)``.
+            attributes: of each, ``(N, 2)``.
             epochs: passes over them.
             seed: of everything random.
 
@@ -81,13 +70,15 @@ class LatentReader(nn.Module):
                 optimizer.step()
         self.eval().requires_grad_(False)
         read, true = self(latents[held_out]), attributes[held_out]
-        spread = true - true.mean(0)
-        self.slope.copy_((spread * read).mean(0) / spread.square().mean(0).clamp_min(1e-6))
-        self.offset.copy_(read.mean(0) - self.slope * true.mean(0))
-        return {
-            "sex": float((read[:, 0].sign() == true[:, 0]).float().mean()),
-            "age_correlation": float(torch.corrcoef(torch.stack([read[:, 1], true[:, 1]]))[0, 1]),
-        }
+        return agreement(read, true)
+
+
+def agreement(read: Tensor, true: Tensor) -> dict[str, float]:
+    """The share whose sex is read right, and the correlation of the ages; both ``(N, 2)``."""
+    return {
+        "sex": float((read[:, 0].sign() == true[:, 0].sign()).float().mean()),
+        "age_correlation": float(torch.corrcoef(torch.stack([read[:, 1], true[:, 1]]))[0, 1]),
+    }
 
 
 def _member(channels: int, size: int) -> nn.Module:

@@ -1,0 +1,134 @@
+"""Reads sex and age off latents, so that a loss may ask for what is heard to be seen."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from voice2face.models import FaceEncoder
+from voice2face.models.heard_attributes import ATTRIBUTES
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.images import to_model_range
+from voice2face.training.latent_pairs import labelled_attributes
+from voice2face.training.latent_reader import LatentReader
+from voice2face.training.latents import kept_in
+from voice2face.training.loop import replace_file
+from voice2face.training.losses import PerceptualLoss
+from voice2face.training.picture_reader import PictureReader
+from voice2face.training.tables import FaceTable
+
+logger = logging.getLogger("voice2face.training")
+
+AT_ONCE = 64
+EMPHASIS = 1.3
+
+
+class AttributeReader(nn.Module):
+    """The mean opinion of several readers of latents, and what it should be.
+
+    Opinions of faces that are hard to read lie nearer to the middle than the truth. ``expected``
+    says what to ask for: what is read on average off faces of an age, further from the middle by
+    ``EMPHASIS``, so that a portrait looks its age more clearly than the average photograph.
+
+    Args:
+        readers: of the same latents.
+    """
+
+    slope: Tensor
+    offset: Tensor
+
+    def __init__(self, readers: list[LatentReader]) -> None:
+        super().__init__()
+        self.readers = nn.ModuleList(readers)
+        self.register_buffer("slope", torch.ones(len(ATTRIBUTES)))
+        self.register_buffer("offset", torch.zeros(len(ATTRIBUTES)))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents ``(N, C, H, W)`` to sex and age ``(N, 2)``, see ``heard_attributes``."""
+        return torch.stack([reader(latents) for reader in self.readers]).mean(0)
+
+    def expected(self, attributes: Tensor) -> Tensor:
+        """What should be read off a portrait of such sex and age, ``(N, 2)``."""
+        return self.slope * attributes + self.offset
+
+    @torch.no_grad()
+    def calibrate(self, latents: Tensor, attributes: Tensor) -> None:
+        """Learn what to expect from labelled faces, ``(N, C, H, W)`` and ``(N, 2)``."""
+        read = torch.cat([self(part) for part in latents.split(AT_ONCE)])
+        middle = attributes.mean(0)
+        spread = attributes - middle
+        self.slope.copy_((spread * read).mean(0) / spread.square().mean(0).clamp_min(1e-6))
+        self.slope.mul_(torch.tensor([1.0, EMPHASIS]))
+        self.offset.copy_(read.mean(0) - self.slope * middle)
+
+
+@torch.inference_mode()
+def encode_faces(encoder: FaceEncoder, faces: FaceTable) -> Tensor:
+    """Z^f of all faces of a table, ``(N, C, H, W)``."""
+    parts = [
+        encoder(to_model_range(faces.images[start : start + AT_ONCE]).to(encoder.device))
+        .float()
+        .cpu()
+        for start in tqdm(range(0, len(faces), AT_ONCE), desc="face latents", unit="batch")
+    ]
+    return torch.cat(parts)
+
+
+def trained_reader(
+    teacher: Voice2FacePipeline,
+    faces: FaceTable,
+    portraits: Tensor,
+    perceptual_weights: Path,
+    kept: Path,
+    seed: int,
+) -> AttributeReader:
+    """A reader of the teacher's latents, kept in a folder and read from there the next time.
+
+    One part learns from labelled faces, the other from portraits, off whose pictures a
+    ``PictureReader`` reads sex and age.
+
+    Args:
+        teacher: encodes faces and decodes portraits.
+        faces: labelled ones.
+        portraits: Z^f that the teacher drew, ``(N, C, H, W)``.
+        perceptual_weights: of the network whose features the picture reader looks at.
+        kept: the folder.
+        seed: of everything random.
+    """
+    of_faces, of_portraits = (LatentReader(*portraits.shape[1:3]) for _ in range(2))
+    reader = AttributeReader([of_faces, of_portraits])
+    file = kept / "reader.safetensors"
+    if not file.exists():
+        encode = partial(encode_faces, teacher.face_encoder, faces)
+        latents = kept_in(kept / "faces.safetensors", encode)
+        attributes = labelled_attributes(faces, np.arange(len(faces)), np.random.default_rng(seed))
+        known = attributes.isfinite().all(1)
+        latents, attributes = latents[known], attributes[known]
+        figures = of_faces.fit(latents, attributes, seed=seed)
+        logger.info("reader of faces' latents: %s", figures)
+        pictures = PictureReader(PerceptualLoss(perceptual_weights).to(teacher.device))
+        figures = pictures.fit(faces.images[known.numpy()], attributes, seed=seed)
+        logger.info("reader of pictures: %s", figures)
+        seen = pictures(decode_portraits(teacher, portraits))
+        figures = of_portraits.fit(portraits, seen, seed=seed)
+        logger.info("reader of portraits' latents: %s", figures)
+        reader.calibrate(latents, attributes)
+        replace_file(file, partial(save_file, reader.state_dict()))
+    reader.load_state_dict(load_file(file))
+    return reader.eval().requires_grad_(False).to(teacher.device)
+
+
+def decode_portraits(teacher: Voice2FacePipeline, portraits: Tensor) -> np.ndarray:
+    """Pictures ``(N, size, size, 3)`` uint8 of portraits ``(N, C, H, W)``."""
+    parts = [
+        teacher.decode(part.to(teacher.device), watermark=False)
+        for part in tqdm(portraits.split(AT_ONCE), desc="portraits", unit="batch")
+    ]
+    return np.concatenate(parts)

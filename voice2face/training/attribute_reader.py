@@ -17,7 +17,7 @@ from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.images import to_model_range
 from voice2face.training.latent_pairs import labelled_attributes
-from voice2face.training.latent_reader import LatentReader
+from voice2face.training.latent_reader import LatentReader, held_out_and_train
 from voice2face.training.latents import kept_in
 from voice2face.training.loop import replace_file
 from voice2face.training.losses import PerceptualLoss
@@ -27,7 +27,7 @@ from voice2face.training.tables import FaceTable
 logger = logging.getLogger("voice2face.training")
 
 AT_ONCE = 64
-EMPHASIS = 1.3
+EMPHASIS = 1.5
 
 
 class AttributeReader(nn.Module):
@@ -60,7 +60,7 @@ class AttributeReader(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, latents: Tensor, attributes: Tensor) -> None:
-        """Learn what to expect from labelled faces, ``(N, C, H, W)`` and ``(N, 2)``."""
+        """Learn what to expect from faces that no reader saw, ``(N, C, H, W)`` and ``(N, 2)``."""
         read = torch.cat([self(part) for part in latents.split(AT_ONCE)])
         middle = attributes.mean(0)
         spread = attributes - middle
@@ -119,7 +119,8 @@ def trained_reader(
         seen = pictures(decode_portraits(teacher, portraits))
         figures = of_portraits.fit(portraits, seen, seed=seed)
         logger.info("reader of portraits' latents: %s", figures)
-        reader.calibrate(latents, attributes)
+        held_out, _ = held_out_and_train(len(latents), seed)
+        reader.calibrate(latents[held_out], attributes[held_out])
         replace_file(file, partial(save_file, reader.state_dict()))
     reader.load_state_dict(load_file(file))
     return reader.eval().requires_grad_(False).to(teacher.device)

@@ -50,9 +50,8 @@ class LatentReader(nn.Module):
             On the tenth that was held out: the share whose sex is read right, and the correlation
             of the ages.
         """
+        held_out, train = held_out_and_train(len(latents), seed)
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(latents), generator=generator)
-        held_out, train = order.tensor_split([max(2, int(HELD_OUT * len(order)))])
         self.mean.copy_(latents[train].mean(0))
         self.std.copy_(latents[train].std(0) + 1e-3)
         torch.manual_seed(seed)
@@ -71,6 +70,13 @@ class LatentReader(nn.Module):
         self.eval().requires_grad_(False)
         read, true = self(latents[held_out]), attributes[held_out]
         return agreement(read, true)
+
+
+def held_out_and_train(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of the tenth that readers of that seed do not see, and of all others."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    held_out, train = order.tensor_split([max(2, int(HELD_OUT * count))])
+    return held_out, train
 
 
 def agreement(read: Tensor, true: Tensor) -> dict[str, float]:

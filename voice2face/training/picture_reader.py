@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.training.images import to_model_range
-from voice2face.training.latent_reader import HELD_OUT, agreement
+from voice2face.training.latent_reader import agreement, held_out_and_train
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import SEXES
 
@@ -71,9 +71,8 @@ class PictureReader:
         both = torch.stack([self.features(images), self.features(images[:, :, ::-1])], 1)
         self.mean, self.std = both[:, 0].float().mean(0), both[:, 0].float().std(0) + 1e-6
         sex, age = (attributes[:, 0] > 0).long(), attributes[:, 1].long()
+        held_out, train = held_out_and_train(len(images), seed)
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(images), generator=generator)
-        held_out, train = order.tensor_split([max(2, int(HELD_OUT * len(order)))])
         torch.manual_seed(seed)
         self.members = [_member(both.shape[2]) for _ in range(self.count)]
         for member in self.members:

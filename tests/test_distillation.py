@@ -225,6 +225,8 @@ def test_a_reader_of_latents_learns_what_faces_show() -> None:
     figures = reader.fit(latents, torch.stack([sex, age], 1), epochs=8)
     assert figures["sex"] > 0.95
     assert figures["age_correlation"] > 0.9
+    read = reader(latents)
+    assert float((read - torch.stack([sex, age], 1)).square().mean()) < 0.3
     assert not any(parameter.requires_grad for parameter in reader.parameters())
 
 

@@ -27,6 +27,7 @@ from voice2face.training.distillation import Student
 from voice2face.training.latent_reader import LatentReader
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.low_rank import make_low_rank, update_of
+from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.picture_reader import PictureReader
 from voice2face.training.trajectories import draw_trajectories
 
@@ -198,15 +199,16 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
     assert torch.equal(denoiser.good_portraits([again]), quality)
     noise = torch.randn((4, 8, 8), generator=again)
     torch.testing.assert_close(drawn.latents[1, 0].float(), noise, atol=2e-3, rtol=2e-3)
-    expected = sample_guided(
-        denoiser,
-        components["scheduler"],
-        speech[1:],
-        quality,
-        [generator],
-        settings,
-        shift=prior(),
-    )
+    with mixed_precision(torch.device("cpu")):
+        expected = sample_guided(
+            denoiser,
+            components["scheduler"],
+            speech[1:],
+            quality,
+            [generator],
+            settings,
+            shift=prior(),
+        )
     scale = float(expected.std())
     torch.testing.assert_close(
         drawn.latents[1, -1].float() / scale, expected[0] / scale, atol=5e-3, rtol=5e-3
@@ -324,10 +326,12 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     arguments += ["--teacher-steps", 4, "--steps", 2, "--rank", 2]
     arguments += ["--batch-size", 4, "--out", out]
 
-    def distil(*more: object) -> list[dict[str, float]]:
-        line = ["training", "distillation", *arguments, *more]
-        monkeypatch.setattr(sys, "argv", list(map(str, line)))
+    def train(*line: object) -> None:
+        monkeypatch.setattr(sys, "argv", list(map(str, ["training", *line])))
         command.main()
+
+    def distil(*more: object) -> list[dict[str, float]]:
+        train("distillation", *arguments, *more)
         return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
 
     assert 0.0 < distil("--max-steps", 2)[-1]["held_out_distance"] < 10.0
@@ -350,3 +354,12 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     fast = Voice2FacePipeline(**components, few_step_update=update, output_size=48).to("cpu")
     assert fast.numbers("fast") == Preset("distilled", 2, 2.0, 1)
     assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)
+
+    released, sharper = fast.save_pretrained(tmp_path / "fast"), tmp_path / "sharper"
+    arguments = ["--faces", tables["faces-0"], "--perceptual-weights", tables["squeezenet1_0"]]
+    arguments += ["--start-from", released, "--image-size", 32, "--batch-size", 3]
+    drawn = ["--checkpoint", released, "--trajectories", out / "trajectories"]
+    train("decoder", *arguments, *drawn, "--out", sharper, "--max-steps", 2)
+    rows = [json.loads(row) for row in (sharper / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["held_out_edges"] > 0.0
+    assert (sharper / "portraits.png").is_file()

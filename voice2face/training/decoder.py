@@ -1,13 +1,16 @@
-"""A sharper face decoder: fine-tuned against a discriminator, at the pictures' full resolution.
+"""A sharper face decoder: fine-tuned against discriminators, at the pictures' full resolution.
 
 The encoder stays as it is, so that latents, prior and denoiser keep their meaning. Loss = mean
-absolute error + perceptual distance + the hinge loss of a patch discriminator (Esser et al. 2021
-use the same three for their autoencoder).
+absolute error + perceptual distance + the hinge loss of patch discriminators (Esser et al. 2021
+use the same three for their autoencoder). Portraits that the denoiser drew can be learnt from, too:
+they have no original, so the discriminators say how they should look, and the decoder of the start
+what they show.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.settings import Settings
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss
@@ -32,8 +38,12 @@ from voice2face.training.options import (
     loop_options,
 )
 from voice2face.training.tables import FaceTable, load_faces
+from voice2face.training.trajectories import FIRST_SEED, read_trajectories
 
 VIEW = 128
+COARSE = 24
+SCALES = 2
+DRAWN_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -41,13 +51,16 @@ class DecoderOptions:
     """Weights and rates.
 
     Attributes:
-        batch_size: pictures a step.
+        batch_size: pictures a step, and portraits a step where there are any.
         decoder_rate: learning rate of the decoder.
         discriminator_rate: learning rate of the discriminator.
         perceptual_weight: weight of the perceptual distance against the mean absolute error.
-        adversarial_weight: weight of the discriminator's verdict.
-        adversarial_from: step from which the decoder listens to the discriminator.
+        adversarial_weight: weight of the discriminators' verdicts.
+        adversarial_from: step from which the decoder listens to the discriminators.
         latent_noise: standard deviation of the noise on Z^f before decoding.
+        likeness_weight: weight of the perceptual distance between a portrait and what the decoder
+            of the start made of it, against the mean absolute difference of both at ``COARSE``
+            pixels.
     """
 
     batch_size: int = 16
@@ -57,6 +70,7 @@ class DecoderOptions:
     adversarial_weight: float = 0.03
     adversarial_from: int = 150
     latent_noise: float = 0.1
+    likeness_weight: float = 0.1
 
 
 class PatchDiscriminator(nn.Module):
@@ -83,13 +97,34 @@ class PatchDiscriminator(nn.Module):
         return verdict
 
 
-class DecoderNetworks(nn.Module):
-    """The decoder and its opponent."""
+class Discriminators(nn.Module):
+    """Patch discriminators of pictures at full, half, ... size, which see ever larger parts.
 
-    def __init__(self, face_decoder: FaceDecoder, discriminator: PatchDiscriminator) -> None:
+    Args:
+        patch_size: of the decoder.
+        scales: how many.
+    """
+
+    def __init__(self, patch_size: int, scales: int = SCALES) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(PatchDiscriminator(patch_size) for _ in range(scales))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Verdicts of each, of pictures ``(B, 3, H, W)`` in [-1, 1]."""
+        verdicts = []
+        for member in self.members:
+            verdicts.append(member(images).float())
+            images = F.avg_pool2d(images, 2)
+        return verdicts
+
+
+class DecoderNetworks(nn.Module):
+    """The decoder and its opponents."""
+
+    def __init__(self, face_decoder: FaceDecoder) -> None:
         super().__init__()
         self.face_decoder = face_decoder
-        self.discriminator = discriminator
+        self.discriminators = Discriminators(face_decoder.config.patch_size)
 
 
 def enlarge(decoder: FaceDecoder, image_size: int) -> FaceDecoder:
@@ -115,65 +150,94 @@ def enlarge(decoder: FaceDecoder, image_size: int) -> FaceDecoder:
 
 
 class DecoderTraining:
-    """The step and the held-out evaluation."""
+    """The step and the held-out evaluation.
+
+    Args:
+        networks: to be trained.
+        start: the decoder as it was.
+        encoder: frozen.
+        faces: training faces as the encoder sees them, and as large as they are decoded.
+        held_out: likewise, to measure with.
+        portraits: Z^f that a denoiser drew, ``(N, C, H, W)``; there may be none.
+        perceptual: the distance.
+        options: weights and rates.
+        out: folder for sheets and decoder.
+        device: to train on.
+    """
 
     def __init__(
         self,
         networks: DecoderNetworks,
+        start: FaceDecoder,
         encoder: FaceEncoder,
         faces: tuple[FaceTable, FaceTable],
         held_out: tuple[FaceTable, FaceTable],
+        portraits: Tensor,
         perceptual: PerceptualLoss,
         options: DecoderOptions,
         out: Path,
         device: torch.device,
     ) -> None:
-        self.networks, self.encoder, self.faces = networks, encoder, faces
-        self.held_out, self.perceptual = held_out, perceptual
+        self.networks, self.start, self.encoder, self.faces = networks, start, encoder, faces
+        self.held_out, self.portraits, self.perceptual = held_out, portraits, perceptual
         self.options, self.out, self.device = options, out, device
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Losses of one batch, decoder's and discriminator's in one sum."""
+        """Losses of one batch, decoder's and discriminators' in one sum."""
         options = self.options
         rows = rng.integers(len(self.faces[0]), size=options.batch_size)
         mirrored = rng.random(options.batch_size) < 0.5
         small, target = (self._pictures(table, rows, mirrored) for table in self.faces)
+        portraits = self._portraits(rng)
         with mixed_precision(self.device):
             with torch.no_grad():
                 latents = self.encoder(small)
             noisy = latents + options.latent_noise * torch.randn_like(latents)
-            decoded = self.networks.face_decoder(noisy).float()
-            perceptual = self.perceptual(*random_views(rng, decoded, target))
-            verdict = self._frozen_verdict(decoded)
-            real = self.networks.discriminator(target)
-            made = self.networks.discriminator(decoded.detach())
-        losses = {
-            "absolute": (decoded - target).abs().mean(),
-            "perceptual": perceptual,
-            "adversarial": -verdict.float().mean(),
-            "discriminator": F.relu(1 - real.float()).mean() + F.relu(1 + made.float()).mean(),
-        }
-        listens = number >= options.adversarial_from
-        total = (
-            losses["absolute"]
-            + options.perceptual_weight * losses["perceptual"]
-            + options.adversarial_weight * listens * losses["adversarial"]
-            + losses["discriminator"]
+            made = self.networks.face_decoder(torch.cat([noisy, portraits])).float()
+            decoded, drawn = made.tensor_split([len(noisy)])
+            losses = {
+                "absolute": (decoded - target).abs().mean(),
+                "perceptual": self.perceptual(*random_views(rng, decoded, target)),
+            }
+            total = losses["absolute"] + options.perceptual_weight * losses["perceptual"]
+            if len(portraits):
+                with torch.no_grad():
+                    before = self.start(portraits).float()
+                losses["coarse"] = coarse_difference(drawn, before)
+                losses["likeness"] = self.perceptual(*random_views(rng, drawn, before))
+                total = total + losses["coarse"] + options.likeness_weight * losses["likeness"]
+            verdicts = self._frozen_verdicts(made)
+            opinions = zip(
+                self.networks.discriminators(target),
+                self.networks.discriminators(made.detach()),
+                strict=True,
+            )
+        losses["adversarial"] = -mean_of([verdict.mean() for verdict in verdicts])
+        losses["discriminator"] = mean_of(
+            [F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in opinions]
         )
-        return losses | {"loss": total}
+        listens = number >= options.adversarial_from
+        total = total + options.adversarial_weight * listens * losses["adversarial"]
+        return losses | {"loss": total + losses["discriminator"]}
+
+    def _portraits(self, rng: np.random.Generator) -> Tensor:
+        if not len(self.portraits):
+            return self.portraits.to(self.device)
+        rows = rng.integers(len(self.portraits), size=self.options.batch_size)
+        return self.portraits[rows].to(self.device)
 
     def _pictures(self, table: FaceTable, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
         images = table.images[rows]
         images[mirrored] = images[mirrored, :, ::-1]
         return to_model_range(images).to(self.device)
 
-    def _frozen_verdict(self, decoded: Tensor) -> Tensor:
-        """The discriminator's verdict, through which gradients reach the picture alone."""
-        discriminator = self.networks.discriminator
-        frozen = {name: value.detach() for name, value in discriminator.named_parameters()}
-        buffers = {name: value.clone() for name, value in discriminator.named_buffers()}
-        verdict: Tensor = functional_call(discriminator, {**frozen, **buffers}, (decoded,))
-        return verdict
+    def _frozen_verdicts(self, made: Tensor) -> list[Tensor]:
+        """The discriminators' verdicts, through which gradients reach the pictures alone."""
+        discriminators = self.networks.discriminators
+        frozen = {name: value.detach() for name, value in discriminators.named_parameters()}
+        buffers = {name: value.clone() for name, value in discriminators.named_buffers()}
+        verdicts: list[Tensor] = functional_call(discriminators, {**frozen, **buffers}, (made,))
+        return verdicts
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """Held-out figures; writes the decoder and a sheet of faces and reconstructions."""
@@ -188,12 +252,54 @@ class DecoderTraining:
         shown = [self.held_out[1].images, to_uint8(pictures[:24])]
         rows = [images[k : k + 8] for k in (0, 8, 16) for images in shown]
         contact_sheet(rows).save(self.out / "reconstructions.png")
+        self._portrait_sheet(networks.face_decoder)
         networks.face_decoder.save_pretrained(self.out / "face_decoder")
         return {
             "absolute": float((pictures - large).abs().mean()),
             "perceptual": float(np.mean(distances)),
             "edges": float(edges(pictures) / edges(large)),
         }
+
+    def _portrait_sheet(self, decoder: FaceDecoder, shown: int = 10) -> None:
+        """Portraits by the decoder of the start and, below each row, by the present one."""
+        rows = []
+        for latents in self.portraits[: 3 * shown].to(self.device).split(shown):
+            rows += [to_uint8(d(latents)) for d in (self.start, decoder)]
+        if rows:
+            contact_sheet(rows).save(self.out / "portraits.png")
+
+
+@torch.inference_mode()
+def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
+    """Z^f of one portrait for each voice ``(N, speech_dim)``, as a checkpoint draws by default."""
+    numbers = pipe.numbers()
+    settings = Settings(
+        numbers.num_inference_steps,
+        numbers.guidance_scale,
+        0.0,
+        pipe.name,
+        sampler=numbers.sampler,
+        guidance_every=numbers.guidance_every,
+    )
+    parts = []
+    for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
+        voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)
+        seeds = range(FIRST_SEED + first, FIRST_SEED + first + len(voices))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with mixed_precision(pipe.device):
+            sample = pipe.method.sample(voices, generators, pipe.scheduler, settings)
+        parts.append(sample.latents.float().cpu())
+    return torch.cat(parts).clone()
+
+
+def coarse_difference(one: Tensor, other: Tensor) -> Tensor:
+    """Mean absolute difference of pictures ``(B, 3, H, W)`` reduced to ``COARSE`` pixels."""
+    return (F.adaptive_avg_pool2d(one, COARSE) - F.adaptive_avg_pool2d(other, COARSE)).abs().mean()
+
+
+def mean_of(values: list[Tensor]) -> Tensor:
+    """Mean of scalars."""
+    return torch.stack(values).mean()
 
 
 def random_views(rng: np.random.Generator, *pictures: Tensor) -> list[Tensor]:
@@ -220,7 +326,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="output folder of the collaborative stage",
+        help="output folder of the collaborative stage, or a checkpoint",
+    )
+    parser.add_argument(
+        "--trajectories",
+        type=Path,
+        metavar="FOLDER",
+        help="of the distillation: portraits of the voices in it are learnt from, too",
+    )
+    parser.add_argument(
+        "--checkpoint", help="folder or name of what draws them (default: the one in the package)"
     )
     add_perceptual_option(parser)
     parser.add_argument(
@@ -238,7 +353,8 @@ def main(arguments: argparse.Namespace) -> None:
     encoder = load_component(FaceEncoder, arguments.start_from / "face_encoder").to(device).eval()
     decoder = load_component(FaceDecoder, arguments.start_from / "face_decoder")
     decoder = enlarge(decoder, arguments.image_size)
-    networks = DecoderNetworks(decoder, PatchDiscriminator(decoder.config.patch_size))
+    start = copy.deepcopy(decoder).requires_grad_(False).to(device)
+    networks = DecoderNetworks(decoder)
     networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def load(split: str) -> tuple[FaceTable, FaceTable]:
@@ -248,11 +364,16 @@ def main(arguments: argparse.Namespace) -> None:
         )
         return small, large
 
+    portraits = torch.empty(0, encoder.config.latent_channels, *[encoder.latent_size] * 2)
+    if arguments.trajectories is not None:
+        files = sorted((arguments.trajectories / "train").glob("*.safetensors"))
+        pipe = Voice2FacePipeline.from_pretrained(arguments.checkpoint, device=arguments.device)
+        portraits = drawn_portraits(pipe, read_trajectories(files).speech)
     options = DecoderOptions(batch_size=arguments.batch_size)
     optimizer = torch.optim.AdamW(
         [
             {"params": networks.face_decoder.parameters(), "lr": options.decoder_rate},
-            {"params": networks.discriminator.parameters(), "lr": options.discriminator_rate},
+            {"params": networks.discriminators.parameters(), "lr": options.discriminator_rate},
         ],
         betas=(0.5, 0.99),
         weight_decay=0.0,
@@ -261,9 +382,11 @@ def main(arguments: argparse.Namespace) -> None:
     loop = TrainingLoop(networks, optimizer, settings)
     stage = DecoderTraining(
         networks,
+        start,
         encoder,
         load("train"),
         load("validation"),
+        portraits,
         PerceptualLoss(arguments.perceptual_weights).to(device),
         options,
         settings.out,

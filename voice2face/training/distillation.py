@@ -41,12 +41,16 @@ from voice2face.training.options import (
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import embed_clips
-from voice2face.training.trajectories import Trajectories, draw_trajectories, kept_trajectories
+from voice2face.training.trajectories import (
+    FIRST_SEED,
+    Trajectories,
+    draw_trajectories,
+    kept_trajectories,
+)
 
 logger = logging.getLogger("voice2face.training")
 
 SHARD = 64
-FIRST_SEED = 10**9  # far from those of portraits that are measured
 HELD_OUT_SHARDS = 2
 SPEECH_NOISE = 0.1
 SHOWN = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,9 @@ from voice2face.methods.guided_sampling import sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
 from voice2face.training.loop import replace_file
+from voice2face.training.mixed_precision import mixed_precision
+
+FIRST_SEED = 10**9  # far from those of portraits that are measured
 
 
 class Trajectories(NamedTuple):
@@ -64,9 +67,10 @@ def draw_trajectories(
 
     watching = denoiser.register_forward_pre_hook(watch)
     try:
-        final = sample_guided(
-            denoiser, schedule, speech, quality, generators, settings, shift=shift
-        )
+        with mixed_precision(denoiser.device):
+            final = sample_guided(
+                denoiser, schedule, speech, quality, generators, settings, shift=shift
+            )
     finally:
         watching.remove()
     passed = shown[:: settings.num_inference_steps // steps]
@@ -88,12 +92,16 @@ def kept_trajectories(
         draw_shard: makes one by its number.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for number in tqdm(range(shards), desc="trajectories", unit="shard"):
-        file = folder / f"{number:05}.safetensors"
+    files = [folder / f"{number:05}.safetensors" for number in range(shards)]
+    for number, file in enumerate(tqdm(files, desc="trajectories", unit="shard")):
         if not file.exists():
             drawn = draw_shard(number)._asdict()
             tensors = {name: tensor.contiguous() for name, tensor in drawn.items()}
             replace_file(file, partial(save_file, tensors))
-        parts.append(Trajectories(**load_file(file)))
+    return read_trajectories(files)
+
+
+def read_trajectories(files: Iterable[Path]) -> Trajectories:
+    """What ``kept_trajectories`` kept in some files."""
+    parts = [Trajectories(**load_file(file)) for file in files]
     return Trajectories(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -23,6 +23,7 @@ from voice2face.training import __main__ as command
 from voice2face.training import speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.diffusion import balanced_prior
+from voice2face.training.discriminators import Discriminators
 from voice2face.training.latents import EncodedTables
 from voice2face.training.losses import (
     PerceptualLoss,
@@ -166,6 +167,37 @@ def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
     pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
     assert isinstance(pipe.speech_encoder, SpeakerEncoder)
     assert pipe(tone, 16_000, num_inference_steps=1).images[0].size == (256, 256)
+
+
+def test_discriminators_and_what_they_look_at_learn_apart() -> None:
+    torch.manual_seed(0)
+    discriminators = Discriminators(2, scales=2)
+    made = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    real = torch.randn(2, 3, 32, 32)
+    discriminators.loss(real, made).backward()
+    assert made.grad is None
+    assert any(bool(p.grad.any()) for p in discriminators.parameters())
+    discriminators.zero_grad()
+    discriminators.loss_of_maker(made).backward()
+    assert made.grad is not None
+    assert bool(made.grad.any())
+    assert all(p.grad is None for p in discriminators.parameters())
+
+
+def test_discriminators_learn_what_is_real() -> None:
+    torch.manual_seed(0)
+    discriminators = Discriminators(2, scales=2)
+    optimizer = torch.optim.Adam(discriminators.parameters(), 1e-3)
+    real, made = torch.randn(4, 3, 32, 32), torch.zeros(4, 3, 32, 32)
+    losses = []
+    for _ in range(20):
+        loss = discriminators.loss(real, made)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert float(discriminators.loss_of_maker(real)) < float(discriminators.loss_of_maker(made))
 
 
 def test_other_speaker_weights_are_refused(

@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
+from voice2face.training.discriminators import Discriminators
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss
@@ -42,7 +41,6 @@ from voice2face.training.trajectories import FIRST_SEED, read_trajectories
 
 VIEW = 128
 COARSE = 24
-SCALES = 2
 DRAWN_AT_ONCE = 64
 
 
@@ -71,51 +69,6 @@ class DecoderOptions:
     adversarial_from: int = 150
     latent_noise: float = 0.1
     likeness_weight: float = 0.1
-
-
-class PatchDiscriminator(nn.Module):
-    """Says of every patch of a picture whether it looks real (Isola et al. 2017)."""
-
-    def __init__(self, patch_size: int, channels: int = 64) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [
-            nn.PixelUnshuffle(patch_size),
-            spectral_norm(nn.Conv2d(3 * patch_size**2, channels, 3, padding=1)),
-            nn.LeakyReLU(0.2),
-        ]
-        for width in (channels, 2 * channels):
-            layers += [
-                spectral_norm(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)),
-                nn.LeakyReLU(0.2),
-            ]
-        layers.append(spectral_norm(nn.Conv2d(4 * channels, 1, 3, padding=1)))
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Verdicts ``(B, 1, h, w)``, high for real, of pictures ``(B, 3, H, W)`` in [-1, 1]."""
-        verdict: Tensor = self.layers(images)
-        return verdict
-
-
-class Discriminators(nn.Module):
-    """Patch discriminators of pictures at full, half, ... size, which see ever larger parts.
-
-    Args:
-        patch_size: of the decoder.
-        scales: how many.
-    """
-
-    def __init__(self, patch_size: int, scales: int = SCALES) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(PatchDiscriminator(patch_size) for _ in range(scales))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Verdicts of each, of pictures ``(B, 3, H, W)`` in [-1, 1]."""
-        verdicts = []
-        for member in self.members:
-            verdicts.append(member(images).float())
-            images = F.avg_pool2d(images, 2)
-        return verdicts
 
 
 class DecoderNetworks(nn.Module):
@@ -206,16 +159,8 @@ class DecoderTraining:
                 losses["coarse"] = coarse_difference(drawn, before)
                 losses["likeness"] = self.perceptual(*random_views(rng, drawn, before))
                 total = total + losses["coarse"] + options.likeness_weight * losses["likeness"]
-            verdicts = self._frozen_verdicts(made)
-            opinions = zip(
-                self.networks.discriminators(target),
-                self.networks.discriminators(made.detach()),
-                strict=True,
-            )
-        losses["adversarial"] = -mean_of([verdict.mean() for verdict in verdicts])
-        losses["discriminator"] = mean_of(
-            [F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in opinions]
-        )
+            losses["adversarial"] = self.networks.discriminators.loss_of_maker(made)
+            losses["discriminator"] = self.networks.discriminators.loss(target, made)
         listens = number >= options.adversarial_from
         total = total + options.adversarial_weight * listens * losses["adversarial"]
         return losses | {"loss": total + losses["discriminator"]}
@@ -230,14 +175,6 @@ class DecoderTraining:
         images = table.images[rows]
         images[mirrored] = images[mirrored, :, ::-1]
         return to_model_range(images).to(self.device)
-
-    def _frozen_verdicts(self, made: Tensor) -> list[Tensor]:
-        """The discriminators' verdicts, through which gradients reach the pictures alone."""
-        discriminators = self.networks.discriminators
-        frozen = {name: value.detach() for name, value in discriminators.named_parameters()}
-        buffers = {name: value.clone() for name, value in discriminators.named_buffers()}
-        verdicts: list[Tensor] = functional_call(discriminators, {**frozen, **buffers}, (made,))
-        return verdicts
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """Held-out figures; writes the decoder and a sheet of faces and reconstructions."""
@@ -295,11 +232,6 @@ def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
 def coarse_difference(one: Tensor, other: Tensor) -> Tensor:
     """Mean absolute difference of pictures ``(B, 3, H, W)`` reduced to ``COARSE`` pixels."""
     return (F.adaptive_avg_pool2d(one, COARSE) - F.adaptive_avg_pool2d(other, COARSE)).abs().mean()
-
-
-def mean_of(values: list[Tensor]) -> Tensor:
-    """Mean of scalars."""
-    return torch.stack(values).mean()
 
 
 def random_views(rng: np.random.Generator, *pictures: Tensor) -> list[Tensor]:

@@ -63,9 +63,9 @@ class DecoderOptions:
 
     batch_size: int = 16
     decoder_rate: float = 2e-4
-    discriminator_rate: float = 4e-4
+    discriminator_rate: float = 8e-4
     perceptual_weight: float = 0.35
-    adversarial_weight: float = 0.03
+    adversarial_weight: float = 0.15
     adversarial_from: int = 150
     latent_noise: float = 0.1
     likeness_weight: float = 0.1

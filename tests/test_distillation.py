@@ -363,3 +363,5 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     rows = [json.loads(row) for row in (sharper / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["held_out_edges"] > 0.0
     assert (sharper / "portraits.png").is_file()
+    with pytest.raises(SystemExit, match="holds no trajectories"):
+        train("decoder", *arguments, "--trajectories", tmp_path, "--out", sharper)

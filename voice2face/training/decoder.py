@@ -51,7 +51,7 @@ class DecoderOptions:
     Attributes:
         batch_size: pictures a step, and portraits a step where there are any.
         decoder_rate: learning rate of the decoder.
-        discriminator_rate: learning rate of the discriminator.
+        discriminator_rate: learning rate of the discriminators.
         perceptual_weight: weight of the perceptual distance against the mean absolute error.
         adversarial_weight: weight of the discriminators' verdicts.
         adversarial_from: step from which the decoder listens to the discriminators.
@@ -299,6 +299,8 @@ def main(arguments: argparse.Namespace) -> None:
     portraits = torch.empty(0, encoder.config.latent_channels, *[encoder.latent_size] * 2)
     if arguments.trajectories is not None:
         files = sorted((arguments.trajectories / "train").glob("*.safetensors"))
+        if not files:
+            raise SystemExit(f"{arguments.trajectories} holds no trajectories of a distillation")
         pipe = Voice2FacePipeline.from_pretrained(arguments.checkpoint, device=arguments.device)
         portraits = drawn_portraits(pipe, read_trajectories(files).speech)
     options = DecoderOptions(batch_size=arguments.batch_size)

@@ -199,11 +199,14 @@ class DecoderTraining:
 
     def _portrait_sheet(self, decoder: FaceDecoder, shown: int = 10) -> None:
         """Portraits by the decoder of the start and, below each row, by the present one."""
-        rows = []
-        for latents in self.portraits[: 3 * shown].to(self.device).split(shown):
-            rows += [to_uint8(d(latents)) for d in (self.start, decoder)]
-        if rows:
-            contact_sheet(rows).save(self.out / "portraits.png")
+        if not len(self.portraits):
+            return
+        rows = [
+            to_uint8(face_decoder(latents))
+            for latents in self.portraits[: 3 * shown].to(self.device).split(shown)
+            for face_decoder in (self.start, decoder)
+        ]
+        contact_sheet(rows).save(self.out / "portraits.png")
 
 
 @torch.inference_mode()

@@ -189,7 +189,12 @@ def test_a_voice_becomes_a_portrait_that_can_be_kept(
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 30)
 
 
+CHANCE_THAT_REPEATS = "let drawn = 0; Math.random = () => (0.37 + 0.61 * drawn++) % 1"
+
+
 def test_seeds_move_and_make_other_faces(page: Page, male_speech: Path) -> None:
+    page.do(CHANCE_THAT_REPEATS)
+    page["seed-any"].click()
     page.choose_file(male_speech)
     page.set("steps", 2)
     page.draw()
@@ -202,14 +207,11 @@ def test_seeds_move_and_make_other_faces(page: Page, male_speech: Path) -> None:
     for one, again in zip(before, page.pictures(), strict=True):
         assert np.abs(one - again).mean() < 1, "the same seed draws the same faces"
     page["seed-any"].click()
-    assert int(page["seed"].get_attribute("value")) != first
+    assert int(page["seed"].get_attribute("value")) not in range(first, first + 4)
     page.draw()
     assert "sounds male" in page["told"].text
-    differences = [
-        np.abs(one - other).mean() for one, other in zip(before, page.pictures(), strict=True)
-    ]
-    assert min(differences) > 3  # any seeds come up, and some faces are much alike
-    assert np.mean(differences) > 10
+    for one, other in zip(before, page.pictures(), strict=True):
+        assert np.abs(one - other).mean() > 10, "other seeds draw other faces"
 
 
 def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ import io
 import json
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.conftest import tiny_components
+from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
 from voice2face.components import load_component
 from voice2face.models import SPEECH_ENCODERS, Denoiser, SpeakerEncoder
@@ -24,6 +27,7 @@ from voice2face.training import speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.diffusion import balanced_prior
 from voice2face.training.discriminators import Discriminators
+from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.latents import EncodedTables
 from voice2face.training.losses import (
     PerceptualLoss,
@@ -32,7 +36,7 @@ from voice2face.training.losses import (
     sex_loss,
 )
 from voice2face.training.mixed_precision import mixed_precision
-from voice2face.training.pairing import AttributeBridge, TruePairs
+from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable, load_faces, load_voices
 
 
@@ -240,6 +244,39 @@ def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
         assert (matrix @ matrix).dtype == dtype
 
 
+@needs_a_compiler
+def test_a_compiled_denoiser_learns_the_same(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_options(tables, "attribute-bridged pairs")
+    common = ["--max-steps", 2, "--batch-size", 4]
+    one = tmp_path / "one"
+    perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
+    run(monkeypatch, "collaborative", *data, *perceptual, "--out", one, *common)
+
+    compiled: list[str] = []
+    compile_it = torch.nn.Module.compile
+
+    def traced_only(network: torch.nn.Module) -> None:
+        compiled.append(type(network).__name__)
+        compile_it(network, backend="aot_eager")  # generating code takes a minute more
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced_only)
+    exact = partial(torch.autocast, "cpu", torch.bfloat16, enabled=False)
+    monkeypatch.setattr("voice2face.training.diffusion.mixed_precision", lambda _: exact())
+    common += ["--encoders", one, "--latents", tmp_path / "latents", "--rate", 0.02]
+    learnt = {}
+    ways = {"not at all": ["--rate", 0], "plain": [], "compiled": ["--compile"]}
+    for way, more in ways.items():
+        out = tmp_path / way
+        run(monkeypatch, "diffusion", *data, "--out", out, *common, "--block-channels", 32, *more)
+        weights = load_component(Denoiser, out / "denoiser").state_dict()
+        learnt[way] = torch.cat([value.flatten() for value in weights.values()])
+    assert compiled == ["UNet2DConditionModel"]
+    apart, far = ((learnt[way] - learnt["plain"]).norm() for way in ("compiled", "not at all"))
+    assert apart < 0.05 * far
+
+
 def test_training_stops_when_the_time_is_up(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +333,26 @@ def test_true_pairs_are_of_one_person() -> None:
     ]
     with pytest.raises(ValueError, match="no person"):
         TruePairs(["a"], ["b"])
+
+
+def test_only_chosen_faces_are_paired() -> None:
+    pairing = ChosenFaces(bridge(), np.array([True, False, True, True]))
+    faces, voices = pairing.sample(np.random.default_rng(0), 500)
+    assert set(faces) == {0, 2}
+    assert pairing.matches(faces, voices).diagonal().all()
+    with pytest.raises(ValueError, match="next to no face"):
+        ChosenFaces(bridge(), np.array([False, False, False, True]))
+
+
+@pytest.mark.parametrize("tone", [(70, 45, 30), (230, 190, 170)])
+def test_sunglasses_hide_eyes_whatever_the_skin(tone: tuple[int, int, int]) -> None:
+    bare = np.full((192, 192, 3), tone, np.uint8)
+    seeing, shaded = bare.copy(), bare.copy()
+    for x in (56, 136):
+        cv2.circle(seeing, (x, 58), 7, (5, 5, 5), -1)  # pupils
+        cv2.ellipse(shaded, (x, 62), (30, 22), 0, 0, 360, (5, 5, 5), -1)
+    half = np.where(np.arange(192)[None, :, None] < 96, shaded, bare)
+    assert hidden_eyes(np.stack([bare, seeing, half, shaded])).tolist() == [0, 0, 0, 1]
 
 
 def test_prior_is_balanced_where_it_can_be() -> None:

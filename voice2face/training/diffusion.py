@@ -13,6 +13,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from voice2face.compilation import check_compiler
 from voice2face.components import load_component
 from voice2face.methods.guided_sampling import sample_guided
 from voice2face.methods.scldm import denoising_loss
@@ -27,6 +28,7 @@ from voice2face.models import (
 )
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.settings import Settings
+from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
@@ -38,7 +40,7 @@ from voice2face.training.options import (
     load_split,
     loop_options,
 )
-from voice2face.training.pairing import Pairing
+from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.tables import FaceTable, VoiceTable
 
 FRONTAL_YAW = 0.07
@@ -367,6 +369,9 @@ def train_denoiser(
         out,
         device,
     )
+    if arguments.compile:
+        check_compiler(device)
+        denoiser.unet.compile()
     loop.run(stage.step, stage.evaluate)
 
 
@@ -396,6 +401,11 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"
     )
     parser.add_argument("--rate", type=float, default=DiffusionOptions.rate, help="learning rate")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the denoiser: a minute at the start, then quicker steps",
+    )
     parser.add_argument(
         "--block-channels", type=int, nargs="+", default=[128, 256], help="widths of the UNet"
     )
@@ -436,5 +446,8 @@ def main(arguments: argparse.Namespace) -> None:
     train, held_out = (encoders.encode(arguments, split) for split in ("train", "validation"))
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
     prior.save_pretrained(arguments.out / "face_prior")
-    pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]
+    pairs = [
+        FacePairs(of.faces, of.tables, ChosenFaces(of.pairing, ~hidden_eyes(of.faces.images)))
+        for of in (train, held_out)
+    ]
     train_denoiser(arguments, encoders, prior, quality_settings(train.faces), (pairs[0], pairs[1]))

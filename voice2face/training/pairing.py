@@ -9,6 +9,8 @@ import numpy as np
 
 from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
+PROBED = 256
+
 
 class Pairing(Protocol):
     """Draws (face, voice) rows and says which faces and voices of a batch belong together."""
@@ -113,3 +115,28 @@ class TruePairs:
     def matches(self, faces: np.ndarray, voices: np.ndarray) -> np.ndarray:
         """A voice belongs to the faces of the same person."""
         return self.face_people[faces][:, None] == self.voice_people[voices][None]
+
+
+class ChosenFaces:
+    """Pairs of another pairing, of some of its faces alone.
+
+    Args:
+        pairing: draws them, again where a face was not chosen.
+        chosen: ``(faces,)`` boolean.
+    """
+
+    def __init__(self, pairing: Pairing, chosen: np.ndarray) -> None:
+        self.pairing, self.chosen = pairing, chosen
+        if not chosen[pairing.sample(np.random.default_rng(0), PROBED)[0]].any():
+            raise ValueError("next to no face that a voice may belong to was chosen")
+
+    def sample(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw ``count`` pairs: face rows and voice rows, each ``(count,)``."""
+        faces, voices = self.pairing.sample(rng, count)
+        while not (kept := self.chosen[faces]).all():
+            faces[~kept], voices[~kept] = self.pairing.sample(rng, int((~kept).sum()))
+        return faces, voices
+
+    def matches(self, faces: np.ndarray, voices: np.ndarray) -> np.ndarray:
+        """As the other pairing says."""
+        return self.pairing.matches(faces, voices)

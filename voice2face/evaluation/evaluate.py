@@ -14,6 +14,7 @@ from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear, measure_voices
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import DEFAULT_PRESET
+from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.tables import load_voices
 
 
@@ -49,7 +50,11 @@ def evaluate(
     heard = hear(pipe, table)
     report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))
     portraits = measure_voices(artist, instruments, heard, report, out)
-    add_quality(report, "the picture is good, test speakers", portraits, instruments)
+    good = "the picture is good, test speakers"
+    add_quality(report, good, portraits, instruments)
+    real = instruments.test_faces
+    hidden = bootstrap_share(hidden_eyes(real.images), real.ids)
+    report.add(good, "eyes are hidden, test faces", hidden)
     measure_memory(portraits, instruments, report, out)
     measure_steadiness(artist, instruments, heard, report)
     pairs = data / "pairs-dev.parquet"

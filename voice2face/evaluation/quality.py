@@ -24,6 +24,7 @@ from voice2face.evaluation.pictures import (
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices
 from voice2face.training.augmentation import random_crop
+from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.images import contact_sheet
 from voice2face.training.tables import SAMPLE_RATE
 
@@ -35,7 +36,9 @@ def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: I
     """Enter how near pictures come to the test faces, whether they show a face and are sharp."""
     real = instruments.test_faces.images
     found = np.array([face_found(image) for image in pictures])
-    report.add(group, "a face is found", bootstrap_share(found, np.arange(len(found)).astype(str)))
+    each = np.arange(len(found)).astype(str)
+    report.add(group, "a face is found", bootstrap_share(found, each))
+    report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), each))
     made = picture_features(pictures, instruments.perceptual)
     true = picture_features(real, instruments.perceptual)
     report.add(group, "Fréchet distance", frechet_distance(made, true))

@@ -245,7 +245,7 @@ class Encoded:
     Attributes:
         faces: decoded faces.
         voices: decoded voices.
-        pairing: which of them go together.
+        pairing: which of them go together, faces that hide their eyes left out.
         tables: their latents and embeddings.
     """
 
@@ -288,7 +288,8 @@ class Encoders:
             device=torch.device(arguments.device),
         )
         tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
-        return Encoded(faces, voices, pairing, tables)
+        chosen = ChosenFaces(pairing, ~hidden_eyes(faces.images))
+        return Encoded(faces, voices, chosen, tables)
 
 
 def told_attributes(denoiser: Denoiser) -> Denoiser:
@@ -446,8 +447,5 @@ def main(arguments: argparse.Namespace) -> None:
     train, held_out = (encoders.encode(arguments, split) for split in ("train", "validation"))
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
     prior.save_pretrained(arguments.out / "face_prior")
-    pairs = [
-        FacePairs(of.faces, of.tables, ChosenFaces(of.pairing, ~hidden_eyes(of.faces.images)))
-        for of in (train, held_out)
-    ]
+    pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]
     train_denoiser(arguments, encoders, prior, quality_settings(train.faces), (pairs[0], pairs[1]))

@@ -131,9 +131,12 @@ def test_an_interrupted_folder_holds_whole_pictures_and_can_be_gone_on_with(
     out = tmp_path / "out"
     arguments = [str(many_recordings), "-o", str(out), "--batch-size", "2", "--device", "cpu"]
     arguments += ["--steps", "3", "--seed", "1"]
+    # a shell has what it runs in the background ignore Ctrl-C, and programs inherit that
+    here = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = subprocess.Popen(
         [sys.executable, "-m", "voice2face", *arguments], stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, here)
     deadline = time.monotonic() + WORKER_SECONDS
     while not list(out.glob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.01)

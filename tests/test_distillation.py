@@ -24,11 +24,14 @@ from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
 from voice2face.training.distillation import Student
+from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
+from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_reader import LatentReader
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.picture_reader import PictureReader
+from voice2face.training.tables import FaceTable
 from voice2face.training.trajectories import draw_trajectories
 
 WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
@@ -313,6 +316,69 @@ def test_the_velocity_to_learn_leads_to_the_end_of_the_step(
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
+def test_the_discriminator_and_what_drew_the_latents_learn_apart() -> None:
+    components = tiny_components("v_prediction")
+    denoiser = components["denoiser"].requires_grad_(False)
+    features = DenoiserFeatures(denoiser, components["scheduler"], components["face_prior"]())
+    discriminator = LatentDiscriminator(features.widths)
+    torch.manual_seed(0)
+    told = denoiser.condition(torch.randn(3, 16), torch.zeros(3, 6), torch.zeros(3).bool())
+    real, drawn = torch.randn(3, 4, 8, 8), torch.zeros(3, 4, 8, 8, requires_grad=True)
+    of_drawn, of_heads = discriminator.losses(features(real, told), features(drawn, told))
+    of_drawn.backward(retain_graph=True)
+    assert bool(drawn.grad.any())
+    assert all(parameter.grad is None for parameter in discriminator.parameters())
+    drawn.grad = None
+    of_heads.backward()
+    assert drawn.grad is None
+    assert any(bool(parameter.grad.any()) for parameter in discriminator.parameters())
+    assert all(parameter.grad is None for parameter in denoiser.parameters())
+    assert not any(block._forward_hooks for block in features.blocks)
+
+
+def test_the_discriminator_learns_which_latents_are_of_faces() -> None:
+    components = tiny_components("v_prediction")
+    denoiser = components["denoiser"].requires_grad_(False)
+    features = DenoiserFeatures(denoiser, components["scheduler"], torch.zeros(4, 8, 8))
+    discriminator = LatentDiscriminator(features.widths)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-3)
+    torch.manual_seed(0)
+    told = denoiser.condition(torch.randn(8, 16), torch.zeros(8, 6), torch.zeros(8).bool())
+    real, drawn = torch.randn(8, 4, 8, 8), torch.full((8, 4, 8, 8), 2.0)
+    losses = []
+    for _ in range(60):
+        of_drawn, of_heads = discriminator.losses(features(real, told), features(drawn, told))
+        optimizer.zero_grad()
+        of_heads.backward()
+        optimizer.step()
+        losses.append(float(of_heads.detach()))
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    as_real, _ = discriminator.losses(features(drawn, told), features(real, told))
+    assert float(as_real) < float(of_drawn)
+
+
+def test_portraits_are_compared_with_found_faces_in_pictures_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    denoiser = tiny_components()["denoiser"]
+    asked = {"good_portrait": [6.0] + [0.0] * 5, "good_portrait_std": [0.5] + [1.0] * 5}
+    denoiser.register_to_config(**asked)
+    quality = np.random.default_rng(0).normal(size=(1000, 6))
+    quality[:, 0] = np.linspace(3.0, 7.0, 1000)
+    images = np.arange(1000)[:, None, None, None] % 2 * np.ones((1, 4, 4, 3), np.uint8)
+    unknown = np.full(1000, -1)
+    faces = FaceTable(images, unknown, unknown, quality, [str(row) for row in range(1000)])
+    monkeypatch.setattr(
+        "voice2face.training.exemplary_faces.face_detected", lambda image, _: bool(image.any())
+    )
+    chosen = exemplary_faces(faces, denoiser)
+    assert not chosen[::2].any()
+    assert chosen.mean() == pytest.approx(LIKE_PORTRAITS / 2, abs=0.03)
+    off = np.abs(quality[:, 0] - 6.0)
+    assert off[chosen].max() < 1.5
+    assert off[chosen].mean() < off.mean() / 2
+
+
 def test_the_command_distils_a_checkpoint_and_resumes(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
 ) -> None:
@@ -320,6 +386,7 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     pipe = Voice2FacePipeline(**components, output_size=48, name="tiny").to("cpu")
     checkpoint, out = pipe.save_pretrained(tmp_path / "tiny"), tmp_path / "out"
     monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
+    monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
     arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
     arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
     arguments += ["--checkpoint", checkpoint, "--whole-portraits", 2, "--portraits", 18]

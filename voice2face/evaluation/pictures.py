@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
 import cv2
 import numpy as np
 import torch
 
+from voice2face.training.face_detection import face_detected
 from voice2face.training.images import to_model_range
 from voice2face.training.losses import PerceptualLoss
-
-MARGIN = 64  # pixels repeated around an aligned face, for the detector
-SMALLEST_FACE = 110  # pixels, of a face that fills 192
-SIZE = 192
-
-
-@lru_cache(maxsize=1)
-def _detector() -> cv2.CascadeClassifier:
-    folder = Path(cv2.__file__).parent / "data"
-    return cv2.CascadeClassifier(str(folder / "haarcascade_frontalface_default.xml"))
 
 
 def face_found(image: np.ndarray) -> bool:
     """Whether OpenCV's frontal-face cascade finds a face in ``(H, W, 3)`` uint8."""
-    grey = cv2.cvtColor(_resized(image), cv2.COLOR_RGB2GRAY)
-    padded = cv2.copyMakeBorder(grey, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
-    smallest = (SMALLEST_FACE, SMALLEST_FACE)
-    return len(_detector().detectMultiScale(padded, 1.05, 3, minSize=smallest)) > 0
+    return face_detected(image, "default")
 
 
 def sharpness(image: np.ndarray, size: int = 128) -> float:
@@ -57,7 +42,3 @@ def perceptual_spread(images: np.ndarray, network: PerceptualLoss) -> float:
     """Mean perceptual distance between neighbours in ``(N, H, W, 3)`` uint8, N at least 2."""
     batch = to_model_range(np.stack([cv2.resize(image, (128, 128)) for image in images]))
     return float(network(batch[:-1], batch[1:]))
-
-
-def _resized(image: np.ndarray) -> np.ndarray:
-    return cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)

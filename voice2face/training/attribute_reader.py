@@ -12,13 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from voice2face.models import FaceEncoder
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.images import to_model_range
 from voice2face.training.latent_pairs import labelled_attributes
 from voice2face.training.latent_reader import LatentReader, held_out_and_train
-from voice2face.training.latents import kept_in
 from voice2face.training.loop import replace_file
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.picture_reader import PictureReader
@@ -69,21 +66,10 @@ class AttributeReader(nn.Module):
         self.offset.copy_(read.mean(0) - self.slope * middle)
 
 
-@torch.inference_mode()
-def encode_faces(encoder: FaceEncoder, faces: FaceTable) -> Tensor:
-    """Z^f of all faces of a table, ``(N, C, H, W)``."""
-    parts = [
-        encoder(to_model_range(faces.images[start : start + AT_ONCE]).to(encoder.device))
-        .float()
-        .cpu()
-        for start in tqdm(range(0, len(faces), AT_ONCE), desc="face latents", unit="batch")
-    ]
-    return torch.cat(parts)
-
-
 def trained_reader(
     teacher: Voice2FacePipeline,
     faces: FaceTable,
+    latents: Tensor,
     portraits: Tensor,
     perceptual_weights: Path,
     kept: Path,
@@ -95,8 +81,9 @@ def trained_reader(
     ``PictureReader`` reads sex and age.
 
     Args:
-        teacher: encodes faces and decodes portraits.
+        teacher: decodes portraits.
         faces: labelled ones.
+        latents: their Z^f, ``(faces, C, H, W)``.
         portraits: Z^f that the teacher drew, ``(N, C, H, W)``.
         perceptual_weights: of the network whose features the picture reader looks at.
         kept: the folder.
@@ -106,8 +93,6 @@ def trained_reader(
     reader = AttributeReader([of_faces, of_portraits])
     file = kept / "reader.safetensors"
     if not file.exists():
-        encode = partial(encode_faces, teacher.face_encoder, faces)
-        latents = kept_in(kept / "faces.safetensors", encode)
         attributes = labelled_attributes(faces, np.arange(len(faces)), np.random.default_rng(seed))
         known = attributes.isfinite().all(1)
         latents, attributes = latents[known], attributes[known]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -57,13 +59,28 @@ class Discriminators(nn.Module):
 
     def loss(self, real: Tensor, made: Tensor) -> Tensor:
         """Hinge loss of the discriminators; no gradient reaches the pictures."""
-        opinions = zip(self(real), self(made.detach()), strict=True)
-        losses = [F.relu(1 - one).mean() + F.relu(1 + other).mean() for one, other in opinions]
-        return torch.stack(losses).mean()
+        return discriminating_loss(self(real), self(made.detach()))
 
     def loss_of_maker(self, made: Tensor) -> Tensor:
         """Hinge loss of what made the pictures; no gradient reaches the discriminators."""
-        frozen = {name: value.detach() for name, value in self.named_parameters()}
-        buffers = {name: value.clone() for name, value in self.named_buffers()}
-        verdicts: list[Tensor] = functional_call(self, {**frozen, **buffers}, (made,))
-        return -torch.stack([verdict.mean() for verdict in verdicts]).mean()
+        return making_loss(unmoved(self, made))
+
+
+def discriminating_loss(real: list[Tensor], made: list[Tensor]) -> Tensor:
+    """Hinge loss of what gave these verdicts on real and on made things."""
+    opinions = zip(real, made, strict=True)
+    losses = [F.relu(1 - one).mean() + F.relu(1 + other).mean() for one, other in opinions]
+    return torch.stack(losses).mean()
+
+
+def making_loss(made: list[Tensor]) -> Tensor:
+    """Hinge loss of what made the things that these are the verdicts on."""
+    return -torch.stack([verdict.mean() for verdict in made]).mean()
+
+
+def unmoved(discriminator: nn.Module, made: Any) -> list[Tensor]:
+    """A discriminator's verdicts, through which no gradient reaches the discriminator."""
+    frozen = {name: value.detach() for name, value in discriminator.named_parameters()}
+    buffers = {name: value.clone() for name, value in discriminator.named_buffers()}
+    verdicts: list[Tensor] = functional_call(discriminator, {**frozen, **buffers}, (made,))
+    return verdicts

@@ -4,7 +4,8 @@ The denoiser draws portraits with guidance in many steps. The update learns to t
 guidance and in one step, what they went through in several (Salimans and Ho 2022, all halvings at
 once). Being so short, the way from noise to portrait can also be learnt as a whole: the sex and
 the age that are heard in a voice are to be read off its portrait (as DRaFT-K of Clark et al. 2023
-learns from a reward, through the last steps alone).
+learns from a reward, through the last steps alone). And portraits are to look like faces: what the
+teacher draws is not all well made, so a discriminator that knows real faces says what is not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
 from voice2face.methods.scldm import SCLDM
@@ -28,7 +30,11 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.sampling import split_prediction, trailing_timesteps
 from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
+from voice2face.training.diffusion import Encoders
+from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.images import contact_sheet
+from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
+from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
@@ -39,7 +45,7 @@ from voice2face.training.options import (
     load_split,
     loop_options,
 )
-from voice2face.training.pairing import Pairing
+from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.speech_scores import embed_clips
 from voice2face.training.trajectories import (
     FIRST_SEED,
@@ -54,6 +60,8 @@ SHARD = 64
 HELD_OUT_SHARDS = 2
 SPEECH_NOISE = 0.1
 SHOWN = 10
+DISCRIMINATOR_RATE = 2e-3
+ADVERSARIAL_FROM = 40
 
 
 class Student:
@@ -111,74 +119,116 @@ class Student:
         return latents
 
 
+class DistillationNetworks(nn.Module):
+    """The denoiser that learns and what it learns against.
+
+    Args:
+        denoiser: that ``make_low_rank`` prepared.
+        discriminator: of its portraits' latents.
+    """
+
+    def __init__(self, denoiser: Denoiser, discriminator: LatentDiscriminator) -> None:
+        super().__init__()
+        self.denoiser, self.discriminator = denoiser, discriminator
+
+
 class Distillation:
     """The step and the held-out evaluation of an update.
 
     Args:
-        denoiser: that ``make_low_rank`` prepared.
+        networks: that learn.
         teacher: the checkpoint, unchanged.
         student: how it draws.
         reader: reads sex and age off latents.
+        features: what the teacher sees in latents.
         train: trajectories to learn.
         held_out: trajectories to measure with.
+        faces: real ones, whose pictures are as good as portraits are to be, with voices.
         arguments: of the command.
     """
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        networks: DistillationNetworks,
         teacher: Voice2FacePipeline,
         student: Student,
         reader: AttributeReader,
+        features: DenoiserFeatures,
         train: Trajectories,
         held_out: Trajectories,
+        faces: LatentPairs,
         arguments: argparse.Namespace,
     ) -> None:
-        self.denoiser, self.teacher, self.student = denoiser, teacher, student
-        self.reader, self.train, self.held_out = reader, train, held_out
+        self.networks, self.teacher, self.student = networks, teacher, student
+        self.reader, self.features = reader, features
+        self.train, self.held_out, self.faces = train, held_out, faces
         self.arguments = arguments
 
+    @parametrize.cached()
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of single steps of some trajectories, and of whole ways from noise of others."""
-        arguments, device = self.arguments, self.denoiser.device
+        arguments, denoiser = self.arguments, self.networks.denoiser
+        device = denoiser.device
         parts = torch.from_numpy(rng.integers(0, arguments.steps, arguments.batch_size))
         rows = torch.from_numpy(rng.integers(0, len(self.train.speech), arguments.batch_size))
         start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
         parts = parts.to(device)
         told = (self.train.speech[rows].to(device), self.train.quality[rows].to(device))
         with mixed_precision(device):
-            seen = self.student.velocity(self.denoiser, *told, start, parts)
+            seen = self.student.velocity(denoiser, *told, start, parts)
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
         losses = {"loss": imitation, "imitation": imitation}
-        if arguments.attribute_weight > 0:
-            losses["attributes"] = self._attribute_loss(rng)
-            losses["loss"] = imitation + arguments.attribute_weight * losses["attributes"]
+        if arguments.attribute_weight > 0 or arguments.adversarial_weight > 0:
+            losses |= self._portrait_losses(rng)
+            listens = number >= ADVERSARIAL_FROM
+            losses["loss"] = (
+                imitation
+                + arguments.attribute_weight * losses["attributes"]
+                + arguments.adversarial_weight * listens * losses["adversarial"]
+                + losses["discriminator"]
+            )
         return losses
 
-    def _attribute_loss(self, rng: np.random.Generator) -> Tensor:
-        """Mean square of what is read off new portraits less what is expected of what was heard."""
-        device, count = self.denoiser.device, self.arguments.whole_portraits
-        rows = torch.from_numpy(rng.integers(0, len(self.train.speech), count))
-        speech = self.train.speech[rows].to(device)
-        seeds = rng.integers(0, FIRST_SEED, count)
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        quality = self.denoiser.good_portraits(generators)
-        shape = self.train.latents.shape[2:]
-        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    def _portrait_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Of portraits drawn for voices and picture qualities of real faces.
+
+        ``attributes`` is the mean square of what is read off them less what is expected of what
+        was heard. The discriminator compares them with the faces, and is not told of the voice:
+        whether a portrait goes with it is for the reader to say.
+        """
+        device = self.networks.denoiser.device
+        faces = self.faces.sample(rng, self.arguments.whole_portraits).to(device)
+        noise = torch.randn_like(faces.clean)
         with torch.no_grad():
-            heard = heard_attributes(self.teacher.speech_encoder.describe(speech))
+            heard = heard_attributes(self.teacher.speech_encoder.describe(faces.speech))
         with mixed_precision(device):
             drawn = self.student.draw(
-                self.denoiser, speech, quality, noise.to(device), self.arguments.learning_steps
+                self.networks.denoiser,
+                faces.speech,
+                faces.quality,
+                noise,
+                self.arguments.learning_steps,
             )
-        return (self.reader(drawn) - self.reader.expected(heard)).square().mean()
+            voiceless = torch.zeros(len(noise), dtype=torch.bool, device=device)
+            told = self.features.denoiser.condition(faces.speech, faces.quality, voiceless)
+            with torch.no_grad():
+                real = self.features(faces.clean, told)
+            made = self.features(drawn, told)
+            adversarial, discriminator = self.networks.discriminator.losses(real, made)
+        attributes = (self.reader(drawn) - self.reader.expected(heard)).square().mean()
+        return {
+            "attributes": attributes,
+            "adversarial": adversarial,
+            "discriminator": discriminator,
+        }
 
-    def evaluate(self, denoiser: Any) -> dict[str, float]:
+    def evaluate(self, networks: Any) -> dict[str, float]:
         """How held-out portraits compare with the teacher's; writes update and contact sheet.
 
         The distance is the root of the mean square, by that of the teacher's latents.
         """
-        device, held_out, out = denoiser.device, self.held_out, self.arguments.out
+        denoiser, held_out, out = networks.denoiser, self.held_out, self.arguments.out
+        device = denoiser.device
         speech = held_out.speech.to(device)
         noise, goal = (held_out.latents[:, end].float().to(device) for end in (0, -1))
         drawn = self.student.draw(denoiser, speech, held_out.quality.to(device), noise)
@@ -225,6 +275,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to keep what was drawn to learn from (default: in --out)",
     )
     parser.add_argument(
+        "--latents", type=Path, help="folder to keep the encoded tables in (default: --out)"
+    )
+    parser.add_argument(
         "--portraits", type=int, default=4096, help="to draw and learn from (default: %(default)s)"
     )
     parser.add_argument(
@@ -241,7 +294,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attribute-weight",
         type=float,
         default=0.05,
-        help="of what is read off whole portraits; 0 only imitates (default: %(default)s)",
+        help="of what is read off whole portraits (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--adversarial-weight",
+        type=float,
+        default=0.02,
+        help="of the verdict of a discriminator that knows real faces (default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
@@ -314,34 +373,40 @@ def main(arguments: argparse.Namespace) -> None:
 
     train = drawn("train", -(-arguments.portraits // SHARD))
     held_out = drawn("validation", HELD_OUT_SHARDS)
-    faces, _, _ = load_split(arguments, "train", side)
+    encoders = Encoders(teacher.face_encoder, teacher.speech_encoder, teacher.face_decoder)
+    encoded = encoders.encode(arguments, "train")
     reader = trained_reader(
         teacher,
-        faces,
+        encoded.faces,
+        encoded.tables.latents[:, 0],
         train.latents[:, -1].float(),
         arguments.perceptual_weights,
         kept,
         arguments.seed,
     )
+    chosen = exemplary_faces(encoded.faces, method.denoiser)
+    faces = FacePairs(encoded.faces, encoded.tables, ChosenFaces(encoded.pairing, chosen))
     start = arguments.start_from
     denoiser = copy.deepcopy(method.denoiser)
     make_low_rank(
         denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)
     )
-    denoiser.to(device).to(memory_format=torch.channels_last)
+    student = Student(teacher, arguments.steps)
+    teaching = method.denoiser.requires_grad_(False)
+    features = DenoiserFeatures(teaching, teacher.scheduler, student.shift)
+    networks = DistillationNetworks(denoiser, LatentDiscriminator(features.widths))
+    networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learning = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
+    opposing = list(networks.discriminator.parameters())
     optimizer = torch.optim.AdamW(
-        [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
-        arguments.rate,
+        [
+            {"params": learning, "lr": arguments.rate},
+            {"params": opposing, "lr": DISCRIMINATOR_RATE},
+        ],
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
     stage = Distillation(
-        denoiser,
-        teacher,
-        Student(teacher, arguments.steps),
-        reader,
-        train,
-        held_out,
-        arguments,
+        networks, teacher, student, reader, features, train, held_out, faces, arguments
     )
-    TrainingLoop(denoiser, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)
+    TrainingLoop(networks, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)

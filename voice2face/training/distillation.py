@@ -294,7 +294,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attribute-weight",
         type=float,
         default=0.05,
-        help="of what is read off whole portraits (default: %(default)s)",
+        help="of what is read off whole portraits; 0 here and below only imitates "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--adversarial-weight",

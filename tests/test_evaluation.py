@@ -25,9 +25,12 @@ from voice2face.evaluation.distribution import (
     precision_and_recall,
 )
 from voice2face.evaluation.face_parts import nearness_to_own, students_t
+from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.evaluation.pictures import face_found, sharpness
+from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.real_faces import random_faces
+from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.models import FaceRetriever
@@ -331,6 +334,21 @@ def test_precision_and_recall() -> None:
     assert precision > 0.9
     assert recall == pytest.approx(0.5, abs=0.15)
     assert precision_and_recall(real, real + 10.0) == (0.0, 0.0)
+
+
+def test_pictures_are_compared_with_the_test_faces_by_two_networks(tables: dict[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
+    unknown = np.full(60, -1)
+    faces = FaceTable(images, unknown, unknown, np.zeros((60, 6)), [str(k) for k in range(60)])
+    features = FaceFeatures(Path(tables["mobileface_v2"]))
+    instruments = Instruments(features, Judge(features), PerceptualLoss(None), faces, faces)
+    report = Report()
+    add_quality(report, "the same", images, instruments)
+    add_quality(report, "darker", images // 3, instruments)
+    for name in ("Fréchet distance", "Fréchet distance, recognition features"):
+        assert report.figures["the same"][name] == pytest.approx(0.0, abs=1e-2)
+        assert report.figures["darker"][name] > 0.1
 
 
 def test_ranks_and_recall() -> None:

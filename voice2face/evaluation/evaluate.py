@@ -9,7 +9,7 @@ from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.autoencoder import measure_autoencoder
 from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.pairs import measure_pairs
-from voice2face.evaluation.quality import add_quality, measure_memory, measure_steadiness
+from voice2face.evaluation.quality import GOOD, add_quality, measure_memory, measure_steadiness
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear, measure_voices
 from voice2face.pipeline import Voice2FacePipeline
@@ -50,11 +50,10 @@ def evaluate(
     heard = hear(pipe, table)
     report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))
     portraits = measure_voices(artist, instruments, heard, report, out)
-    good = "the picture is good, test speakers"
-    add_quality(report, good, portraits, instruments)
+    add_quality(report, GOOD, portraits, instruments)
     real = instruments.test_faces
     hidden = bootstrap_share(hidden_eyes(real.images), real.ids)
-    report.add(good, "eyes are hidden, test faces", hidden)
+    report.add(GOOD, "eyes are hidden, test faces", hidden)
     measure_memory(portraits, instruments, report, out)
     measure_steadiness(artist, instruments, heard, report)
     pairs = data / "pairs-dev.parquet"

@@ -11,12 +11,11 @@ import json
 import re
 from pathlib import Path
 
+from voice2face.evaluation.quality import GOOD
 from voice2face.evaluation.report import Report, shown
-from voice2face.evaluation.voices import COMMON_ANSWER
+from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
 from voice2face.models.speech_encoder import AGE_DECADES
 
-HEARD = "the voice is heard, test speakers"
-GOOD = "the picture is good, test speakers"
 REAL = "real faces of the sex and age heard"
 SPEAKER_ROWS = (
     (

@@ -28,6 +28,7 @@ from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.images import contact_sheet
 from voice2face.training.tables import SAMPLE_RATE
 
+GOOD = "the picture is good, test speakers"
 STEADY_VOICES = 32
 SPREAD_SEEDS = 4
 
@@ -43,6 +44,10 @@ def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: I
     true = picture_features(real, instruments.perceptual)
     report.add(group, "Fréchet distance", frechet_distance(made, true))
     report.add(group, "kernel distance x1000", kernel_distance(made, true))
+    recognised = [instruments.features(images).numpy() for images in (pictures, real)]
+    scale = recognised[0].shape[1] ** 0.5
+    distance = frechet_distance(*(features * scale for features in recognised))
+    report.add(group, "Fréchet distance, recognition features", distance)
     precision, recall = precision_and_recall(true, made)
     report.add(group, "precision", precision)
     report.add(group, "recall", recall)

@@ -24,6 +24,7 @@ from voice2face.training.tables import SAMPLE_RATE, SEXES, UNKNOWN, VoiceTable
 
 logger = logging.getLogger("voice2face.evaluation")
 
+HEARD = "the voice is heard, test speakers"
 SHOWN = 64
 COMMON_ANSWER = AGE_DECADES.index("30-39")
 
@@ -86,8 +87,7 @@ def measure_voices(
     Portrait k has seed k.
     """
     said = said_of(heard.voices)
-    title = "the voice is heard, test speakers"
-    add_agreement(report, f"{title}: speech encoder", said, heard.sex, heard.age, heard.speakers)
+    add_agreement(report, f"{HEARD}: speech encoder", said, heard.sex, heard.age, heard.speakers)
     for corpus in np.unique(heard.corpora):
         rows = heard.corpora == corpus
         share = bootstrap_share(said.sex[rows] == heard.sex[rows], heard.speakers[rows])
@@ -96,7 +96,7 @@ def measure_voices(
     people = heard.speakers[firsts]
     add_agreement(
         report,
-        f"{title}: speech encoder, clips averaged",
+        f"{HEARD}: speech encoder, clips averaged",
         hear_speakers(artist.pipe, heard, people),
         heard.sex[firsts],
         heard.age[firsts],
@@ -110,10 +110,10 @@ def measure_voices(
         ]
     )
     verdict = instruments.judge(portraits)
-    add_agreement(report, f"{title}: portraits", verdict, heard.sex, heard.age, heard.speakers)
+    add_agreement(report, f"{HEARD}: portraits", verdict, heard.sex, heard.age, heard.speakers)
     add_agreement(
         report,
-        f"{title}: real faces of the sex and age heard",
+        f"{HEARD}: real faces of the sex and age heard",
         instruments.judge(random_faces(instruments.test_faces, *said)),
         heard.sex,
         heard.age,

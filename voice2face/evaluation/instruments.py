@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,11 @@ class Instruments:
             training_faces,
             load_faces(faces, "test", FACE_SIZE, limit=limit),
         )
+
+    @cached_property
+    def recognised_test_faces(self) -> np.ndarray:
+        """Face-recognition features of the test faces, ``(N, 256)``."""
+        return self.features(self.test_faces.images).numpy()
 
 
 def add_preset_option(parser: argparse.ArgumentParser) -> None:

@@ -44,9 +44,9 @@ def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: I
     true = picture_features(real, instruments.perceptual)
     report.add(group, "Fréchet distance", frechet_distance(made, true))
     report.add(group, "kernel distance x1000", kernel_distance(made, true))
-    recognised = [instruments.features(images).numpy() for images in (pictures, real)]
-    scale = recognised[0].shape[1] ** 0.5
-    distance = frechet_distance(*(features * scale for features in recognised))
+    recognised = instruments.features(pictures).numpy()
+    scale = recognised.shape[1] ** 0.5
+    distance = frechet_distance(scale * recognised, scale * instruments.recognised_test_faces)
     report.add(group, "Fréchet distance, recognition features", distance)
     precision, recall = precision_and_recall(true, made)
     report.add(group, "precision", precision)
@@ -66,7 +66,7 @@ def measure_memory(
     """
     training = instruments.features(instruments.training_faces.images).numpy()
     made = instruments.features(portraits).numpy() @ training.T
-    real = instruments.features(instruments.test_faces.images).numpy() @ training.T
+    real = instruments.recognised_test_faces @ training.T
     limit = float(np.percentile(real.max(1), 99))
     nearest = made.max(1)
     group = "memorisation"

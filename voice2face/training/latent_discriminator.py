@@ -1,9 +1,8 @@
 """What tells drawn latents from those of faces, by what a frozen denoiser sees in them.
 
-A denoiser knows what faces look like at every noise level, from a whole head down to an eyelid, and
-what goes with a voice. Latent adversarial diffusion distillation (Sauer et al. 2024, arXiv
-2403.12015) therefore looks at noisy latents through the teacher, and only the small heads upon its
-features are trained.
+A denoiser knows what faces look like at every noise level, from a whole head down to an eyelid.
+Latent adversarial diffusion distillation (Sauer et al. 2024, arXiv 2403.12015) therefore looks at
+noisy latents through the teacher, and only the small heads upon its features are trained.
 """
 
 from __future__ import annotations

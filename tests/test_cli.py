@@ -107,6 +107,24 @@ def test_help_teaches_and_wrong_usage_exits_with_2() -> None:
     assert "invalid int value" in wrong.stderr
 
 
+@pytest.mark.parametrize("command", ["models", "-h"])
+def test_a_reader_that_has_seen_enough_hears_no_complaint(command: str) -> None:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "voice2face", command],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=buffered,
+            text=True,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_importing_the_package_imports_no_framework() -> None:
     code = "import sys, voice2face; print([m for m in ('torch','diffusers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -42,6 +42,8 @@ def test_a_portrait_says_how_it_was_made(
     printed = capsys.readouterr().out
     assert "seed: 9" in printed
     assert "synthetic" in printed
+    assert main(["inspect", str(picture), str(picture)]) == 0
+    assert capsys.readouterr().out == 2 * f"{picture}:\n{printed}"
 
 
 def test_it_can_be_made_again(

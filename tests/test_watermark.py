@@ -94,8 +94,16 @@ def test_the_command_answers(
     assert capsys.readouterr().out.startswith("yes: made by voice2face with a probability of")
     assert main(["verify", str(no)]) == 1
     assert capsys.readouterr().out.startswith("no:")
-    assert main(["verify", str(tmp_path / "missing.png")]) == 1
+    missing = tmp_path / "missing.png"
+    assert main(["verify", str(missing)]) == 1
     assert "cannot be read as a picture" in capsys.readouterr().err
+    assert main(["verify", str(yes), str(yes)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(missing), str(no), str(yes)]) == 1
+    told = capsys.readouterr()
+    assert "cannot be read as a picture" in told.err
+    lines = [line.partition(" made by")[0] for line in told.out.splitlines()]
+    assert lines == [f"{missing}:", f"{no}:", "no:", f"{yes}:", "yes:"]
 
 
 def test_leaving_it_out_is_explicit(

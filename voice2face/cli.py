@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from voice2face import (
 from voice2face.errors import OutputError, Voice2FaceError
 from voice2face.quick_start import import_pipeline
 from voice2face.settings import DEFAULT_PRESET, PRESETS
+
+INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 
 EXAMPLES = """\
 examples:
@@ -35,8 +38,8 @@ folders:
 portraits:
   voice2face inspect face.png                  how it was made: seed, settings, checksums
   voice2face replay face.png --audio talk.wav  makes it again and says what differs
-  voice2face verify face.jpg                   looks for the invisible watermark, and validates a
-                                               content credential (C2PA)
+  voice2face verify face.jpg other.webp        looks for the invisible watermark, and validates
+                                               content credentials (C2PA)
 
 web page:
   voice2face app                               record or drop a file, choose among four portraits
@@ -124,27 +127,39 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if words and words[0] in checkpoint_commands.COMMANDS:
-            checkpoint_commands.run(words)
-            return 0
-        if words and words[0] in picture_commands.COMMANDS:
-            return 0 if picture_commands.run(words) else 1
-        if words and words[0] == "app":
-            app_command.run(words[1:])
-            return 0
-        options = build_parser().parse_args(words)
-        if options.audio.expanduser().is_dir():
-            return 0 if folder_command.make_portraits_of_folder(options) else 1
-        make_portraits(options)
+        try:
+            done = run(sys.argv[1:] if arguments is None else list(arguments))
+        finally:  # of -h, too
+            sys.stdout.flush()
     except Voice2FaceError as error:
         print(f"voice2face: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("voice2face: interrupted, nothing half-written was left", file=sys.stderr)
-        return 130
-    return 0
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes once more as it ends, and would complain of that
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    return 0 if done else 1
+
+
+def run(words: list[str]) -> bool:
+    """Run the command; false where some of what was asked for is missing or not as it was."""
+    if words and words[0] in checkpoint_commands.COMMANDS:
+        checkpoint_commands.run(words)
+        return True
+    if words and words[0] in picture_commands.COMMANDS:
+        return picture_commands.run(words)
+    if words and words[0] == "app":
+        app_command.run(words[1:])
+        return True
+    options = build_parser().parse_args(words)
+    if options.audio.expanduser().is_dir():
+        return folder_command.make_portraits_of_folder(options)
+    make_portraits(options)
+    return True
 
 
 def make_portraits(options: argparse.Namespace) -> None:

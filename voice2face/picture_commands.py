@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     summary = "print how a saved portrait was made"
     inspect = commands.add_parser("inspect", help=summary, description=summary)
-    inspect.add_argument("picture", type=Path, help="a PNG that voice2face wrote")
+    inspect.add_argument("pictures", type=Path, nargs="+", help="PNGs that voice2face wrote")
 
     summary = "make a saved portrait again from its recording, and say what differs"
     again = commands.add_parser(
@@ -33,28 +34,32 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument("--model", metavar="NAME", help="checkpoint (default: the one it names)")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
-    summary = "look for the invisible watermark in a picture of any format and size"
+    summary = "look for the invisible watermark in pictures of any format and size"
     verify = commands.add_parser(
         "verify",
         help=summary,
-        description=f"{summary}: yes, no or unsure, with a probability; exit code 0 for yes only. "
-        "A content credential (C2PA) is validated if there is one",
+        description=f"{summary}: yes, no or unsure, with a probability; exit code 0 for yes only, "
+        "and of several pictures for all. A content credential (C2PA) is validated if there is one",
     )
-    verify.add_argument("picture", type=Path, help="any picture")
+    verify.add_argument("pictures", type=Path, nargs="+", help="any pictures")
     verify.add_argument(
         "--trust", type=Path, metavar="FILE", help="PEM certificates whose signers are trusted"
     )
     return parser
 
 
-def inspect_picture(options: argparse.Namespace) -> bool:
-    """Print what the picture says of itself."""
-    saved = read_portrait(options.picture)
-    print("synthetic: made from a voice by a neural network, it shows nobody")
-    details = {"seed": saved.seed, **asdict(saved.settings), **asdict(saved.provenance)}
-    for name, value in details.items():
-        print(f"{name}: {value}")
-    return True
+def inspect_pictures(options: argparse.Namespace) -> bool:
+    """Print what pictures say of themselves; tells whether all could be read."""
+
+    def inspect(picture: Path) -> bool:
+        saved = read_portrait(picture)
+        print("synthetic: made from a voice by a neural network, it shows nobody")
+        details = {"seed": saved.seed, **asdict(saved.settings), **asdict(saved.provenance)}
+        for name, value in details.items():
+            print(f"{name}: {value}")
+        return True
+
+    return of_each(options.pictures, inspect)
 
 
 def replay_picture(options: argparse.Namespace) -> bool:
@@ -80,22 +85,42 @@ def replay_picture(options: argparse.Namespace) -> bool:
     return not result.differences
 
 
-def verify_picture(options: argparse.Namespace) -> bool:
-    """Look for watermark and content credential; tells whether the watermark is there for sure."""
+def verify_pictures(options: argparse.Namespace) -> bool:
+    """Look for watermarks and content credentials; tells whether all are watermarked for sure."""
+    from voice2face.content_credentials import read_pem
     from voice2face.watermark import find
 
-    finding = find(open_picture(options.picture))
-    print(f"{finding.answer}: made by voice2face with a probability of {finding.probability:.1%}")
-    print_credential(options.picture, options.trust)
-    return finding.answer == "yes"
+    if options.trust is not None:
+        read_pem(options.trust)
+
+    def verify(picture: Path) -> bool:
+        finding = find(open_picture(picture))
+        probability = f"{finding.probability:.1%}"
+        print(f"{finding.answer}: made by voice2face with a probability of {probability}")
+        print_credential(picture, options.trust)
+        return finding.answer == "yes"
+
+    return of_each(options.pictures, verify)
+
+
+def of_each(pictures: Sequence[Path], look: Callable[[Path], bool]) -> bool:
+    """Look at every picture, past those that cannot be read; tells whether all are as hoped for."""
+    as_hoped = True
+    for picture in pictures:
+        if len(pictures) > 1:
+            print(f"{picture}:", flush=True)
+        try:
+            as_hoped &= look(picture)
+        except PictureError as error:
+            print(f"voice2face: {error}", file=sys.stderr)
+            as_hoped = False
+    return as_hoped
 
 
 def print_credential(picture: Path, trust: Path | None) -> None:
     """Say what a content credential tells, if the picture has one."""
-    from voice2face.content_credentials import read_credential, read_pem
+    from voice2face.content_credentials import read_credential
 
-    if trust is not None:
-        read_pem(trust)
     try:
         credential = read_credential(picture, trust=trust)
     except CredentialError as error:
@@ -114,9 +139,9 @@ def print_credential(picture: Path, trust: Path | None) -> None:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
-    "inspect": inspect_picture,
+    "inspect": inspect_pictures,
     "replay": replay_picture,
-    "verify": verify_picture,
+    "verify": verify_pictures,
 }
 
 

@@ -37,7 +37,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.models import FacePrior, SpeechEncoder
-from voice2face.pipeline import components_of
+from voice2face.pretrained_networks import components_of
 from voice2face.training import release
 
 FUZZ = settings(

@@ -21,7 +21,8 @@ from voice2face.checkpoints import (
 from voice2face.components import load_component
 from voice2face.methods import METHODS
 from voice2face.models import SpeakerEncoder
-from voice2face.pipeline import Voice2FacePipeline, components_of
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.pretrained_networks import components_of
 
 
 def places(arguments: argparse.Namespace) -> dict[str, Path]:

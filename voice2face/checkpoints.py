@@ -1,4 +1,4 @@
-"""Name, folder or Hub id to a folder of verified files; saving, downloading and uploading."""
+"""Name, folder or Hub id to a folder of verified files; saving and copying checkpoints."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ from voice2face.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     ChecksumError,
-    OutputError,
 )
-from voice2face.folders import replace_folder
+from voice2face.folders import fresh_folder
+from voice2face.hub import download
 from voice2face.verified_files import is_remembered, remember
 
 FORMAT_VERSION = 1
@@ -31,7 +29,6 @@ INDEX_KEYS = {"format_version", "method", "name", "output_size", "files"}
 METHODS = ("scldm", "fine_portraitist")
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST_FILE = PACKAGED_WEIGHTS / "weights_manifest.json"
-DOWNLOADED_FILES = (MODEL_INDEX, CARD, "*/*.json", "*/*.safetensors")
 LARGEST_INDEX_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 8 << 30
 MOST_FILES = 64
@@ -162,68 +159,6 @@ def check_hub_id(name: str, folder: Path) -> None:
             f"{name!r} is neither a folder, nor a released checkpoint ({known}), nor an "
             "owner/name on the Hub"
         )
-
-
-def download(
-    repo_id: str,
-    revision: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
-) -> Path:
-    """Fetch a checkpoint's files from the Hub into its cache, going on where a download broke off.
-
-    Args:
-        repo_id: ``owner/name``.
-        revision: branch, tag or commit.
-        cache_dir: where downloads are kept.
-        local_files_only: use the cache alone.
-        token: for private repositories.
-
-    Raises:
-        CheckpointNotFoundError: missing, private, or out of reach; says which.
-    """
-    from huggingface_hub import snapshot_download
-
-    with hub_errors(repo_id):
-        folder = snapshot_download(
-            repo_id,
-            revision=revision,
-            cache_dir=None if cache_dir is None else Path(cache_dir),
-            local_files_only=local_files_only,
-            token=token,
-            allow_patterns=list(DOWNLOADED_FILES),
-        )
-    return Path(folder)
-
-
-@contextmanager
-def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into one error that says what to do.
-
-    Raises:
-        CheckpointNotFoundError: the code inside could not reach or use the repository.
-    """
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointNotFoundError(f"{repo_id} has no such revision on the Hub") from error
-    except (errors.RepositoryNotFoundError, errors.GatedRepoError) as error:
-        raise CheckpointNotFoundError(
-            f"{repo_id} is not on the Hub, or is private; check the name, or pass a token"
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise CheckpointNotFoundError(
-            f"{repo_id} is not completely in the cache and the Hub was not reached; go online "
-            "and load it once without local_files_only, or pass a local folder"
-        ) from error
-    except Exception as error:  # the client lets its transport's many errors through
-        raise CheckpointNotFoundError(
-            f"{repo_id} cannot be fetched from the Hub ({type(error).__name__}: {error}); try "
-            "again later: what was already fetched is kept"
-        ) from error
 
 
 def read_model_index(folder: Path) -> dict[str, Any]:
@@ -394,7 +329,7 @@ def save_checkpoint(
         OutputError: the place cannot be written to, or holds something else.
     """
     folder = Path(folder).expanduser().absolute()
-    with fresh_folder(folder) as fresh:
+    with fresh_folder(folder, MODEL_INDEX) as fresh:
         for part, component in components.items():
             component.save_pretrained(fresh / part)
             _tidy(fresh / part)
@@ -410,30 +345,6 @@ def save_checkpoint(
     return folder
 
 
-@contextmanager
-def fresh_folder(folder: Path, index: str = MODEL_INDEX) -> Iterator[Path]:
-    """Give an empty folder to fill, and put it at its place once it was filled without error.
-
-    Args:
-        folder: a new folder, an empty one, or one to replace, of the same kind.
-        index: the file that every folder of this kind holds.
-
-    Raises:
-        OutputError: the place cannot be written to, or holds something else.
-    """
-    try:
-        if folder.exists() and not (folder / index).is_file() and any(folder.iterdir()):
-            raise OutputError(f"{folder} holds other files; choose an empty folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as space:
-            fresh = Path(space) / "fresh"
-            fresh.mkdir()
-            yield fresh
-            replace_folder(fresh, folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
-
-
 def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
     """Copy a resolved checkpoint's own files to another folder and verify the copy.
 
@@ -444,30 +355,13 @@ def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder).expanduser().absolute()
     files = read_model_index(source)["files"]
     extra = [MODEL_INDEX] + ([CARD] if (source / CARD).is_file() else [])
-    with fresh_folder(folder) as fresh:
+    with fresh_folder(folder, MODEL_INDEX) as fresh:
         for name in (*files, *extra):
             target = fresh / name
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(locate(source, name, files.get(name)), target)
         verify(fresh, files, again=True)
     return folder
-
-
-def upload(folder: Path, repo_id: str, *, private: bool, token: str | bool | None) -> str:
-    """Put a checkpoint folder on the Hub, model card included, and return its address.
-
-    Raises:
-        CheckpointNotFoundError: the Hub was not reached, or refused.
-    """
-    from huggingface_hub import HfApi
-
-    with hub_errors(repo_id):
-        api = HfApi(token=token)
-        address = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Upload voice2face checkpoint"
-        )
-    return str(address)
 
 
 def where(name: str) -> str:

@@ -1,14 +1,43 @@
-"""Putting a whole folder in another's place at once."""
+"""Folders that appear as a whole, in another's place if there was one."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from voice2face.errors import OutputError
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def fresh_folder(folder: Path, index: str) -> Iterator[Path]:
+    """Give an empty folder to fill, and put it at its place once it was filled without error.
+
+    Args:
+        folder: a new folder, an empty one, or one to replace, of the same kind.
+        index: the file that every folder of this kind holds.
+
+    Raises:
+        OutputError: the place cannot be written to, or holds something else.
+    """
+    try:
+        if folder.exists() and not (folder / index).is_file() and any(folder.iterdir()):
+            raise OutputError(f"{folder} holds other files; choose an empty folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as space:
+            fresh = Path(space) / "fresh"
+            fresh.mkdir()
+            yield fresh
+            replace_folder(fresh, folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:

@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from voice2face.checkpoints import CARD, fresh_folder
+from voice2face.checkpoints import CARD
 from voice2face.errors import ExportError
+from voice2face.folders import fresh_folder
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import QUALITY_NAMES
 from voice2face.models.speech_encoder import SpeechEncoding

@@ -21,6 +21,7 @@ from voice2face.compilation import BACKENDS, compile_networks, leave_uncompiled
 from voice2face.components import files_of, load_component
 from voice2face.devices import choose_device, default_dtype, memory_errors
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
+from voice2face.hub import upload
 from voice2face.methods import METHODS
 from voice2face.models import (
     SPEECH_ENCODERS,
@@ -346,7 +347,7 @@ class PretrainedNetworks:
         """
         with tempfile.TemporaryDirectory() as space:
             folder = self.save_pretrained(Path(space) / "checkpoint")
-            return checkpoints.upload(folder, repo_id, private=private, token=token)
+            return upload(folder, repo_id, private=private, token=token)
 
     @torch.no_grad()
     def encode(self, faces: Sequence[Image.Image], *, bottom_only: bool = False) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,18 @@ from voice2face.compilation import check_compiler
 from voice2face.components import load_component
 from voice2face.methods.guided_sampling import sample_guided
 from voice2face.methods.scldm import denoising_loss
-from voice2face.models import (
-    SPEECH_ENCODERS,
-    Denoiser,
-    FaceDecoder,
-    FaceEncoder,
-    FacePrior,
-    SpeakerEncoder,
-    SpeechEncoder,
-)
+from voice2face.models import Denoiser, FaceDecoder, FacePrior
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.settings import Settings
-from voice2face.training.hidden_eyes import hidden_eyes
+from voice2face.training.asked_quality import quality_settings
+from voice2face.training.encoders import Encoders
 from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
-from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
+from voice2face.training.latents import EncodedTables
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.mixed_precision import mixed_precision
-from voice2face.training.options import (
-    add_data_options,
-    add_loop_options,
-    load_split,
-    loop_options,
-)
-from voice2face.training.pairing import ChosenFaces, Pairing
-from voice2face.training.tables import FaceTable, VoiceTable
+from voice2face.training.options import add_data_options, add_loop_options, loop_options
 
-FRONTAL_YAW = 0.07
-INSIDE_SHARE = 0.001
 SHEET_SETTINGS = Settings(25, 2.0, 0.0, "unfinished")
 
 
@@ -101,37 +84,6 @@ def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: flo
     else:
         rows = np.concatenate([women[:each], men[:each]])
     return FacePrior.from_latents(tables.latents[rows].mean(1), weight=beta)
-
-
-# Of sharpness, yaw, pitch, brightness, contrast and what lies outside, in standard deviations of
-# good portraits: light may vary more than theirs, the head less, contrast is lower and there is a
-# little more light. Still more varied light would lower the Fréchet distance to test faces, but
-# portraits would be dark, as some photographs are, and faces in them found less often.
-ASKED_SPREAD = np.array([1.0, 0.7, 0.6, 1.25, 1.6, 1.0])
-ASKED_SHIFT = np.array([0.0, 0.0, 0.0, 0.1, -0.6, 0.0])
-
-
-def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
-    """How the denoiser standardises picture quality, and which portraits to ask for.
-
-    Good portraits are like the training faces that are frontal, lie inside their photographs, are
-    among the sharpest third, and neither dark nor glaring: their mean, and how far they vary,
-    changed by ``ASKED_SHIFT`` and ``ASKED_SPREAD``.
-    """
-    quality = faces.quality.astype(float)
-    mean, std = quality.mean(0), quality.std(0) + 1e-6
-    sharp = quality[:, 0] >= np.percentile(quality[:, 0], 67)
-    frontal = np.abs(quality[:, 1]) < FRONTAL_YAW
-    well_lit = (np.abs(quality[:, 3:5] - mean[3:5]) < std[3:5]).all(1)
-    inside = quality[:, 5] < INSIDE_SHARE
-    chosen = sharp & frontal & well_lit & inside
-    good = quality[chosen] if chosen.any() else quality
-    return {
-        "quality_mean": mean.tolist(),
-        "quality_std": std.tolist(),
-        "good_portrait": (good.mean(0) + ASKED_SHIFT * good.std(0)).tolist(),
-        "good_portrait_std": (ASKED_SPREAD * good.std(0)).tolist(),
-    }
 
 
 class Diffusion:
@@ -237,60 +189,6 @@ class Diffusion:
                 )
                 rows.append(to_uint8(self.decoder(latents)))
         contact_sheet(rows).save(self.out / "portraits.png")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One split, encoded.
-
-    Attributes:
-        faces: decoded faces.
-        voices: decoded voices.
-        pairing: which of them go together, faces that hide their eyes left out.
-        tables: their latents and embeddings.
-    """
-
-    faces: FaceTable
-    voices: VoiceTable
-    pairing: Pairing
-    tables: EncodedTables
-
-
-@dataclass(frozen=True)
-class Encoders:
-    """What stage 1 trained, frozen."""
-
-    face_encoder: FaceEncoder
-    speech_encoder: SpeechEncoder | SpeakerEncoder
-    face_decoder: FaceDecoder
-
-    @classmethod
-    def load(cls, folder: Path) -> Encoders:
-        """Read stage 1's output, or a checkpoint."""
-        return cls(
-            load_component(FaceEncoder, folder / "face_encoder"),
-            load_component(SPEECH_ENCODERS, folder / "speech_encoder"),
-            load_component(FaceDecoder, folder / "face_decoder"),
-        )
-
-    def encode(self, arguments: argparse.Namespace, split: str) -> Encoded:
-        """Read and encode a split, or read what was encoded before."""
-        latents = arguments.latents or arguments.out
-        latents.mkdir(parents=True, exist_ok=True)
-        size = self.face_encoder.config.image_size
-        faces, voices, pairing = load_split(arguments, split, size)
-        encode = partial(
-            encode_tables,
-            faces,
-            voices,
-            self.face_encoder,
-            self.speech_encoder,
-            variants=4 if split == "train" else 1,
-            device=torch.device(arguments.device),
-        )
-        tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
-        chosen = ChosenFaces(pairing, ~hidden_eyes(faces.images))
-        return Encoded(faces, voices, chosen, tables)
 
 
 def told_attributes(denoiser: Denoiser) -> Denoiser:

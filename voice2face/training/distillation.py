@@ -30,7 +30,7 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.sampling import split_prediction, trailing_timesteps
 from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
-from voice2face.training.diffusion import Encoders
+from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.images import contact_sheet
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator

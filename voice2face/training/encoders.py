@@ -1,0 +1,78 @@
+"""What stage 1 trained, and a split of the tables as it sees them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from voice2face.components import load_component
+from voice2face.models import (
+    SPEECH_ENCODERS,
+    FaceDecoder,
+    FaceEncoder,
+    SpeakerEncoder,
+    SpeechEncoder,
+)
+from voice2face.training.hidden_eyes import hidden_eyes
+from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
+from voice2face.training.options import load_split
+from voice2face.training.pairing import ChosenFaces, Pairing
+from voice2face.training.tables import FaceTable, VoiceTable
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One split, encoded.
+
+    Attributes:
+        faces: decoded faces.
+        voices: decoded voices.
+        pairing: which of them go together, faces that hide their eyes left out.
+        tables: their latents and embeddings.
+    """
+
+    faces: FaceTable
+    voices: VoiceTable
+    pairing: Pairing
+    tables: EncodedTables
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What stage 1 trained, frozen."""
+
+    face_encoder: FaceEncoder
+    speech_encoder: SpeechEncoder | SpeakerEncoder
+    face_decoder: FaceDecoder
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoders:
+        """Read stage 1's output, or a checkpoint."""
+        return cls(
+            load_component(FaceEncoder, folder / "face_encoder"),
+            load_component(SPEECH_ENCODERS, folder / "speech_encoder"),
+            load_component(FaceDecoder, folder / "face_decoder"),
+        )
+
+    def encode(self, arguments: argparse.Namespace, split: str) -> Encoded:
+        """Read and encode a split, or read what was encoded before."""
+        latents = arguments.latents or arguments.out
+        latents.mkdir(parents=True, exist_ok=True)
+        size = self.face_encoder.config.image_size
+        faces, voices, pairing = load_split(arguments, split, size)
+        encode = partial(
+            encode_tables,
+            faces,
+            voices,
+            self.face_encoder,
+            self.speech_encoder,
+            variants=4 if split == "train" else 1,
+            device=torch.device(arguments.device),
+        )
+        tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
+        chosen = ChosenFaces(pairing, ~hidden_eyes(faces.images))
+        return Encoded(faces, voices, chosen, tables)

@@ -157,7 +157,7 @@ def test_map_hands_errors_back_in_their_place(
     with pytest.raises(NoSpeechError):
         list(tiny_pipeline.map(recordings, **settings))
     with pytest.raises(SettingError, match="on_error is raise or return"):
-        next(tiny_pipeline.map([], on_error="ignore"))
+        tiny_pipeline.map([], on_error="ignore")
 
 
 def test_saving_and_loading_gives_the_same_pictures(
@@ -303,6 +303,8 @@ def test_unknown_arguments_are_refused(tiny_pipeline: Voice2FacePipeline) -> Non
         Voice2FacePipeline.from_pretrained(revison="main")
     with pytest.raises(TypeError, match="num_step"):
         tiny_pipeline("talk.wav", num_step=3)
+    with pytest.raises(TypeError, match="num_step"):
+        tiny_pipeline.map(["talk.wav"], num_step=3)
 
 
 def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
@@ -310,9 +312,14 @@ def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
         tiny_pipeline(np.zeros(99_999), 16_000)
 
 
-def test_map_names_a_wrong_batch_size(tiny_pipeline: Voice2FacePipeline) -> None:
-    with pytest.raises(SettingError, match="batch_size"):
-        next(tiny_pipeline.map([], batch_size=0))
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("seed", -1), ("preset", "quick"), ("eta", 2.0)]
+)
+def test_map_refuses_wrong_settings_before_it_starts(
+    tiny_pipeline: Voice2FacePipeline, name: str, value: object
+) -> None:
+    with pytest.raises(SettingError, match=name):
+        tiny_pipeline.map([], **{name: value})
 
 
 @pytest.mark.parametrize(

@@ -227,23 +227,43 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         Raises:
             AudioError: a recording cannot be used; the portraits before its batch were yielded.
-            SettingError: an argument is out of range.
+            SettingError: an argument is out of range; raised at once, before any is taken.
         """
-        from tqdm.auto import tqdm
-
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
+        choose_seeds(1, seed, None)
         drawing = self._settings(**settings)
+        return self._stream(
+            recordings,
+            batch_size,
+            seed,
+            drawing,
+            progress=progress,
+            past_errors=on_error == "return",
+        )
+
+    def _stream(
+        self,
+        recordings: Iterable[Any],
+        batch_size: int,
+        seed: int | None,
+        settings: Settings,
+        *,
+        progress: bool,
+        past_errors: bool,
+    ) -> Iterator[Portrait | AudioError]:
+        from tqdm.auto import tqdm
+
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             for batch in read_ahead(read_speech, recordings, batch_size):
                 errors = [speech for speech in batch if isinstance(speech, AudioError)]
-                if errors and on_error == "raise":
+                if errors and not past_errors:
                     raise errors[0]
                 voices = [self._hear(one) for one in batch if not isinstance(one, AudioError)]
                 seeds = [choose_seeds(1, seed, None)[0] for _ in voices]
-                drawn = iter(self._draw(voices, seeds, drawing) if voices else ())
+                drawn = iter(self._draw(voices, seeds, settings) if voices else ())
                 for speech in batch:
                     yield speech if isinstance(speech, AudioError) else next(drawn)
                     bar.update()

@@ -29,6 +29,7 @@ INDEX_KEYS = {"format_version", "method", "name", "output_size", "files"}
 METHODS = ("scldm", "fine_portraitist")
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST_FILE = PACKAGED_WEIGHTS / "weights_manifest.json"
+DOWNLOADED_FILES = (MODEL_INDEX, CARD, "*/*.json", "*/*.safetensors")
 LARGEST_INDEX_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 8 << 30
 MOST_FILES = 64
@@ -130,12 +131,14 @@ def resolve(
                 f"{PACKAGED_WEIGHTS / name} is missing; reinstall voice2face"
             )
         hub = entry["hub"]
-        folder = download(hub["repo_id"], hub["revision"], cache_dir, local_files_only, token)
+        folder = download(
+            hub["repo_id"], DOWNLOADED_FILES, hub["revision"], cache_dir, local_files_only, token
+        )
     else:
         folder = Path(name).expanduser()
         if not (folder / MODEL_INDEX).is_file():
             check_hub_id(name, folder)
-            folder = download(name, revision, cache_dir, local_files_only, token)
+            folder = download(name, DOWNLOADED_FILES, revision, cache_dir, local_files_only, token)
     if entry is not None:
         verify(folder, entry["files"])
     verify(folder, read_model_index(folder)["files"])
@@ -371,7 +374,7 @@ def where(name: str) -> str:
         return f"in the package, {PACKAGED_WEIGHTS / name}"
     hub = entry["hub"]
     try:
-        folder = download(hub["repo_id"], hub["revision"], local_files_only=True)
+        folder = download(hub["repo_id"], DOWNLOADED_FILES, hub["revision"], local_files_only=True)
     except CheckpointError:
         return f"on the Hub, {hub['repo_id']} at {hub['revision'][:12]}, not downloaded"
     return f"in the cache, {folder}"

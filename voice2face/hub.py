@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from voice2face.errors import CheckpointNotFoundError
 
-DOWNLOADED_FILES = ("model_index.json", "README.md", "*/*.json", "*/*.safetensors")
-
 
 def download(
     repo_id: str,
+    patterns: Sequence[str],
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
@@ -23,6 +22,7 @@ def download(
 
     Args:
         repo_id: ``owner/name``.
+        patterns: of the files' names.
         revision: branch, tag or commit.
         cache_dir: where downloads are kept.
         local_files_only: use the cache alone.
@@ -40,7 +40,7 @@ def download(
             cache_dir=None if cache_dir is None else Path(cache_dir),
             local_files_only=local_files_only,
             token=token,
-            allow_patterns=list(DOWNLOADED_FILES),
+            allow_patterns=list(patterns),
         )
     return Path(folder)
 

@@ -415,7 +415,19 @@ def test_the_command_distils_a_checkpoint_and_resumes(
         distil("--steps", 4)
 
     update = FewStepUpdate.load(out / "few_step_update")
-    distil("--max-steps", 4, "--start-from", out / "few_step_update", "--attribute-weight", 0)
+    weaker = Voice2FacePipeline(**tiny_components("v_prediction"), output_size=48).to("cpu")
+    with torch.no_grad():
+        weaker.method.denoiser.get_parameter(BIAS).add_(1.0)
+    away = ["--weaker", weaker.save_pretrained(tmp_path / "weaker"), "--autoguidance", 2]
+    away += ["--trajectories", tmp_path / "away"]
+    more = ["--start-from", out / "few_step_update", "--attribute-weight", 0]
+    distil("--max-steps", 4, *more, *away)
+    ends = [
+        load_file(folder / "train" / "00000.safetensors")["latents"].float()
+        for folder in (out / "trajectories", tmp_path / "away")
+    ]
+    assert torch.equal(ends[0][:, 0], ends[1][:, 0])
+    assert not torch.allclose(ends[0][:, -1], ends[1][:, -1], atol=1e-2)
     later = FewStepUpdate.load(out / "few_step_update")
     assert not torch.equal(later.tensors[f"{WEIGHT}.up"], update.tensors[f"{WEIGHT}.up"])
     fast = Voice2FacePipeline(**components, few_step_update=update, output_size=48).to("cpu")

@@ -1,9 +1,14 @@
-"""Sampling with classifier-free guidance by the voice (Ho and Salimans 2022), of one denoiser."""
+"""Sampling of one denoiser, guided by the voice and away from a weaker denoiser.
+
+The first is classifier-free guidance (Ho and Salimans 2022), the second autoguidance (Karras et al.
+2024, arXiv 2406.02507).
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
@@ -22,6 +27,21 @@ from voice2face.settings import Settings
 LatentCallback = Callable[[int, int, Tensor], Tensor]
 
 
+class Autoguidance(NamedTuple):
+    """What a denoiser makes better than a weaker one, exaggerated.
+
+    Where the two differ, the weaker one is wrong in the same way and further: going on from its
+    prediction through the better one leads away from what both do badly.
+
+    Attributes:
+        weaker: a denoiser for the same latents and conditions, trained for less long.
+        scale: w in ``weaker + w (denoiser - weaker)``; 1 is the denoiser alone.
+    """
+
+    weaker: Denoiser
+    scale: float
+
+
 @torch.no_grad()
 def sample_guided(
     denoiser: Denoiser,
@@ -34,6 +54,7 @@ def sample_guided(
     shift: Tensor | None = None,
     beside: Tensor | None = None,
     callback: LatentCallback | None = None,
+    autoguidance: Autoguidance | None = None,
 ) -> Tensor:
     """Draw one latent for each generator.
 
@@ -48,6 +69,7 @@ def sample_guided(
         shift: added to the latent that the denoiser is shown, ``(channels, size, size)``.
         beside: what the denoiser sees beside the latent, ``(batch, beside_channels, size, size)``.
         callback: see ``voice2face.sampling``; it sees Z^t without the shift.
+        autoguidance: away from which denoiser to guide in every step, beside by the voice.
 
     Returns:
         ``(batch, latent_channels, latent_size, latent_size)``, float32.
@@ -63,6 +85,8 @@ def sample_guided(
     beside = None if beside is None else beside.to(device, dtype)
     told = denoiser.condition(speech, quality)._replace(beside=beside)
     told_and_untold = with_untold(told, denoiser, speech, quality)
+    if autoguidance is not None:
+        weaker_told = autoguidance.weaker.condition(speech, quality)._replace(beside=beside)
     shift = torch.zeros(shape) if shift is None else shift
     shift = shift.to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
@@ -80,10 +104,12 @@ def sample_guided(
         if both:
             output, without_voice = output.chunk(2)
             difference = output - without_voice
-        if guided:
-            output = output + (settings.guidance_scale - 1.0) * difference
+        added = (settings.guidance_scale - 1.0) * difference if guided else 0.0
+        if autoguidance is not None:
+            weaker = autoguidance.weaker(shown[:batch], timesteps[:batch], weaker_told).float()
+            added = added + (autoguidance.scale - 1.0) * (output - weaker)
         return split_prediction(
-            output, latents, alphas_cumprod[timestep], schedule.config.prediction_type
+            output + added, latents, alphas_cumprod[timestep], schedule.config.prediction_type
         )
 
     steps = (

@@ -2,10 +2,12 @@
 
 The denoiser draws portraits with guidance in many steps. The update learns to take, without
 guidance and in one step, what they went through in several (Salimans and Ho 2022, all halvings at
-once). Being so short, the way from noise to portrait can also be learnt as a whole: the sex and
-the age that are heard in a voice are to be read off its portrait (as DRaFT-K of Clark et al. 2023
-learns from a reward, through the last steps alone). And portraits are to look like faces: what the
-teacher draws is not all well made, so a discriminator that knows real faces says what is not.
+once). What it learns from may be better than the denoiser alone: drawn away from what a weaker one
+sees (Karras et al. 2024, arXiv 2406.02507), which costs the update nothing. Being so short, the way
+from noise to portrait can also be learnt as a whole: the sex and the age that are heard in a voice
+are to be read off its portrait (as DRaFT-K of Clark et al. 2023 learns from a reward, through the
+last steps alone). And portraits are to look like faces: what the teacher draws is not all well
+made, so a discriminator that knows real faces says what is not.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
+from voice2face.methods.guided_sampling import Autoguidance
 from voice2face.methods.scldm import SCLDM
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.heard_attributes import heard_attributes
@@ -291,6 +294,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, default=2.0, help="to learn (default: %(default)s)"
     )
     parser.add_argument(
+        "--weaker",
+        type=Path,
+        metavar="FOLDER",
+        help="output folder of stage 2 after less training, or an older checkpoint: its denoiser "
+        "shows what to guide away from as portraits are drawn to learn from (default: nothing)",
+    )
+    parser.add_argument(
+        "--autoguidance",
+        type=float,
+        default=2.5,
+        metavar="SCALE",
+        help="how far away from --weaker; 1 is no guidance (default: %(default)s)",
+    )
+    parser.add_argument(
         "--attribute-weight",
         type=float,
         default=0.05,
@@ -343,6 +360,10 @@ def main(arguments: argparse.Namespace) -> None:
         sampler="unipc",
         guidance_every=2,
     )
+    autoguidance = None
+    if arguments.weaker is not None:
+        weaker = load_component(Denoiser, arguments.weaker / "denoiser").to(device)
+        autoguidance = Autoguidance(weaker, arguments.autoguidance)
 
     def drawn(split: str, shards: int) -> Trajectories:
         @cache
@@ -365,6 +386,7 @@ def main(arguments: argparse.Namespace) -> None:
                 range(first, first + SHARD),
                 settings,
                 arguments.steps,
+                autoguidance,
             )
 
         made = kept_trajectories(kept / split, shards, shard)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.methods.guided_sampling import sample_guided
+from voice2face.methods.guided_sampling import Autoguidance, sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
 from voice2face.training.loop import replace_file
@@ -45,6 +45,7 @@ def draw_trajectories(
     seeds: Sequence[int],
     settings: Settings,
     steps: int,
+    autoguidance: Autoguidance | None = None,
 ) -> Trajectories:
     """Draw one portrait for each voice and keep what it passed through.
 
@@ -56,6 +57,7 @@ def draw_trajectories(
         seeds: one a row.
         settings: of the denoiser's own steps.
         steps: how many parts of the way to keep the ends of; divides the denoiser's steps.
+        autoguidance: see ``sample_guided``.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     quality = denoiser.good_portraits(generators)
@@ -69,7 +71,14 @@ def draw_trajectories(
     try:
         with mixed_precision(denoiser.device):
             final = sample_guided(
-                denoiser, schedule, speech, quality, generators, settings, shift=shift
+                denoiser,
+                schedule,
+                speech,
+                quality,
+                generators,
+                settings,
+                shift=shift,
+                autoguidance=autoguidance,
             )
     finally:
         watching.remove()

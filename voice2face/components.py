@@ -60,6 +60,8 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "speech_dim": (1, 4096),
     "speech_tokens": (1, 256),
     "cross_attention_dim": (1, 4096),
+    "width": (8, 1024),
+    "least_confidence": (-1e3, 1e3),
     "num_faces": (0, 10**9),
     "weight": (0.0, 1.0),
     "quality_mean": (-1e6, 1e6),

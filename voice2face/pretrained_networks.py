@@ -62,7 +62,8 @@ class PretrainedNetworks:
         checkpoint_sha256: of the ``model_index.json`` that the networks came with.
         components_of_method: those of one method by name, ``face_prior`` and ``denoiser`` for
             SCLDM and ``few_step_update`` where it was distilled, ``retriever``,
-            ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist.
+            ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist, and ``face_check`` for
+            both where portraits without a face are to be drawn again.
 
     Attributes:
         method: how face latents are drawn, see ``voice2face.methods``.

@@ -21,6 +21,7 @@ from torch import Tensor
 from voice2face.methods.guided_sampling import LatentCallback, sample_guided
 from voice2face.methods.method import Method, Sample
 from voice2face.models.denoiser import Denoiser
+from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.settings import Settings
 
@@ -32,6 +33,7 @@ class FinePortraitist(Method):
         retriever: faces by voice; may be exchanged for one over other faces.
         bottom_denoiser: speech-to-bottom; sees one latent beside the noisy one.
         upper_denoiser: bottom-to-upper; sees two.
+        face_check: see ``Method``.
     """
 
     name = "fine_portraitist"
@@ -43,13 +45,18 @@ class FinePortraitist(Method):
     stages: ClassVar[int] = 2
 
     def __init__(
-        self, retriever: FaceRetriever, bottom_denoiser: Denoiser, upper_denoiser: Denoiser
+        self,
+        retriever: FaceRetriever,
+        bottom_denoiser: Denoiser,
+        upper_denoiser: Denoiser,
+        face_check: FaceCheck | None = None,
     ) -> None:
+        self.face_check = None if face_check is None else face_check.eval()
         self.retriever = retriever
         self.bottom_denoiser = bottom_denoiser.eval()
         self.upper_denoiser = upper_denoiser.eval()
 
-    def sample(
+    def draw(
         self,
         speech: Tensor,
         generators: Sequence[torch.Generator],

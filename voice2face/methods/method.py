@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from voice2face.methods.guided_sampling import LatentCallback
 from voice2face.models.denoiser import Denoiser
+from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_retriever import Retrieved
 from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.settings import Settings
+
+MOST_ATTEMPTS = 4
 
 
 class Sample(NamedTuple):
@@ -38,12 +41,14 @@ class Method(ABC):
             attribute and its argument.
         optional: likewise, of components that a checkpoint may lack.
         stages: how often the sampler's steps are taken.
+        face_check: says which latents are drawn again; ``None`` where a checkpoint has none.
     """
 
     name: ClassVar[str]
     components: ClassVar[Mapping[str, type]]
-    optional: ClassVar[Mapping[str, type]] = {}
+    optional: ClassVar[Mapping[str, type]] = {"face_check": FaceCheck}
     stages: ClassVar[int] = 1
+    face_check: FaceCheck | None
 
     def parts(self) -> dict[str, Any]:
         """The components by name, those that are missing left out."""
@@ -69,7 +74,6 @@ class Method(ABC):
         """Where the networks lie."""
         return next(self.networks()[-1].parameters()).device
 
-    @abstractmethod
     def sample(
         self,
         speech: Tensor,
@@ -78,7 +82,40 @@ class Method(ABC):
         settings: Settings,
         callback: LatentCallback | None = None,
     ) -> Sample:
-        """Draw one face latent for each generator.
+        """Draw one face latent for each generator, one in which the face check sees a face.
+
+        Where it sees none, the generator that drew the latent goes on to draw another, up to
+        ``MOST_ATTEMPTS`` in all. So what a seed gives does not depend on the batch.
+
+        Args:
+            speech: as of ``draw``.
+            generators: as of ``draw``.
+            schedule: as of ``draw``.
+            settings: as of ``draw``.
+            callback: as of ``draw``; it is not told of latents that are drawn again.
+        """
+        drawn = self.draw(speech, generators, schedule, settings, callback)
+        if self.face_check is None:
+            return drawn
+        latents, rows = drawn.latents.clone(), list(range(len(generators)))
+        for _ in range(MOST_ATTEMPTS - 1):
+            rows = [rows[k] for k in self.face_check.refused(latents[rows])]
+            if not rows:
+                break
+            of_rows = [generators[row] for row in rows]
+            latents[rows] = self.draw(speech[rows], of_rows, schedule, settings).latents
+        return drawn._replace(latents=latents)
+
+    @abstractmethod
+    def draw(
+        self,
+        speech: Tensor,
+        generators: Sequence[torch.Generator],
+        schedule: DDIMScheduler,
+        settings: Settings,
+        callback: LatentCallback | None = None,
+    ) -> Sample:
+        """Draw one face latent for each generator, whatever it may show.
 
         Args:
             speech: Z^s, ``(batch, speech_dim)``, one row a picture.

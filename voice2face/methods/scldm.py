@@ -22,6 +22,7 @@ from torch import Tensor
 from voice2face.methods.guided_sampling import LatentCallback, sample_guided
 from voice2face.methods.method import Method, Sample
 from voice2face.models.denoiser import Condition, Denoiser
+from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_prior import FacePrior
 from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.settings import DISTILLED, Settings
@@ -34,6 +35,7 @@ class SCLDM(Method):
         face_prior: Z^prior and its weight beta.
         denoiser: the UNet.
         few_step_update: what makes of it one for the sampler ``"distilled"``.
+        face_check: see ``Method``.
 
     Raises:
         ArchitectureError: the update is of another denoiser.
@@ -41,14 +43,16 @@ class SCLDM(Method):
 
     name = "scldm"
     components: ClassVar[Mapping[str, type]] = {"face_prior": FacePrior, "denoiser": Denoiser}
-    optional: ClassVar[Mapping[str, type]] = {"few_step_update": FewStepUpdate}
+    optional: ClassVar[Mapping[str, type]] = Method.optional | {"few_step_update": FewStepUpdate}
 
     def __init__(
         self,
         face_prior: FacePrior,
         denoiser: Denoiser,
         few_step_update: FewStepUpdate | None = None,
+        face_check: FaceCheck | None = None,
     ) -> None:
+        self.face_check = None if face_check is None else face_check.eval()
         self.face_prior = face_prior.eval()
         self.denoiser = denoiser.eval()
         self.few_step_update = few_step_update
@@ -67,7 +71,7 @@ class SCLDM(Method):
             return super().denoisers()
         return super().denoisers() | {"few_step_denoiser": self.few_step_denoiser}
 
-    def sample(
+    def draw(
         self,
         speech: Tensor,
         generators: Sequence[torch.Generator],

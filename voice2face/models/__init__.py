@@ -2,6 +2,7 @@
 
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_autoencoder import FaceDecoder, FaceEncoder
+from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_prior import FacePrior
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.few_step_update import FewStepUpdate
@@ -13,6 +14,7 @@ SPEECH_ENCODERS = (SpeechEncoder, SpeakerEncoder)
 __all__ = [
     "SPEECH_ENCODERS",
     "Denoiser",
+    "FaceCheck",
     "FaceDecoder",
     "FaceEncoder",
     "FacePrior",

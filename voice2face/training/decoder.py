@@ -211,7 +211,7 @@ class DecoderTraining:
 
 @torch.inference_mode()
 def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
-    """Z^f of one portrait for each voice ``(N, speech_dim)``, as a checkpoint draws by default."""
+    """Z^f of one portrait for each voice ``(N, speech_dim)``, drawn as by default, unchecked."""
     numbers = pipe.numbers()
     settings = Settings(
         numbers.num_inference_steps,
@@ -227,7 +227,7 @@ def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
         seeds = range(FIRST_SEED + first, FIRST_SEED + first + len(voices))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with mixed_precision(pipe.device):
-            sample = pipe.method.sample(voices, generators, pipe.scheduler, settings)
+            sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)
         parts.append(sample.latents.float().cpu())
     return torch.cat(parts).clone()
 

@@ -12,6 +12,7 @@ import numpy as np
 MARGIN = 64  # pixels repeated around an aligned face, for the detector
 SMALLEST_FACE = 110  # pixels, of a face that fills 192
 SIZE = 192
+LEAST_BESIDE = 3
 
 Cascade = Literal["default", "alt2"]
 
@@ -32,8 +33,23 @@ def face_detected(image: np.ndarray, cascade: Cascade) -> bool:
         image: ``(H, W, 3)`` uint8.
         cascade: which of them.
     """
+    return times_found(image, cascade, beside=LEAST_BESIDE) > 0
+
+
+def times_found(image: np.ndarray, cascade: Cascade, *, beside: int = 1) -> int:
+    """How often a cascade finds the face, at neighbouring places and sizes: the more, the surer.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        cascade: which of them.
+        beside: neighbours that a finding needs in order to count.
+
+    Returns:
+        0, or more than ``beside``.
+    """
     resized = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     grey = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY)
     padded = cv2.copyMakeBorder(grey, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
     smallest = (SMALLEST_FACE, SMALLEST_FACE)
-    return len(_detector(cascade).detectMultiScale(padded, 1.05, 3, minSize=smallest)) > 0
+    _, times = _detector(cascade).detectMultiScale2(padded, 1.05, beside, minSize=smallest)
+    return int(max(times, default=0))

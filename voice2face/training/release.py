@@ -36,6 +36,8 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
         "face_encoder": one / "face_encoder",
         "face_decoder": (arguments.decoder or one) / "face_decoder",
     }
+    if arguments.face_check is not None:
+        shared["face_check"] = arguments.face_check / "face_check"
     if two is not None:
         distilled = arguments.distillation
         few_step = {} if distilled is None else {"few_step_update": distilled / "few_step_update"}
@@ -135,6 +137,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diffusion", type=Path, help="output folder of stage 2 of SCLDM")
     parser.add_argument(
         "--distillation", type=Path, help="output folder of its distillation (default: none)"
+    )
+    parser.add_argument(
+        "--face-check", type=Path, help="output folder of the face check (default: none)"
     )
     parser.add_argument("--bottom", type=Path, help="output folder of Fine-portraitist's bottom")
     parser.add_argument("--upper", type=Path, help="output folder of Fine-portraitist's upper")

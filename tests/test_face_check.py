@@ -1,0 +1,158 @@
+"""The face check: latents without a face are drawn again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import tiny_components, tiny_portraitist
+from voice2face import Voice2FacePipeline
+from voice2face.methods.method import MOST_ATTEMPTS
+from voice2face.models import FaceCheck
+from voice2face.training import __main__ as command
+from voice2face.training.face_detection import face_detected, times_found
+
+
+def tiny_check(least_confidence: float = 0.0) -> FaceCheck:
+    torch.manual_seed(3)
+    return FaceCheck(4, 8, width=8, least_confidence=least_confidence)
+
+
+def checked(check: FaceCheck | None, parts: dict | None = None) -> Voice2FacePipeline:
+    given = {} if check is None else {"face_check": check}
+    components = tiny_components() if parts is None else parts
+    return Voice2FacePipeline(**components, **given, output_size=48, name="tiny").to("cpu")
+
+
+def latents_of(pipe: Voice2FacePipeline, tone: np.ndarray, count: int, **more: object) -> Tensor:
+    numbers = {"sampler": "ddim", "num_inference_steps": 2}
+    return pipe(tone, 16_000, num_images=count, seed=20, output_type="latent", **numbers, **more)
+
+
+@pytest.mark.parametrize("parts", [tiny_components, tiny_portraitist])
+def test_what_is_refused_is_drawn_again_by_the_same_generator(parts, tone: np.ndarray) -> None:
+    plain = latents_of(checked(None, parts()), tone, 12)
+    confidence = tiny_check()(plain).detach()
+    least = float(confidence.median()) + 1e-4
+    pipe = checked(tiny_check(least), parts())
+    drawn = latents_of(pipe, tone, 12)
+    refused = confidence < least
+    assert 0 < refused.sum() < 12
+    torch.testing.assert_close(drawn[~refused], plain[~refused])
+    assert not torch.isclose(drawn[refused], plain[refused]).flatten(1).all(1).any()
+    assert (tiny_check()(drawn) >= least).sum() > (~refused).sum()
+
+    row = int(torch.nonzero(refused)[0])
+    generator = torch.Generator().manual_seed(20 + row)
+    voice = pipe.listen(tone, 16_000).embedding[None]
+    settings = pipe._settings(sampler="ddim", num_inference_steps=2)
+    for _ in range(MOST_ATTEMPTS):
+        again = pipe.method.draw(voice, [generator], pipe.scheduler, settings).latents
+        if not pipe.method.face_check.refused(again):
+            break
+    torch.testing.assert_close(drawn[row], again[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_picture_is_the_same_alone_and_in_a_batch(tone: np.ndarray) -> None:
+    confidence = tiny_check()(latents_of(checked(None), tone, 8)).detach()
+    pipe = checked(tiny_check(float(confidence.median()) + 1e-4))
+    batch = latents_of(pipe, tone, 8)
+    for k in (0, 3, 7):
+        alone = pipe(
+            tone,
+            16_000,
+            seed=20 + k,
+            output_type="latent",
+            sampler="ddim",
+            num_inference_steps=2,
+        )
+        torch.testing.assert_close(alone[0], batch[k], atol=1e-4, rtol=1e-4)
+
+
+def test_attempts_end_and_the_callback_hears_of_the_first(tone: np.ndarray) -> None:
+    pipe = checked(tiny_check(1e3))
+    attempts, steps = [], []
+    draw = pipe.method.draw
+
+    def counted(*arguments, **more):
+        attempts.append(len(arguments[1]))
+        return draw(*arguments, **more)
+
+    def note(_, step: int, __, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+        steps.append(step)
+        return latents
+
+    pipe.method.draw = counted
+    drawn = latents_of(pipe, tone, 3, callback_on_step_end=note)
+    assert attempts == [3] * MOST_ATTEMPTS
+    assert steps == [0, 1]
+    assert drawn.isfinite().all()
+
+
+def test_latents_that_a_callback_keeps_are_not_overwritten(tone: np.ndarray) -> None:
+    kept: list[Tensor] = []
+
+    def keep(_, __, ___, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+        kept.append(latents["latents"])
+        return latents
+
+    drawn = latents_of(checked(tiny_check(1e3)), tone, 2, callback_on_step_end=keep)
+    unchecked = latents_of(checked(None), tone, 2)
+    torch.testing.assert_close(kept[-1], unchecked)
+    assert not torch.allclose(drawn, unchecked)
+
+
+def test_a_checkpoint_keeps_its_check(tone: np.ndarray, tmp_path: Path) -> None:
+    pipe = checked(tiny_check(0.25))
+    again = Voice2FacePipeline.from_pretrained(pipe.save_pretrained(tmp_path / "one"), device="cpu")
+    check = again.method.face_check
+    assert check.config.least_confidence == 0.25
+    assert not check.training
+    assert torch.equal(latents_of(again, tone, 4), latents_of(pipe, tone, 4))
+
+
+def test_a_face_is_found_more_often_the_more_neighbours_count() -> None:
+    image = np.zeros((192, 192, 3), np.uint8)
+    assert times_found(image, "alt2") == 0
+    assert not face_detected(image, "alt2")
+
+
+def test_the_command_trains_a_check_that_is_released(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
+) -> None:
+    checkpoint, out = checked(None).save_pretrained(tmp_path / "tiny"), tmp_path / "out"
+    monkeypatch.setattr(
+        "voice2face.training.face_check.times_found", lambda picture, _: int(picture.mean()) % 9
+    )
+    arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
+    arguments += ["--checkpoint", checkpoint, "--out", out, "--width", 8, "--refused", 0.25]
+    arguments += ["--portraits", 12, "--held-out-portraits", 12, "--batch-size", 4]
+
+    def run(*line: object) -> None:
+        monkeypatch.setattr(sys, "argv", list(map(str, ["training", *line])))
+        command.main()
+
+    run("face-check", *arguments, "--max-steps", 2)
+    kept = sorted(out.glob("*_train.safetensors"))
+    assert len(kept) == 2
+    written = [file.stat().st_mtime_ns for file in kept]
+    run("face-check", *arguments, "--max-steps", 3, "--resume")
+    assert [file.stat().st_mtime_ns for file in kept] == written
+    rows = [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 3
+    assert -1.0 <= rows[-1]["held_out_correlation"] <= 1.0
+    assert (out / "portraits.png").is_file()
+
+    parts = ["--collaborative", checkpoint, "--diffusion", checkpoint, "--face-check", out]
+    released = tmp_path / "released"
+    run("release", *parts, "--to", released, "--manifest", tmp_path / "manifest.json")
+    pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
+    trained = FaceCheck.from_pretrained(out / "face_check")
+    assert pipe.method.face_check.config.least_confidence == trained.config.least_confidence
+    assert latents_of(pipe, tone, 2).isfinite().all()

@@ -1,0 +1,65 @@
+"""The face check: how surely a face would be found in the picture of a latent."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+GROUPS = 8
+
+
+class FaceCheck(ModelMixin, ConfigMixin):
+    """A small convolutional network that has learnt from a face detector.
+
+    It looks at Z^f, before anything is decoded, and takes a thousandth of the time that drawing
+    takes. The detector itself is not needed.
+
+    Args:
+        latent_channels: channels of the latent.
+        latent_size: side of the square latent in positions.
+        width: channels at full resolution; twice as many at half of it; a multiple of 8.
+        least_confidence: below it a latent is refused.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        latent_size: int = 8,
+        width: int = 24,
+        least_confidence: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_block(latent_channels, width),
+            *_block(width, width),
+            *_block(width, 2 * width, stride=2),
+            *_block(2 * width, 2 * width),
+            nn.Flatten(),
+            nn.Linear(2 * width * ((latent_size + 1) // 2) ** 2, 1),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Confidence that a face would be found, ``(batch,)``, of no unit: more is surer.
+
+        Args:
+            latents: Z^f, ``(batch, latent_channels, latent_size, latent_size)``.
+        """
+        return self.layers(latents)[:, 0]
+
+    @torch.no_grad()
+    def refused(self, latents: Tensor) -> list[int]:
+        """Rows in which a face would hardly be found.
+
+        Args:
+            latents: as of ``forward``, of any type and on any device.
+        """
+        confidence = self(latents.to(self.device, self.dtype))
+        return torch.nonzero(confidence < self.config.least_confidence).flatten().tolist()
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
+    return [convolution, nn.GroupNorm(GROUPS, outputs), nn.SiLU()]

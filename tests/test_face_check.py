@@ -16,7 +16,8 @@ from voice2face import Voice2FacePipeline
 from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.models import FaceCheck
 from voice2face.training import __main__ as command
-from voice2face.training.face_detection import face_detected, times_found
+from voice2face.training.face_check import Bar, SeenPortraits
+from voice2face.training.face_detection import LEAST_BESIDE, face_detected, times_found
 
 
 def tiny_check(least_confidence: float = 0.0) -> FaceCheck:
@@ -123,6 +124,31 @@ def test_a_face_is_found_more_often_the_more_neighbours_count() -> None:
     assert not face_detected(image, "alt2")
 
 
+def test_the_packaged_check_refuses_what_shows_no_face(
+    pipeline: Voice2FacePipeline, female_speech: Path
+) -> None:
+    check = pipeline.method.face_check
+    noise = torch.randn(16, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert check.refused(noise) == list(range(16))
+    drawn = pipeline(female_speech, seed=0, num_images=16, output_type="latent")
+    assert check.refused(drawn) == []
+    pictures = pipeline.decode(drawn)
+    assert np.mean([times_found(picture, "alt2") > LEAST_BESIDE for picture in pictures]) == 1.0
+
+
+def test_the_bar_is_as_high_for_each_shade() -> None:
+    generator = torch.Generator().manual_seed(0)
+    brightness = torch.rand(4000, generator=generator) * 200
+    times = (brightness / 10 + 10 * torch.rand(4000, generator=generator)).round()
+    seen = SeenPortraits(torch.zeros(4000, 1), times, brightness)
+    below = Bar(seen, 0.1).above(seen) < 0
+    assert below.float().mean() == pytest.approx(0.1, abs=0.03)
+    dark = brightness < brightness.median()
+    assert below[dark].float().mean() == pytest.approx(float(below[~dark].float().mean()), abs=0.05)
+    least_often = times < times.quantile(0.1)
+    assert least_often[dark].sum() > 10 * least_often[~dark].sum()
+
+
 def test_the_command_trains_a_check_that_is_released(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
 ) -> None:
@@ -140,7 +166,9 @@ def test_the_command_trains_a_check_that_is_released(
 
     run("face-check", *arguments, "--max-steps", 2)
     kept = sorted(out.glob("*_train.safetensors"))
-    assert len(kept) == 2
+    assert [file.name for file in kept] == [
+        f"{name}_train.safetensors" for name in ("portraits", "seen")
+    ]
     written = [file.stat().st_mtime_ns for file in kept]
     run("face-check", *arguments, "--max-steps", 3, "--resume")
     assert [file.stat().st_mtime_ns for file in kept] == written

@@ -131,7 +131,8 @@ class Voice2FacePipeline(PretrainedNetworks):
             sample_rate: samples a second, for arrays and tensors.
             num_images: pictures to make, 1 to 1024.
             seed: of the first picture; the k-th has ``seed + k`` and is the same picture alone.
-                Drawn at random where neither seed nor generator is given.
+                Drawn at random where neither seed nor generator is given. Where the checkpoint's
+                face check sees no face in what it draws, the seed goes on to draw another.
             generator: draws the first seed, in diffusers' manner.
             preset: ``"fast"``, ``"balanced"`` or ``"best"``: sampler, steps and guidance, as
                 ``voice2face.settings.PRESETS`` lists them; the next four replace one of them.
@@ -151,7 +152,7 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``"latent"`` for Z^f.
             callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
                 returns a dictionary whose ``"latents"`` go on. With a method of two stages the
-                step counts on through both.
+                step counts on through both. It is not called for what is drawn again.
 
         Returns:
             ``Portraits``, or the array or tensor that ``output_type`` names.

@@ -43,7 +43,10 @@ class SCLDM(Method):
 
     name = "scldm"
     components: ClassVar[Mapping[str, type]] = {"face_prior": FacePrior, "denoiser": Denoiser}
-    optional: ClassVar[Mapping[str, type]] = Method.optional | {"few_step_update": FewStepUpdate}
+    optional: ClassVar[Mapping[str, type]] = {
+        **Method.optional,
+        "few_step_update": FewStepUpdate,
+    }
 
     def __init__(
         self,

@@ -118,7 +118,7 @@ def test_a_checkpoint_keeps_its_check(tone: np.ndarray, tmp_path: Path) -> None:
     assert torch.equal(latents_of(again, tone, 4), latents_of(pipe, tone, 4))
 
 
-def test_a_face_is_found_more_often_the_more_neighbours_count() -> None:
+def test_no_face_is_found_in_an_empty_picture() -> None:
     image = np.zeros((192, 192, 3), np.uint8)
     assert times_found(image, "alt2") == 0
     assert not face_detected(image, "alt2")

@@ -69,7 +69,7 @@ def sample_guided(
         shift: added to the latent that the denoiser is shown, ``(channels, size, size)``.
         beside: what the denoiser sees beside the latent, ``(batch, beside_channels, size, size)``.
         callback: see ``voice2face.sampling``; it sees Z^t without the shift.
-        autoguidance: away from which denoiser to guide in every step, beside by the voice.
+        autoguidance: away from which denoiser to guide in every step, besides by the voice.
 
     Returns:
         ``(batch, latent_channels, latent_size, latent_size)``, float32.

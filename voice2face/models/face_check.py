@@ -13,8 +13,7 @@ GROUPS = 8
 class FaceCheck(ModelMixin, ConfigMixin):
     """A small convolutional network that has learnt from a face detector.
 
-    It looks at Z^f, before anything is decoded, and takes a thousandth of the time that drawing
-    takes. The detector itself is not needed.
+    It looks at Z^f, before anything is decoded; the detector itself is not needed.
 
     Args:
         latent_channels: channels of the latent.

@@ -253,6 +253,16 @@ class Distillation:
         return {name: float(figure) for name, figure in figures.items()}
 
 
+def hear_split(
+    arguments: argparse.Namespace, pipe: Voice2FacePipeline, split: str
+) -> tuple[Pairing, Tensor]:
+    """How a split's rows pair, and Z^s of its voices, ``(voices, speech_dim)``."""
+    _, voices, pairing = load_split(arguments, split, pipe.face_encoder.config.image_size)
+    with torch.inference_mode():
+        heard = embed_clips(pipe.speech_encoder, voices.waveforms, pipe.device, disturbed=False)
+    return pairing, heard.float().cpu()
+
+
 def voices_of(pairing: Pairing, embeddings: Tensor, rng: np.random.Generator, count: int) -> Tensor:
     """Z^s of ``count`` voices, as often of each sex and age as training pairs them, disturbed."""
     drawn = embeddings[torch.from_numpy(pairing.sample(rng, count)[1])]
@@ -350,7 +360,6 @@ def main(arguments: argparse.Namespace) -> None:
     method, device = teacher.method, teacher.device
     if not isinstance(method, SCLDM):
         raise SystemExit(f"{teacher.name} is of {method.name}; checkpoints of scldm are distilled")
-    side = teacher.face_encoder.config.image_size
     kept = arguments.trajectories or arguments.out / "trajectories"
     settings = Settings(
         arguments.teacher_steps,
@@ -368,12 +377,7 @@ def main(arguments: argparse.Namespace) -> None:
     def drawn(split: str, shards: int) -> Trajectories:
         @cache
         def voices() -> tuple[Pairing, Tensor]:
-            _, table, pairing = load_split(arguments, split, side)
-            with torch.inference_mode():
-                heard = embed_clips(
-                    teacher.speech_encoder, table.waveforms, device, disturbed=False
-                )
-            return pairing, heard.float().cpu()
+            return hear_split(arguments, teacher, split)
 
         def shard(number: int) -> Trajectories:
             rng = np.random.default_rng([arguments.seed, number])

@@ -22,13 +22,12 @@ from tqdm.auto import tqdm
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.decoder import drawn_portraits
-from voice2face.training.distillation import voices_of
+from voice2face.training.distillation import hear_split, voices_of
 from voice2face.training.face_detection import LEAST_BESIDE, times_found
 from voice2face.training.images import contact_sheet
 from voice2face.training.latents import kept_in
 from voice2face.training.loop import TrainingLoop
-from voice2face.training.options import add_data_options, add_loop_options, load_split, loop_options
-from voice2face.training.speech_scores import embed_clips
+from voice2face.training.options import add_data_options, add_loop_options, loop_options
 
 LATENT_NOISE = 0.2
 SHOWN = 10
@@ -130,11 +129,8 @@ def portraits_of_voices(
     arguments: argparse.Namespace, pipe: Voice2FacePipeline, split: str, count: int
 ) -> Tensor:
     """Z^f of portraits of ``count`` voices, as often of each sex and age as training pairs them."""
-    _, voices, pairing = load_split(arguments, split, pipe.face_encoder.config.image_size)
-    with torch.inference_mode():
-        heard = embed_clips(pipe.speech_encoder, voices.waveforms, pipe.device, disturbed=False)
     rng = np.random.default_rng(arguments.seed)
-    return drawn_portraits(pipe, voices_of(pairing, heard.float().cpu(), rng, count))
+    return drawn_portraits(pipe, voices_of(*hear_split(arguments, pipe, split), rng, count))
 
 
 def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:

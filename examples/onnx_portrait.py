@@ -17,6 +17,8 @@ from voice2face.audio import find_speech, load_audio, speech_windows
 from voice2face.portrait import save_marked
 from voice2face.watermark import embed
 
+MOST_ATTEMPTS = 4
+
 
 class Networks:
     """What ``voice2face export-onnx`` wrote, ready to run."""
@@ -24,9 +26,9 @@ class Networks:
     def __init__(self, folder: str) -> None:
         """Open the networks of a folder."""
         self.facts = json.loads((Path(folder) / "sampling.json").read_text())
-        self.speech_encoder, self.denoiser, self.face_decoder = (
+        self.speech_encoder, self.denoiser, self.face_check, self.face_decoder = (
             InferenceSession(Path(folder) / f"{name}.onnx", providers=["CPUExecutionProvider"])
-            for name in ("speech_encoder", "denoiser", "face_decoder")
+            for name in ("speech_encoder", "denoiser", "face_check", "face_decoder")
         )
 
     def listen(self, recording: str) -> np.ndarray:
@@ -69,6 +71,11 @@ class Networks:
             latents = signal * clean + spread * left
         return latents
 
+    def shows_face(self, latents: np.ndarray) -> bool:
+        """Whether a face would be found in the picture of a latent."""
+        (confidence,) = self.face_check.run(None, {"latents": latents[None]})
+        return bool(confidence[0] >= self.facts["least_confidence"])
+
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """A picture of a latent, ``(output_size, output_size, 3)`` uint8."""
         (images,) = self.face_decoder.run(None, {"latents": latents[None]})
@@ -86,12 +93,16 @@ def coefficients(alpha_bar: float) -> tuple[np.float32, np.float32]:
 if __name__ == "__main__":
     folder, recording, picture = sys.argv[1:4]
     networks = Networks(folder)
-    rng = np.random.default_rng(7)
-    noise = rng.standard_normal(networks.facts["latent_shape"], np.float32)
+    speech = networks.listen(recording)
     mean, deviation = (
         np.array(networks.facts[name], np.float32)
         for name in ("good_portrait", "good_portrait_std")
     )
-    quality = mean + deviation * rng.standard_normal(len(mean), np.float32)
-    latents = networks.draw(networks.listen(recording), noise, quality)
+    rng = np.random.default_rng(7)
+    for _ in range(MOST_ATTEMPTS):
+        quality = mean + deviation * rng.standard_normal(len(mean), np.float32)
+        noise = rng.standard_normal(networks.facts["latent_shape"], np.float32)
+        latents = networks.draw(speech, noise, quality)
+        if networks.shows_face(latents):
+            break
     save_marked(Image.fromarray(embed(networks.decode(latents)[None])[0]), picture, {})

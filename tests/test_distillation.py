@@ -17,7 +17,7 @@ from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.methods.guided_sampling import sample_guided
-from voice2face.models import Denoiser, FewStepUpdate
+from voice2face.models import Denoiser, FaceCheck, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
@@ -25,6 +25,7 @@ from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
 from voice2face.training.distillation import Student
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
+from voice2face.training.face_doubt import CONFIDENT, FaceDoubt
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_reader import LatentReader
 from voice2face.training.losses import PerceptualLoss
@@ -357,6 +358,25 @@ def test_the_discriminator_learns_which_latents_are_of_faces() -> None:
     assert float(as_real) < float(of_drawn)
 
 
+def test_what_a_face_check_doubts_can_be_learnt_from() -> None:
+    torch.manual_seed(0)
+    check = FaceCheck(4, 8, width=8)
+    latents = torch.randn(1024, 4, 8, 8)
+    doubt = FaceDoubt(check, latents)
+    below = (doubt.confidence(latents) < doubt.bar).float().mean()
+    assert float(below) == pytest.approx(1.0 - CONFIDENT, abs=0.05)
+
+    learning = latents.clone().requires_grad_()
+    optimizer = torch.optim.Adam([learning], 0.05)
+    before = float(doubt(learning))
+    for _ in range(20):
+        optimizer.zero_grad()
+        doubt(learning).backward()
+        optimizer.step()
+    assert float(doubt(learning)) < 0.2 * before
+    assert all(parameter.grad is None for parameter in check.parameters())
+
+
 def test_portraits_are_compared_with_found_faces_in_pictures_as_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -383,7 +403,8 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
 ) -> None:
     components = tiny_components("v_prediction")
-    pipe = Voice2FacePipeline(**components, output_size=48, name="tiny").to("cpu")
+    check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
+    pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name="tiny")
     checkpoint, out = pipe.save_pretrained(tmp_path / "tiny"), tmp_path / "out"
     monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
     monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
@@ -401,7 +422,9 @@ def test_the_command_distils_a_checkpoint_and_resumes(
         train("distillation", *arguments, *more)
         return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
 
-    assert 0.0 < distil("--max-steps", 2)[-1]["held_out_distance"] < 10.0
+    logged = distil("--max-steps", 2)[-1]
+    assert 0.0 < logged["held_out_distance"] < 10.0
+    assert logged["held_out_doubt"] > 0.0
     shards = sorted((out / "trajectories" / "train").iterdir())
     assert [shard.name for shard in shards] == [f"{k:05}.safetensors" for k in range(3)]
     assert all(len(load_file(shard)["speech"]) == 6 for shard in shards)

@@ -68,6 +68,17 @@ def test_the_same_recording_and_noise_give_the_same_picture(
     )
 
 
+def test_the_same_latents_are_drawn_again(pipeline: Voice2FacePipeline, networks) -> None:
+    check = pipeline.method.face_check
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(64, *networks.facts["latent_shape"], generator=generator)
+    latents *= torch.linspace(0.0, 1.0, 64)[:, None, None, None]
+    refused = check.refused(latents)
+    assert 0 < len(refused) < 64
+    shown = [row for row, latent in enumerate(latents.numpy()) if networks.shows_face(latent)]
+    assert sorted([*shown, *refused]) == list(range(64))
+
+
 def same(found: np.ndarray, expected: Image.Image) -> bool:
     difference = np.abs(found.astype(int) - np.asarray(expected))
     return difference.max() <= 2 and difference.mean() < 0.05
@@ -97,9 +108,9 @@ def test_the_example_takes_the_steps_of_the_package(networks, prediction_type: s
 
 def test_networks_take_any_batch_and_stand_alone(exported: Path) -> None:
     files = sorted(path.name for path in exported.iterdir())
-    names = [f"{name}.onnx" for name in ("denoiser", "face_decoder", "few_step_denoiser")]
-    names.append("speech_encoder.onnx")
-    assert files == ["README.md", *names[:3], "sampling.json", names[3]]
+    networks = ("denoiser", "face_check", "face_decoder", "few_step_denoiser", "speech_encoder")
+    names = [f"{name}.onnx" for name in networks]
+    assert files == ["README.md", *names[:4], "sampling.json", names[4]]
     for name in names:
         network = onnx.load(exported / name)
         onnx.checker.check_model(network)

@@ -7,6 +7,8 @@ A folder is written that holds
   retriever's entries (Fine-portraitist): one step, see ``ToldDenoiser``,
 - ``few_step_denoiser.onnx`` of a distilled checkpoint, which takes ``distilled_steps`` of DDIM
   without guidance,
+- ``face_check.onnx``, where the checkpoint has one: ``latents`` to ``confidence``, that a face
+  would be found in the picture; latents below ``least_confidence`` are drawn again,
 - ``face_decoder.onnx``: ``latents`` to ``images``, RGB around [-1, 1],
 - ``sampling.json``: the noise schedule and the sizes that a sampler needs,
 - ``README.md``: the checkpoint's model card with its licences.
@@ -116,6 +118,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     prior = parts.get("face_prior")
     shift = torch.zeros(shape) if prior is None else prior()
     samples = pipe.speech_encoder.window_samples
+    face_check = pipe.method.face_check
 
     with fresh_folder(folder, SAMPLING_FILE) as fresh:
         write_network(
@@ -131,12 +134,14 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
                 example_of(denoiser),
                 ("prediction",),
             )
-        write_network(
-            fresh / "face_decoder.onnx",
-            pipe.face_decoder,
-            {"latents": noise(OTHER_BATCH, *shape)},
-            ("images",),
-        )
+        of_latents: list[tuple[str, nn.Module, str]] = [
+            ("face_decoder", pipe.face_decoder, "images")
+        ]
+        if face_check is not None:
+            of_latents.append(("face_check", face_check, "confidence"))
+        for name, network, output in of_latents:
+            inputs = {"latents": noise(OTHER_BATCH, *shape)}
+            write_network(fresh / f"{name}.onnx", network, inputs, (output,))
         if "retriever" in parts:
             parts["retriever"].save_pretrained(fresh / "retriever")
         facts = {
@@ -152,6 +157,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
             "good_portrait_std": config.good_portrait_std,
             "prediction_type": pipe.scheduler.config.prediction_type,
             "distilled_steps": 0 if update is None else update.steps,
+            "least_confidence": None if face_check is None else face_check.config.least_confidence,
             "alphas_cumprod": pipe.scheduler.alphas_cumprod.tolist(),
         }
         (fresh / SAMPLING_FILE).write_text(json.dumps(facts) + "\n", encoding="utf-8")

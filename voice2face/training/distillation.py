@@ -7,7 +7,8 @@ sees (Karras et al. 2024, arXiv 2406.02507), which costs the update nothing. Bei
 from noise to portrait can also be learnt as a whole: the sex and the age that are heard in a voice
 are to be read off its portrait (as DRaFT-K of Clark et al. 2023 learns from a reward, through the
 last steps alone). And portraits are to look like faces: what the teacher draws is not all well
-made, so a discriminator that knows real faces says what is not.
+made, so a discriminator that knows real faces says what is not, and the checkpoint's face check, if
+it has one, says in which a face would hardly be found.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
+from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.images import contact_sheet
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
@@ -144,6 +146,7 @@ class Distillation:
         student: how it draws.
         reader: reads sex and age off latents.
         features: what the teacher sees in latents.
+        doubt: says in which portraits a face would hardly be found.
         train: trajectories to learn.
         held_out: trajectories to measure with.
         faces: real ones, whose pictures are as good as portraits are to be, with voices.
@@ -157,13 +160,14 @@ class Distillation:
         student: Student,
         reader: AttributeReader,
         features: DenoiserFeatures,
+        doubt: FaceDoubt | None,
         train: Trajectories,
         held_out: Trajectories,
         faces: LatentPairs,
         arguments: argparse.Namespace,
     ) -> None:
         self.networks, self.teacher, self.student = networks, teacher, student
-        self.reader, self.features = reader, features
+        self.reader, self.features, self.doubt = reader, features, doubt
         self.train, self.held_out, self.faces = train, held_out, faces
         self.arguments = arguments
 
@@ -181,13 +185,14 @@ class Distillation:
             seen = self.student.velocity(denoiser, *told, start, parts)
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
         losses = {"loss": imitation, "imitation": imitation}
-        if arguments.attribute_weight > 0 or arguments.adversarial_weight > 0:
+        if max(arguments.attribute_weight, arguments.adversarial_weight, arguments.face_weight) > 0:
             losses |= self._portrait_losses(rng)
             listens = number >= ADVERSARIAL_FROM
             losses["loss"] = (
                 imitation
                 + arguments.attribute_weight * losses["attributes"]
                 + arguments.adversarial_weight * listens * losses["adversarial"]
+                + arguments.face_weight * losses["doubt"]
                 + losses["discriminator"]
             )
         return losses
@@ -223,6 +228,7 @@ class Distillation:
             "attributes": attributes,
             "adversarial": adversarial,
             "discriminator": discriminator,
+            "doubt": drawn.new_zeros(()) if self.doubt is None else self.doubt(drawn),
         }
 
     def evaluate(self, networks: Any) -> dict[str, float]:
@@ -248,8 +254,10 @@ class Distillation:
             heard_attributes(self.teacher.speech_encoder.describe(speech))
         )
         figures = {"distance": (drawn - goal).square().mean().sqrt() / goal.square().mean().sqrt()}
-        for name, latents in (("attributes", drawn), ("attributes_of_teacher", goal)):
-            figures[name] = (self.reader(latents) - expected).square().mean()
+        for of, latents in (("", drawn), ("_of_teacher", goal)):
+            figures["attributes" + of] = (self.reader(latents) - expected).square().mean()
+            if self.doubt is not None:
+                figures["doubt" + of] = self.doubt(latents)
         return {name: float(figure) for name, figure in figures.items()}
 
 
@@ -329,6 +337,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.02,
         help="of the verdict of a discriminator that knows real faces (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--face-weight",
+        type=float,
+        default=0.02,
+        help="of the face check's doubt that a face would be found, where the checkpoint has one "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
@@ -411,6 +426,8 @@ def main(arguments: argparse.Namespace) -> None:
         kept,
         arguments.seed,
     )
+    face_check = method.face_check
+    doubt = None if face_check is None else FaceDoubt(face_check, train.latents[:, -1].float())
     chosen = exemplary_faces(encoded.faces, method.denoiser)
     faces = FacePairs(encoded.faces, encoded.tables, ChosenFaces(encoded.pairing, chosen))
     start = arguments.start_from
@@ -434,6 +451,6 @@ def main(arguments: argparse.Namespace) -> None:
         weight_decay=0.0,
     )
     stage = Distillation(
-        networks, teacher, student, reader, features, train, held_out, faces, arguments
+        networks, teacher, student, reader, features, doubt, train, held_out, faces, arguments
     )
     TrainingLoop(networks, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)

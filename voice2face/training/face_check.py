@@ -24,12 +24,12 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.decoder import drawn_portraits
 from voice2face.training.distillation import hear_split, voices_of
 from voice2face.training.face_detection import LEAST_BESIDE, times_found
+from voice2face.training.face_doubt import LATENT_NOISE
 from voice2face.training.images import contact_sheet
 from voice2face.training.latents import kept_in
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
 
-LATENT_NOISE = 0.2
 SHOWN = 10
 SHADES = 8
 

@@ -98,6 +98,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     guided = 0 if distilled else -(-numbers.num_inference_steps // numbers.guidance_every)
     time = torch.full((2,), 500)
     pixels = pipe.decode(latents[:1], watermark=False)
+    check = pipe.method.face_check
     return [
         Part("reading the file, resampling", lambda: load_audio(SPEECH)),
         Part("finding speech", lambda: find_in(waveform)),
@@ -114,6 +115,12 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
             lambda: denoiser(latents[:1], time[:1], alone),
             numbers.num_inference_steps - guided,
             denoiser,
+        ),
+        Part(
+            "face check",
+            lambda: None if check is None else check.refused(latents[:1]),
+            0 if check is None else 1,
+            check,
         ),
         Part(
             "face decoder",

@@ -23,9 +23,9 @@ from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
-from voice2face.training.distillation import Student
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
 from voice2face.training.face_doubt import CONFIDENT, FaceDoubt
+from voice2face.training.few_step_student import Student
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_reader import LatentReader
 from voice2face.training.losses import PerceptualLoss

@@ -237,6 +237,7 @@ def test_the_parts_of_a_portrait_are_timed(preset: str, ways: list[str]) -> None
     rows = re.findall(r"\| ([^|]+) \| (\d+) \| [\d.]+ \| [\d.]+ \|.*\| (\d+)% \|", done.stdout)
     times = {name: int(count) for name, count, _ in rows}
     assert sum(times[way] for way in ways) == PRESETS[preset].num_inference_steps
+    assert times["face check"] == 1
     assert 95 <= sum(int(share) for *_, share in rows) <= 105
 
 

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import Settings
 from voice2face.training.discriminators import Discriminators
+from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss
@@ -37,11 +36,10 @@ from voice2face.training.options import (
     loop_options,
 )
 from voice2face.training.tables import FaceTable, load_faces
-from voice2face.training.trajectories import FIRST_SEED, read_trajectories
+from voice2face.training.trajectories import read_trajectories
 
 VIEW = 128
 COARSE = 24
-DRAWN_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -210,28 +208,6 @@ class DecoderTraining:
 
 
 @torch.inference_mode()
-def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
-    """Z^f of one portrait for each voice ``(N, speech_dim)``, drawn as by default, unchecked."""
-    numbers = pipe.numbers()
-    settings = Settings(
-        numbers.num_inference_steps,
-        numbers.guidance_scale,
-        0.0,
-        pipe.name,
-        sampler=numbers.sampler,
-        guidance_every=numbers.guidance_every,
-    )
-    parts = []
-    for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
-        voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)
-        seeds = range(FIRST_SEED + first, FIRST_SEED + first + len(voices))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        with mixed_precision(pipe.device):
-            sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)
-        parts.append(sample.latents.float().cpu())
-    return torch.cat(parts).clone()
-
-
 def coarse_difference(one: Tensor, other: Tensor) -> Tensor:
     """Mean absolute difference of pictures ``(B, 3, H, W)`` reduced to ``COARSE`` pixels."""
     return (F.adaptive_avg_pool2d(one, COARSE) - F.adaptive_avg_pool2d(other, COARSE)).abs().mean()

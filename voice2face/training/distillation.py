@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import logging
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,13 @@ from voice2face.methods.scldm import SCLDM
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.sampling import split_prediction, trailing_timesteps
 from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.face_doubt import FaceDoubt
+from voice2face.training.few_step_student import Student
+from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.images import contact_sheet
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
@@ -47,11 +47,9 @@ from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     add_perceptual_option,
-    load_split,
     loop_options,
 )
 from voice2face.training.pairing import ChosenFaces, Pairing
-from voice2face.training.speech_scores import embed_clips
 from voice2face.training.trajectories import (
     FIRST_SEED,
     Trajectories,
@@ -59,69 +57,11 @@ from voice2face.training.trajectories import (
     kept_trajectories,
 )
 
-logger = logging.getLogger("voice2face.training")
-
 SHARD = 64
 HELD_OUT_SHARDS = 2
-SPEECH_NOISE = 0.1
 SHOWN = 10
 DISCRIMINATOR_RATE = 2e-3
 ADVERSARIAL_FROM = 40
-
-
-class Student:
-    """The changed denoiser, whose few steps are DDIM's without guidance.
-
-    Args:
-        teacher: the checkpoint; its noise schedule, prior and speech encoder's heads are used.
-        steps: to take.
-    """
-
-    def __init__(self, teacher: Voice2FacePipeline, steps: int) -> None:
-        schedule = teacher.scheduler
-        self.kind = schedule.config.prediction_type
-        timesteps = trailing_timesteps(steps, schedule.config.num_train_timesteps)
-        self.timesteps = torch.tensor(timesteps, device=teacher.device)
-        self.alpha_bar = schedule.alphas_cumprod[timesteps].to(teacher.device)
-        angles = torch.acos(self.alpha_bar.sqrt())
-        self.turns = angles - torch.cat([angles[1:], torch.zeros_like(angles[:1])])
-        self.shift = teacher.method.parts()["face_prior"]().detach()
-
-    def velocity(
-        self, denoiser: Denoiser, speech: Tensor, quality: Tensor, noisy: Tensor, parts: Tensor
-    ) -> Tensor:
-        """The velocity seen in Z^t ``(N, C, H, W)`` before each row's step, by its number."""
-        condition = denoiser.condition(speech, quality)
-        output = denoiser(noisy + self.shift, self.timesteps[parts], condition)
-        alpha_bar = self.alpha_bar[parts][:, None, None, None]
-        seen = split_prediction(output.float(), noisy, alpha_bar, self.kind)
-        return alpha_bar.sqrt() * seen.noise - (1.0 - alpha_bar).sqrt() * seen.clean
-
-    def leading(self, start: Tensor, end: Tensor, parts: Tensor) -> Tensor:
-        """The velocity that leads from one end of each row's step to the other.
-
-        DDIM turns (Z^t, v) by the angle between the noise levels, so
-        ``Z^s = cos(turn) Z^t - sin(turn) v``.
-        """
-        turn = self.turns[parts][:, None, None, None]
-        return (turn.cos() * start - end) / turn.sin()
-
-    def draw(
-        self,
-        denoiser: Denoiser,
-        speech: Tensor,
-        quality: Tensor,
-        noise: Tensor,
-        learning_steps: int = 0,
-    ) -> Tensor:
-        """All steps, from noise to Z^f; gradients flow through the last ``learning_steps``."""
-        latents = noise
-        for part, turn in enumerate(self.turns):
-            parts = torch.full((len(noise),), part, device=noise.device)
-            with torch.set_grad_enabled(part >= len(self.turns) - learning_steps):
-                velocity = self.velocity(denoiser, speech, quality, latents, parts)
-            latents = turn.cos() * latents - turn.sin() * velocity
-        return latents
 
 
 class DistillationNetworks(nn.Module):
@@ -198,30 +138,36 @@ class Distillation:
         return losses
 
     def _portrait_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Of portraits drawn for voices and picture qualities of real faces.
+        """Of portraits drawn for voices of real faces.
 
-        ``attributes`` is the mean square of what is read off them less what is expected of what
-        was heard. The discriminator compares them with the faces, and is not told of the voice:
-        whether a portrait goes with it is for the reader to say.
+        Half of them are asked for with the picture qualities of those faces, and the discriminator
+        compares them; it is not told of the voice: whether a portrait goes with it is for the
+        reader to say. The other half is asked for as portraits are, which differ more.
+        ``attributes`` is the mean square of what is read off them all less what is expected of what
+        was heard.
         """
-        device = self.networks.denoiser.device
-        faces = self.faces.sample(rng, self.arguments.whole_portraits).to(device)
+        denoiser = self.networks.denoiser
+        device = denoiser.device
+        count = self.arguments.whole_portraits
+        compared = -(-count // 2)
+        faces = self.faces.sample(rng, count).to(device)
+        seeds = rng.integers(2**62, size=count - compared).tolist()
+        asked = denoiser.good_portraits([torch.Generator().manual_seed(seed) for seed in seeds])
+        quality = torch.cat([faces.quality[:compared], asked])
         noise = torch.randn_like(faces.clean)
         with torch.no_grad():
             heard = heard_attributes(self.teacher.speech_encoder.describe(faces.speech))
         with mixed_precision(device):
             drawn = self.student.draw(
-                self.networks.denoiser,
-                faces.speech,
-                faces.quality,
-                noise,
-                self.arguments.learning_steps,
+                denoiser, faces.speech, quality, noise, self.arguments.learning_steps
             )
-            voiceless = torch.zeros(len(noise), dtype=torch.bool, device=device)
-            told = self.features.denoiser.condition(faces.speech, faces.quality, voiceless)
+            voiceless = torch.zeros(compared, dtype=torch.bool, device=device)
+            told = self.features.denoiser.condition(
+                faces.speech[:compared], faces.quality[:compared], voiceless
+            )
             with torch.no_grad():
-                real = self.features(faces.clean, told)
-            made = self.features(drawn, told)
+                real = self.features(faces.clean[:compared], told)
+            made = self.features(drawn[:compared], told)
             adversarial, discriminator = self.networks.discriminator.losses(real, made)
         attributes = (self.reader(drawn) - self.reader.expected(heard)).square().mean()
         return {
@@ -259,23 +205,6 @@ class Distillation:
             if self.doubt is not None:
                 figures["doubt" + of] = self.doubt(latents)
         return {name: float(figure) for name, figure in figures.items()}
-
-
-def hear_split(
-    arguments: argparse.Namespace, pipe: Voice2FacePipeline, split: str
-) -> tuple[Pairing, Tensor]:
-    """How a split's rows pair, and Z^s of its voices, ``(voices, speech_dim)``."""
-    _, voices, pairing = load_split(arguments, split, pipe.face_encoder.config.image_size)
-    with torch.inference_mode():
-        heard = embed_clips(pipe.speech_encoder, voices.waveforms, pipe.device, disturbed=False)
-    return pairing, heard.float().cpu()
-
-
-def voices_of(pairing: Pairing, embeddings: Tensor, rng: np.random.Generator, count: int) -> Tensor:
-    """Z^s of ``count`` voices, as often of each sex and age as training pairs them, disturbed."""
-    drawn = embeddings[torch.from_numpy(pairing.sample(rng, count)[1])]
-    noise = torch.from_numpy(rng.standard_normal(drawn.shape, dtype=np.float32))
-    return nn.functional.normalize(drawn + SPEECH_NOISE * nn.functional.normalize(noise), dim=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -341,15 +270,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-weight",
         type=float,
-        default=0.02,
+        default=0.2,
         help="of the face check's doubt that a face would be found, where the checkpoint has one "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
         type=int,
-        default=24,
-        help="drawn a step for that (default: %(default)s)",
+        default=36,
+        help="drawn a step for these three, 2 or more (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-steps",

@@ -21,10 +21,10 @@ from tqdm.auto import tqdm
 
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.decoder import drawn_portraits
-from voice2face.training.distillation import hear_split, voices_of
+from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.face_detection import LEAST_BESIDE, times_found
 from voice2face.training.face_doubt import LATENT_NOISE
+from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.images import contact_sheet
 from voice2face.training.latents import kept_in
 from voice2face.training.loop import TrainingLoop

@@ -1,0 +1,36 @@
+"""A checkpoint's own portraits, for networks that learn from them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.settings import Settings
+from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.trajectories import FIRST_SEED
+
+DRAWN_AT_ONCE = 64
+
+
+def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
+    """Z^f of one portrait for each voice ``(N, speech_dim)``, drawn as by default, unchecked."""
+    numbers = pipe.numbers()
+    settings = Settings(
+        numbers.num_inference_steps,
+        numbers.guidance_scale,
+        0.0,
+        pipe.name,
+        sampler=numbers.sampler,
+        guidance_every=numbers.guidance_every,
+    )
+    parts = []
+    for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
+        voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)
+        seeds = range(FIRST_SEED + first, FIRST_SEED + first + len(voices))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with mixed_precision(pipe.device):
+            sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)
+        parts.append(sample.latents.float().cpu())
+    return torch.cat(parts).clone()

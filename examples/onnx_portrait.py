@@ -26,10 +26,11 @@ class Networks:
     def __init__(self, folder: str) -> None:
         """Open the networks of a folder."""
         self.facts = json.loads((Path(folder) / "sampling.json").read_text())
-        self.speech_encoder, self.denoiser, self.face_check, self.face_decoder = (
-            InferenceSession(Path(folder) / f"{name}.onnx", providers=["CPUExecutionProvider"])
-            for name in ("speech_encoder", "denoiser", "face_check", "face_decoder")
+        self.speech_encoder, self.denoiser, self.face_decoder = (
+            open_network(folder, name) for name in ("speech_encoder", "denoiser", "face_decoder")
         )
+        checked = self.facts["least_confidence"] is not None
+        self.face_check = open_network(folder, "face_check") if checked else None
 
     def listen(self, recording: str) -> np.ndarray:
         """Z^s of a recording, ``(speech_dim,)``."""
@@ -72,7 +73,9 @@ class Networks:
         return latents
 
     def shows_face(self, latents: np.ndarray) -> bool:
-        """Whether a face would be found in the picture of a latent."""
+        """Whether a face would be found in the picture of a latent, as far as can be told."""
+        if self.face_check is None:
+            return True
         (confidence,) = self.face_check.run(None, {"latents": latents[None]})
         return bool(confidence[0] >= self.facts["least_confidence"])
 
@@ -83,6 +86,11 @@ class Networks:
         size = (self.facts["output_size"],) * 2
         picture = Image.fromarray(pixels.transpose(1, 2, 0))
         return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def open_network(folder: str, name: str) -> InferenceSession:
+    """One of the networks, to be run on the CPU."""
+    return InferenceSession(Path(folder) / f"{name}.onnx", providers=["CPUExecutionProvider"])
 
 
 def coefficients(alpha_bar: float) -> tuple[np.float32, np.float32]:

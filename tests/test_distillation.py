@@ -436,6 +436,8 @@ def test_the_command_distils_a_checkpoint_and_resumes(
 
     with pytest.raises(SystemExit, match="was drawn for other --steps"):
         distil("--steps", 4)
+    with pytest.raises(SystemExit, match="--whole-portraits is 2 or more"):
+        distil("--whole-portraits", 1)
 
     update = FewStepUpdate.load(out / "few_step_update")
     weaker = Voice2FacePipeline(**tiny_components("v_prediction"), output_size=48).to("cpu")

@@ -77,6 +77,9 @@ def test_the_same_latents_are_drawn_again(pipeline: Voice2FacePipeline, networks
     assert 0 < len(refused) < 64
     shown = [row for row, latent in enumerate(latents.numpy()) if networks.shows_face(latent)]
     assert sorted([*shown, *refused]) == list(range(64))
+    without = copy.copy(networks)
+    without.face_check = None
+    assert all(without.shows_face(latents[row].numpy()) for row in refused)
 
 
 def same(found: np.ndarray, expected: Image.Image) -> bool:

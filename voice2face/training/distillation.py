@@ -144,7 +144,7 @@ class Distillation:
         compares them; it is not told of the voice: whether a portrait goes with it is for the
         reader to say. The other half is asked for as portraits are, which differ more.
         ``attributes`` is the mean square of what is read off them all less what is expected of what
-        was heard.
+        was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
         """
         denoiser = self.networks.denoiser
         device = denoiser.device
@@ -298,6 +298,8 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     if arguments.teacher_steps % arguments.steps:
         raise SystemExit("--teacher-steps is a multiple of --steps")
+    if arguments.whole_portraits < 2:
+        raise SystemExit("--whole-portraits is 2 or more: one to compare, one as portraits are")
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )

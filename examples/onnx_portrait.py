@@ -15,6 +15,7 @@ from PIL import Image
 
 from voice2face.audio import find_speech, load_audio, speech_windows
 from voice2face.portrait import save_marked
+from voice2face.settings import DEFAULT_VARIETY, noise_scale
 from voice2face.watermark import embed
 
 MOST_ATTEMPTS = 4
@@ -108,8 +109,9 @@ if __name__ == "__main__":
     )
     rng = np.random.default_rng(7)
     for _ in range(MOST_ATTEMPTS):
-        quality = mean + deviation * rng.standard_normal(len(mean), np.float32)
+        quality = mean + DEFAULT_VARIETY * deviation * rng.standard_normal(len(mean), np.float32)
         noise = rng.standard_normal(networks.facts["latent_shape"], np.float32)
+        noise *= noise_scale(DEFAULT_VARIETY)
         latents = networks.draw(speech, noise, quality)
         if networks.shows_face(latents):
             break

@@ -24,7 +24,7 @@ from voice2face import Portrait, Voice2FacePipeline
 from voice2face.errors import AudioError, SettingError
 from voice2face.folder_command import find_recordings
 from voice2face.portrait import write_atomically
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 
 HELP = """\
 examples:
@@ -59,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=16, help="portraits at once (default: 16)")
     add("--seed", type=int, default=0, help="another one gives other faces (default: 0)")
     add("--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="time for quality")
+    add(
+        "--variety",
+        type=float,
+        default=DEFAULT_VARIETY,
+        help="of faces, 0 to 1 (default: %(default)s)",
+    )
     return parser
 
 
@@ -85,7 +91,12 @@ class Painter:
                 errors[name] = str(error)
         if voices:
             seeds = [seed_of(name, self.options.seed) for name in voices]
-            drawn = self.pipe.draw(list(voices.values()), seeds, preset=self.options.preset)
+            drawn = self.pipe.draw(
+                list(voices.values()),
+                seeds,
+                preset=self.options.preset,
+                variety=self.options.variety,
+            )
             self.write(dict(zip(voices, drawn, strict=True)))
         return pa.table([list(errors), pa.array(errors.values(), "string")], ["id", "error"])
 

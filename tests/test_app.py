@@ -56,7 +56,7 @@ def test_portraits_emerge_and_are_those_of_the_library(
     pipeline: Voice2FacePipeline, female_speech: Path
 ) -> None:
     with serve(create_app(pipeline)) as port:
-        visit = Visit(port, female_speech.read_bytes(), seed=7, steps=6, guidance=2.5)
+        visit = Visit(port, female_speech.read_bytes(), seed=7, steps=6, guidance=2.5, variety=0.3)
         events = list(visit.events())
     assert [name for name, _ in events] == ["heard", *["step"] * 6, "drawn"]
 
@@ -67,9 +67,8 @@ def test_portraits_emerge_and_are_those_of_the_library(
     assert heard["seconds"] == evidence.speech_seconds
     assert heard["warnings"] == []
 
-    expected = pipeline(
-        female_speech, num_images=4, seed=7, num_inference_steps=6, guidance_scale=2.5
-    )
+    asked = {"num_inference_steps": 6, "guidance_scale": 2.5, "variety": 0.3}
+    expected = pipeline(female_speech, num_images=4, seed=7, **asked)
     drawn = events[-1][1]["portraits"]
     assert [portrait["seed"] for portrait in drawn] == ["7", "8", "9", "10"]
     for portrait, made in zip(drawn, expected, strict=True):
@@ -187,6 +186,8 @@ def test_long_recordings_are_refused_before_they_are_decoded(
         ({"steps": "many"}, "seed and steps are whole numbers"),
         ({"guidance": "nan"}, "guidance_scale is 0 to 20, not nan"),
         ({"guidance": 21}, "guidance_scale is 0 to 20, not 21.0"),
+        ({"variety": 2}, "variety is 0 to 1, not 2.0"),
+        ({"variety": "much"}, "guidance and variety are numbers"),
         ({"seed": -1}, "seed is a whole number from 0 to 2**63 - 1"),
         ({"seed": 2**63}, "seed is a whole number from 0 to 2**63 - 1"),
     ],

@@ -24,6 +24,7 @@ from tests.conftest import SPEECH
 from voice2face import Voice2FacePipeline
 from voice2face.app import create_app
 from voice2face.replay import read_portrait
+from voice2face.settings import DEFAULT_VARIETY
 from voice2face.watermark import find
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -147,7 +148,10 @@ def test_a_voice_becomes_a_portrait_that_can_be_kept(
     page["seed"].send_keys("7")
     page.set("steps", 30)
     page.set("guidance", 2.5)
-    assert (page["steps-value"].text, page["guidance-value"].text) == ("30", "2.5")
+    assert float(page["variety-value"].text) == DEFAULT_VARIETY
+    page.set("variety", 0.3)
+    shown = [page[f"{name}-value"].text for name in ("steps", "guidance", "variety")]
+    assert shown == ["30", "2.5", "0.3"]
     assert page["download"].get_attribute("href") is None
 
     page["draw"].click()
@@ -161,9 +165,8 @@ def test_a_voice_becomes_a_portrait_that_can_be_kept(
     page.settle()
     drawn = page.pictures()
 
-    expected = pipeline(
-        female_speech, num_images=4, seed=7, num_inference_steps=30, guidance_scale=2.5
-    )
+    asked = {"num_inference_steps": 30, "guidance_scale": 2.5, "variety": 0.3}
+    expected = pipeline(female_speech, num_images=4, seed=7, **asked)
     finished = [coarse(image) for image in expected.images]
     for begun, seen, made in zip(beginning, drawn, finished, strict=True):
         middle = np.s_[2:-2, 2:-2]  # frames are rounded
@@ -354,8 +357,9 @@ def test_every_control_has_a_name(page: Page) -> None:
     assert unnamed == []
     page.do("arguments[0].focus()", page["file"])
     reached = []
-    for _ in range(7):
+    for _ in range(8):
         ActionChains(page.browser).send_keys(Keys.TAB).perform()
         reached.append(page.browser.switch_to.active_element.get_attribute("id"))
-    expected = ["record", "seed-back", "seed", "seed-on", "seed-any", "steps", "guidance"]
+    expected = ["record", "seed-back", "seed", "seed-on", "seed-any"]
+    expected += ["steps", "guidance", "variety"]
     assert reached == expected, "the keyboard reaches all, in order"

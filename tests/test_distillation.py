@@ -23,6 +23,7 @@ from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
+from voice2face.training.distillation import varieties_of
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
 from voice2face.training.face_doubt import CONFIDENT, FaceDoubt
 from voice2face.training.few_step_student import Student
@@ -129,7 +130,8 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
     distilled: Voice2FacePipeline, tone: np.ndarray
 ) -> None:
     method, voice = distilled.method, distilled.listen(tone, 16_000)
-    drawn = distilled(tone, 16_000, seed=5, preset="fast", output_type="latent")
+    asked = {"preset": "fast", "variety": 1.0, "output_type": "latent"}
+    drawn = distilled(tone, 16_000, seed=5, **asked)
     generators = [torch.Generator().manual_seed(5)]
     changed = method.few_step_update.applied_to(method.denoiser)
     quality = changed.good_portraits(generators)
@@ -274,7 +276,8 @@ def test_whole_portraits_are_drawn_as_the_sampler_draws_them(
     distilled: Voice2FacePipeline, tone: np.ndarray
 ) -> None:
     voice = distilled.listen(tone, 16_000)
-    expected = distilled(tone, 16_000, seed=5, preset="fast", output_type="latent")
+    asked = {"preset": "fast", "variety": 1.0, "output_type": "latent"}
+    expected = distilled(tone, 16_000, seed=5, **asked)
     denoiser, generator = distilled.method.few_step_denoiser, torch.Generator().manual_seed(5)
     quality = denoiser.good_portraits([generator])
     noise = torch.randn((1, 4, 8, 8), generator=generator)
@@ -375,6 +378,16 @@ def test_what_a_face_check_doubts_can_be_learnt_from() -> None:
         optimizer.step()
     assert float(doubt(learning)) < 0.2 * before
     assert all(parameter.grad is None for parameter in check.parameters())
+
+
+def test_some_portraits_are_learnt_from_with_less_variety() -> None:
+    rng = np.random.default_rng(0)
+    varieties = np.array(varieties_of(rng, 2000, 0.25))
+    less = varieties < 1.0
+    assert less.mean() == pytest.approx(0.25, abs=0.03)
+    assert varieties[less].mean() == pytest.approx(0.5, abs=0.05)
+    assert varieties.min() >= 0.0
+    assert varieties_of(rng, 3, 0.0) == [1.0] * 3
 
 
 def test_portraits_are_compared_with_found_faces_in_pictures_as_asked(

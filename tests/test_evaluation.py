@@ -16,6 +16,7 @@ from voice2face.evaluation import (
     presets,
     publish,
     stages_ablation,
+    variety,
     watermark,
 )
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
@@ -187,6 +188,26 @@ def test_presets_are_measured_side_by_side(
     ratio = fast["Fréchet distance"] / best["Fréchet distance"]
     assert fast[presets.RATIO] == pytest.approx(ratio)
     assert "| measure | fast | balanced | best |" in (out / "presets.md").read_text()
+
+
+def test_varieties_are_measured_side_by_side(
+    tiny_pipeline: Voice2FacePipeline,
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "variety"
+    arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["variety", *map(str, arguments), "--portraits-a-voice", "1"])
+    variety.main()
+    report = json.loads((out / "variety.json").read_text())
+    assert list(report) == [f"variety: {number:g}" for number in variety.VARIETIES]
+    distances = [figures["Fréchet distance"] for figures in report.values()]
+    assert len(set(distances)) == len(distances), "they draw differently"
+    assert all(0.0 <= figures["precision"] <= 1.0 for figures in report.values())
+    with Image.open(out / "variety.png") as sheet:
+        assert sheet.height == len(variety.VARIETIES) * 48
 
 
 def test_figures_need_their_markers() -> None:

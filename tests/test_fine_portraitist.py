@@ -33,8 +33,8 @@ class Draws(torch.nn.Module):
     def device(self) -> torch.device:
         return self.device_of.device
 
-    def good_portraits(self, generators: list[torch.Generator]) -> torch.Tensor:
-        return self.denoiser.good_portraits(generators)
+    def good_portraits(self, generators: list[torch.Generator], variety: float) -> torch.Tensor:
+        return self.denoiser.good_portraits(generators, variety)
 
     def condition(self, *arguments: torch.Tensor, **more: torch.Tensor):
         return self.denoiser.condition(*arguments, **more)

@@ -23,6 +23,7 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.onnx_export import example_of, export_onnx, write_network
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
+from voice2face.settings import DEFAULT_VARIETY, noise_scale
 from voice2face.watermark import find
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "onnx_portrait.py"
@@ -52,8 +53,9 @@ def test_the_same_recording_and_noise_give_the_same_picture(
 
     # what a pipeline draws from a seed: first the quality to ask for, then the noise
     generator = torch.Generator().manual_seed(7)
-    quality = pipeline.method.denoiser.good_portraits([generator])[0].numpy()
+    quality = pipeline.method.denoiser.good_portraits([generator], DEFAULT_VARIETY)[0].numpy()
     noise = torch.randn(networks.facts["latent_shape"], generator=generator).numpy()
+    noise *= noise_scale(DEFAULT_VARIETY)
     guided = {"num_inference_steps": 5, "sampler": "ddim", "guidance_every": 1}
     assert same(
         networks.decode(networks.draw(speech, noise, quality, steps=5)),

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.devices import choose_device
 from voice2face.errors import (
@@ -19,7 +21,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 
 
 @pytest.fixture
@@ -272,6 +274,35 @@ def test_a_preset_is_its_sampler_steps_and_guidance(
         assert tiny_pipeline(tone, 16_000, seed=3)[0].settings == settings
 
 
+@pytest.mark.parametrize("parts", [tiny_components, tiny_portraitist])
+def test_variety_is_of_the_first_noise_and_of_the_light(parts, tone: np.ndarray) -> None:
+    pipe = Voice2FacePipeline(**parts(), output_size=48, name="tiny").to("cpu")
+    denoisers = pipe.method.denoisers().values()
+    shown: list[tuple[Tensor, Tensor]] = []
+    for denoiser in denoisers:
+        denoiser.register_to_config(good_portrait=[1.0] * 6, good_portrait_std=[0.5] * 6)
+        denoiser.register_forward_pre_hook(
+            lambda _, inputs: shown.append((inputs[0][0, :4], inputs[2].numbers[0]))
+        )
+
+    def first_looks(**settings: float) -> list[tuple[Tensor, Tensor]]:
+        shown.clear()
+        pipe(tone, 16_000, seed=3, num_inference_steps=1, guidance_scale=1.0, **settings)
+        assert len(shown) == pipe.method.stages
+        return list(shown)
+
+    full, less, none = (first_looks(variety=variety) for variety in (1.0, 0.5, 0.0))
+    prior = pipe.method.parts()["face_prior"]() if "face_prior" in pipe.method.parts() else 0.0
+    for of_full, of_less, of_none in zip(full, less, none, strict=True):
+        torch.testing.assert_close(of_less[0] - prior, 0.9 * (of_full[0] - prior))
+        torch.testing.assert_close(of_none[0] - prior, 0.8 * (of_full[0] - prior))
+        torch.testing.assert_close(of_less[1] - of_none[1], 0.5 * (of_full[1] - of_none[1]))
+        assert not torch.equal(of_full[1], of_none[1])
+    assert torch.equal(first_looks()[0][0], first_looks(variety=DEFAULT_VARIETY)[0][0])
+    portrait = pipe(tone, 16_000, seed=3, num_inference_steps=1)[0]
+    assert portrait.settings.variety == DEFAULT_VARIETY
+
+
 SETTINGS = {
     "preset is fast, balanced, best, not 'slow'": {"preset": "slow"},
     "sampler is ddim, dpm\\+\\+, unipc, distilled, not 'euler'": {"sampler": "euler"},
@@ -284,6 +315,8 @@ SETTINGS = {
     "guidance_scale is 0 to 20, not nan": {"guidance_scale": float("nan")},
     "guidance_every is 1 to 1000": {"guidance_every": 0},
     "eta is 0 to 1": {"eta": 2.0},
+    "variety is 0 to 1, not 1.5": {"variety": 1.5},
+    "variety is 0 to 1, not nan": {"variety": float("nan")},
     "seed is a whole number": {"seed": -1},
     "give a seed or a generator": {"seed": 1, "generator": torch.Generator()},
     "output_type is pil, np, pt or latent": {"output_type": "jpeg"},

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
 from voice2face.errors import PictureError
+from voice2face.portrait import DETAIL
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import UNDISTILLED
 
@@ -20,7 +22,7 @@ from voice2face.settings import UNDISTILLED
 def picture(recording: str, checkpoint: str, tmp_path: Path) -> Path:
     face = tmp_path / "face.png"
     arguments = [str(recording), "-o", str(face), "--model", checkpoint, "--steps", "3", "-q"]
-    assert main([*arguments, "--guidance", "3", "--seed", "9"]) == 0
+    assert main([*arguments, "--guidance", "3", "--seed", "9", "--variety", "0.4"]) == 0
     return face
 
 
@@ -30,6 +32,7 @@ def test_a_portrait_says_how_it_was_made(
     saved = read_portrait(picture)
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 3)
     assert (saved.settings.guidance_scale, saved.settings.eta) == (3.0, 0.0)
+    assert saved.settings.variety == 0.4
     assert saved.settings.sampler == UNDISTILLED.sampler
     assert saved.settings.guidance_every == UNDISTILLED.guidance_every
     assert saved.settings.checkpoint == "tiny"
@@ -82,6 +85,18 @@ def test_what_differs_is_said(
     assert any("was 48x48 pixels, now it is 40x40" in line for line in differences)
 
 
+def test_portraits_from_before_there_was_variety_had_all_of_it(
+    picture: Path, tmp_path: Path
+) -> None:
+    older = PngInfo()
+    with Image.open(picture) as image:
+        for name, value in image.info.items():
+            if str(name).startswith(DETAIL) and name != f"{DETAIL}variety":
+                older.add_text(name, value)
+        image.save(tmp_path / "older.png", pnginfo=older)
+    assert read_portrait(tmp_path / "older.png").settings.variety == 1.0
+
+
 def test_a_checkpoint_is_never_fetched_because_a_picture_names_it(
     picture: Path, recording: str, capsys: pytest.CaptureFixture
 ) -> None:
@@ -97,8 +112,6 @@ def test_other_pictures_are_refused(content: str, tmp_path: Path) -> None:
     elif content == "plain":
         Image.new("RGB", (8, 8)).save(path)
     elif content == "odd":
-        from PIL.PngImagePlugin import PngInfo
-
         info = PngInfo()
         info.add_text("voice2face:seed", "seven")
         Image.new("RGB", (8, 8)).save(path, pnginfo=info)

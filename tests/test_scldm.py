@@ -60,7 +60,7 @@ class _Oracle(torch.nn.Module):
         self.schedule, self.prior, self.goal = parts["scheduler"], parts["face_prior"], goal
         self.shown: list[torch.Tensor] = []
 
-    def good_portraits(self, generators: list[torch.Generator]) -> torch.Tensor:
+    def good_portraits(self, generators: list[torch.Generator], _: float) -> torch.Tensor:
         return torch.zeros(len(generators), 6)
 
     def condition(self, speech: torch.Tensor, *_: object, **__: object) -> Condition:
@@ -119,6 +119,8 @@ def test_good_portraits_vary_with_the_seed_alone() -> None:
     torch.testing.assert_close(drawn.mean(0)[3], torch.tensor(100.0), atol=5.0, rtol=0.0)
     torch.testing.assert_close(drawn.std(0)[3], torch.tensor(20.0), atol=4.0, rtol=0.0)
     assert (drawn[:, 0] == 5.0).all()
+    less = denoiser.good_portraits([torch.Generator().manual_seed(7)], variety=0.25)
+    torch.testing.assert_close(less[0, 3] - 100.0, 0.25 * (again[0, 3] - 100.0))
 
 
 def test_guidance_exaggerates_the_voice_and_not_the_quality() -> None:

@@ -17,7 +17,7 @@ from voice2face import (
 )
 from voice2face.errors import OutputError, Voice2FaceError
 from voice2face.quick_start import import_pipeline
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 
@@ -29,6 +29,7 @@ examples:
                                                face-1.png … face-4.png, four plausible speakers
   voice2face talk.wav --guidance 3             follows sex and age of the voice more strongly
   voice2face talk.wav --preset best            by the papers' 50 steps instead of four distilled
+  voice2face talk.wav --variety 1              stranger faces, odder light
 
 folders:
   voice2face recordings/ -o portraits/         one portrait for each recording under the folder;
@@ -94,6 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="X",
         help="how strongly the voice is followed; 1 is as trained (default: the preset's)",
+    )
+    parser.add_argument(
+        "--variety",
+        type=float,
+        default=DEFAULT_VARIETY,
+        metavar="X",
+        help="0 to 1: with 1, faces and light vary as in photographs; with less, faces are more "
+        "typical and better made (default: %(default)s)",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
@@ -197,6 +206,7 @@ def make_portraits(options: argparse.Namespace) -> None:
             preset=options.preset,
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
+            variety=options.variety,
             watermark=options.watermark,
             callback_on_step_end=advance,
         )

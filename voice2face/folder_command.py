@@ -145,6 +145,7 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> l
         preset=options.preset,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        variety=options.variety,
         watermark=options.watermark,
         progress=not options.quiet,
         on_error="return",

@@ -22,6 +22,7 @@ from voice2face.prefetch import read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
 from voice2face.settings import (
     DEFAULT_PRESET,
+    DEFAULT_VARIETY,
     DISTILLED,
     MOST_IMAGES,
     Preset,
@@ -50,6 +51,7 @@ class DrawSettings(PresetSettings, total=False):
 
     preset: str
     eta: float
+    variety: float
     watermark: bool
 
 
@@ -119,6 +121,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         guidance_every: int | None = None,
         sampler: str | None = None,
         eta: float = 0.0,
+        variety: float = DEFAULT_VARIETY,
         watermark: bool = True,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: StepCallback | None = None,
@@ -146,6 +149,9 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``"ddim"``, or ``"distilled"``, whose steps and guidance are learnt and cannot be
                 chosen.
             eta: of DDIM: 0 for deterministic steps, up to 1 for the variance of DDPM.
+            variety: 0 to 1. With 1, faces and light vary as much as the checkpoint learnt; with
+                less, faces are more typical and light is more even, and more of them are well made
+                (the truncation of Brock et al. 2019, arXiv 1809.11096).
             watermark: add the invisible mark of being synthetic; see ``voice2face.watermark``.
             output_type: ``"pil"`` for ``Portraits``; ``"np"`` for ``(images, size, size, 3)``
                 float32 in [0, 1]; ``"pt"`` for ``(images, 3, size, size)`` in [0, 1];
@@ -172,6 +178,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             guidance_every=guidance_every,
             sampler=sampler,
             eta=eta,
+            variety=variety,
             watermark=watermark,
         )
         seeds = choose_seeds(num_images, seed, generator)
@@ -224,7 +231,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             on_error: ``"raise"`` ends at the first recording that cannot be used; ``"return"``
                 yields its ``AudioError`` in the portrait's place and goes on.
             settings: ``preset``, ``num_inference_steps``, ``guidance_scale``, ``guidance_every``,
-                ``sampler``, ``eta`` and ``watermark``, as in ``__call__``.
+                ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 
         Raises:
             AudioError: a recording cannot be used; the portraits before its batch were yielded.
@@ -301,7 +308,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             seeds: one for each voice.
             callback_on_step_end: as in ``__call__``.
             settings: ``preset``, ``num_inference_steps``, ``guidance_scale``, ``guidance_every``,
-                ``sampler``, ``eta`` and ``watermark``, as in ``__call__``.
+                ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 
         Raises:
             SettingError: an argument is out of range, or there is not one seed for each voice.
@@ -347,6 +354,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         *,
         preset: str = DEFAULT_PRESET,
         eta: float = 0.0,
+        variety: float = DEFAULT_VARIETY,
         watermark: bool = True,
         **replaced: Unpack[PresetSettings],
     ) -> Settings:
@@ -359,6 +367,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             watermark,
             numbers.sampler,
             numbers.guidance_every,
+            variety,
         )
         settings.check(self.scheduler.config.num_train_timesteps)
         return settings

@@ -75,6 +75,7 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
                 written["watermark"] == "True",
                 written.get("sampler", "ddim"),
                 int(written.get("guidance_every", "1")),
+                float(written.get("variety", "1")),
             ),
             Provenance(
                 written["audio_sha256"], written.get("checkpoint_sha256"), written["version"]
@@ -129,6 +130,7 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
         guidance_scale=settings.guidance_scale,
         guidance_every=settings.guidance_every,
         eta=settings.eta,
+        variety=settings.variety,
         watermark=settings.watermark,
         sampler=settings.sampler,
     )[0]

@@ -32,11 +32,13 @@ class Order:
         seeds: one for each portrait.
         steps: of the sampler.
         guidance: how strongly the voice is followed.
+        variety: of faces and light.
     """
 
     seeds: tuple[int, ...]
     steps: int
     guidance: float
+    variety: float
 
 
 class Upload(io.BytesIO):
@@ -81,6 +83,7 @@ def draw_portraits(
         order.seeds,
         num_inference_steps=order.steps,
         guidance_scale=order.guidance,
+        variety=order.variety,
         callback_on_step_end=show,
     )
     drawn = [

@@ -29,7 +29,7 @@ from voice2face.app.jobs import Job, JobQueue
 from voice2face.app.limits import Limits
 from voice2face.errors import RefusedError, SettingError, Voice2FaceError
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import Settings, choose_seeds
+from voice2face.settings import DEFAULT_VARIETY, Settings, choose_seeds
 
 PAGE = Path(__file__).parent / "page"
 RECORDING_TYPE = "application/octet-stream"
@@ -81,6 +81,7 @@ def create_app(
                 "usual": {
                     "steps": usual.num_inference_steps,
                     "guidance": usual.guidance_scale,
+                    "variety": DEFAULT_VARIETY,
                 },
             }
         )
@@ -171,12 +172,13 @@ def read_order(query: QueryParams, limits: Limits, pipe: Voice2FacePipeline) -> 
         usual = pipe.numbers()
         steps = int(query.get("steps", usual.num_inference_steps))
         guidance = float(query.get("guidance", usual.guidance_scale))
+        variety = float(query.get("variety", DEFAULT_VARIETY))
     except ValueError as error:
         raise SettingError(
-            f"seed and steps are whole numbers, guidance is a number: {error}"
+            f"seed and steps are whole numbers, guidance and variety are numbers: {error}"
         ) from error
-    Settings(steps, guidance, eta=0.0, checkpoint=pipe.name).check(limits.steps)
-    return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance)
+    Settings(steps, guidance, 0.0, pipe.name, variety=variety).check(limits.steps)
+    return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance, variety)
 
 
 async def read_recording(request: Request, limits: Limits) -> bytes:

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from voice2face.evaluation.evaluate import evaluate
-from voice2face.evaluation.instruments import add_preset_option
+from voice2face.evaluation.instruments import Artist, add_drawing_options
 from voice2face.pipeline import Voice2FacePipeline
 
 
@@ -22,18 +22,17 @@ def main() -> None:
         "--networks", type=Path, required=True, help="folder of the measuring networks"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
-    add_preset_option(parser)
+    add_drawing_options(parser)
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     report = evaluate(
-        pipe,
+        Artist(pipe, options.preset, options.variety),
         options.data,
         options.networks,
         options.out,
-        preset=options.preset,
         limit=options.limit,
     )
     print(report.markdown())

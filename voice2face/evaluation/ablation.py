@@ -23,9 +23,8 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
 from voice2face.components import load_component
-from voice2face.evaluation.comparison import compare
-from voice2face.evaluation.instruments import Artist, Instruments, add_preset_option
-from voice2face.evaluation.pictures import picture_features
+from voice2face.evaluation.comparison import Comparison
+from voice2face.evaluation.instruments import Artist, Instruments, add_drawing_options
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.models import (
@@ -160,15 +159,9 @@ def measure(
     report.add(group, "held-out loss", float(held_out["held_out_loss"]))
     told = held_out["held_out_loss_without_voice"] - held_out["held_out_loss"]
     report.add(group, "what the voice takes off the loss, x1000", 1000 * float(told))
-    compare(
-        group,
-        Artist(pipe, options.preset),
-        heard,
-        PORTRAITS_A_VOICE,
-        options.instruments,
-        options.real,
-        report,
-    )
+    comparison = Comparison(heard, PORTRAITS_A_VOICE, options.instruments, report)
+    artist = Artist(pipe, options.preset, options.variety)
+    comparison.measure(group, comparison.draw(artist))
 
 
 def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> None:
@@ -190,24 +183,16 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each variant")
     parser.add_argument("--block-channels", type=int, nargs="+", default=[64, 128])
-    add_preset_option(parser)
+    add_drawing_options(parser)
+    parser.set_defaults(variety=1.0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")
-    instruments = Instruments.load(faces, options.networks, options.limit)
-    real = picture_features(instruments.test_faces.images, instruments.perceptual)
-    options.instruments, options.real = instruments, real
+    options.instruments = Instruments.load(faces, options.networks, options.limit)
     return options
-
-
-def write(report: Report, out: Path, name: str) -> None:
-    """Write the tables as json and markdown, and print them."""
-    (out / f"{name}.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    (out / f"{name}.md").write_text(report.markdown())
-    print(report.markdown())
 
 
 def main() -> None:
@@ -220,7 +205,8 @@ def main() -> None:
     sex = load_faces(faces, "train", 8, limit=options.limit).sex
     encoded = load_file(latents_folder(VARIANTS[1], options) / "latents_train.safetensors")
     measure_prior(EncodedTables(**encoded), sex, report)
-    write(report, options.out, "ablation")
+    report.write(options.out, "ablation")
+    print(report.markdown())
 
 
 if __name__ == "__main__":

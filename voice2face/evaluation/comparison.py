@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
@@ -9,46 +14,108 @@ from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
-from voice2face.evaluation.voices import HeardVoices, said_of
-from voice2face.training.tables import UNKNOWN
+from voice2face.evaluation.voices import HeardVoices, hear, said_of
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.tables import UNKNOWN, load_voices
 
 
-def compare(
-    group: str,
-    artist: Artist,
-    heard: HeardVoices,
-    portraits_a_voice: int,
-    instruments: Instruments,
-    real: np.ndarray,
-    report: Report,
-) -> float:
-    """Draw portraits of the first recording of each speaker; enter what they show and how well.
+class Comparison:
+    """Draws portraits of the first recording of each speaker and says what they show and how well.
 
-    The seeds are the same in every call, so that variants differ by nothing else.
+    The seeds are the same for every variant, so that variants differ by nothing else.
 
     Args:
-        group: of the report.
-        artist: the variant.
         heard: the speakers.
         portraits_a_voice: seeds for each speaker.
         instruments: the measuring networks.
-        real: features of the real faces, as ``picture_features`` makes them.
         report: takes the figures.
-
-    Returns:
-        The Fréchet distance.
     """
-    rows = np.tile(heard.first_clips, portraits_a_voice)
-    pictures = artist.draw([heard.voices[row] for row in rows], list(range(len(rows))))
-    verdict = instruments.judge(pictures)
-    speakers, known = heard.speakers[rows], heard.age[rows] != UNKNOWN
-    near = within_one_decade(verdict.age, heard.age[rows])
-    distance = frechet_distance(picture_features(pictures, instruments.perceptual), real)
-    report.add(group, "sex", bootstrap_share(verdict.sex == heard.sex[rows], speakers))
-    report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
-    as_heard = within_one_decade(verdict.age, said_of(heard.voices).age[rows])
-    report.add(group, "age within 10 years of the one heard", bootstrap_share(as_heard, speakers))
-    found = np.array([face_found(picture) for picture in pictures])
-    report.add(group, "a face is found", bootstrap_share(found, speakers))
-    report.add(group, "Fréchet distance", distance)
-    return distance
+
+    def __init__(
+        self, heard: HeardVoices, portraits_a_voice: int, instruments: Instruments, report: Report
+    ) -> None:
+        self.heard, self.instruments, self.report = heard, instruments, report
+        self.rows = np.tile(heard.first_clips, portraits_a_voice)
+
+    def draw(self, artist: Artist) -> np.ndarray:
+        """The portraits of a variant, ``(N, size, size, 3)`` uint8."""
+        voices = [self.heard.voices[row] for row in self.rows]
+        return artist.draw(voices, list(range(len(voices))))
+
+    def measure(self, group: str, pictures: np.ndarray) -> float:
+        """Enter a variant's figures as a group of the report; returns its Fréchet distance."""
+        heard, rows, report = self.heard, self.rows, self.report
+        verdict = self.instruments.judge(pictures)
+        speakers, known = heard.speakers[rows], heard.age[rows] != UNKNOWN
+        near = within_one_decade(verdict.age, heard.age[rows])
+        as_heard = within_one_decade(verdict.age, said_of(heard.voices).age[rows])
+        found = np.array([face_found(picture) for picture in pictures])
+        features = picture_features(pictures, self.instruments.perceptual)
+        distance = frechet_distance(features, self.instruments.pictured_test_faces)
+        report.add(group, "sex", bootstrap_share(verdict.sex == heard.sex[rows], speakers))
+        report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
+        report.add(
+            group, "age within 10 years of the one heard", bootstrap_share(as_heard, speakers)
+        )
+        report.add(group, "a face is found", bootstrap_share(found, speakers))
+        report.add(group, "Fréchet distance", distance)
+        return distance
+
+
+def compare_on_test_speakers(
+    pipe: Voice2FacePipeline,
+    data: Path,
+    networks: Path,
+    *,
+    portraits_a_voice: int = 2,
+    limit: int | None = None,
+) -> Comparison:
+    """A comparison of variants on the test split.
+
+    Args:
+        pipe: listens to the speakers.
+        data: folder of the tables of faces and voices.
+        networks: folder of the measuring networks.
+        portraits_a_voice: seeds for each speaker.
+        limit: rows to read of each split; for trial runs.
+    """
+    instruments = Instruments.load(str(data / "faces-*.parquet"), networks, limit)
+    heard = hear(pipe, load_voices(str(data / "voices-*.parquet"), "test", limit=limit))
+    return Comparison(heard, portraits_a_voice, instruments, Report())
+
+
+def run_comparison(
+    name: str, description: str, measure: Callable[[Comparison, Voice2FacePipeline, Path], None]
+) -> None:
+    """Read a comparison's command line, measure, write its tables, print them.
+
+    Args:
+        name: of the command, and of the files that it writes.
+        description: its documentation.
+        measure: draws and enters the figures; is given the folder to write to.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m voice2face.evaluation.{name}")
+    parser.description = description.partition("\n\n")[2]
+    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+    parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
+    parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the table")
+    parser.add_argument(
+        "--portraits-a-voice", type=int, default=2, help="seeds a speaker (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options.out.mkdir(parents=True, exist_ok=True)
+    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+    comparison = compare_on_test_speakers(
+        pipe,
+        options.data,
+        options.networks,
+        portraits_a_voice=options.portraits_a_voice,
+        limit=options.limit,
+    )
+    measure(comparison, pipe, options.out)
+    comparison.report.write(options.out, name)
+    print(comparison.report.markdown())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
@@ -12,32 +11,24 @@ from voice2face.evaluation.pairs import measure_pairs
 from voice2face.evaluation.quality import GOOD, add_quality, measure_memory, measure_steadiness
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear, measure_voices
-from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import DEFAULT_PRESET
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.tables import load_voices
 
 
 def evaluate(
-    pipe: Voice2FacePipeline,
-    data: Path,
-    networks: Path,
-    out: Path,
-    *,
-    preset: str = DEFAULT_PRESET,
-    limit: int | None = None,
+    artist: Artist, data: Path, networks: Path, out: Path, *, limit: int | None = None
 ) -> Report:
     """Measure a checkpoint on the test split and write ``report.json``, ``report.md`` and sheets.
 
     Args:
-        pipe: the checkpoint.
+        artist: the checkpoint, and how it draws every portrait.
         data: folder with ``faces-*.parquet`` and ``voices-*.parquet``, and ``pairs-dev.parquet``
             for the comparison with true faces.
         networks: folder with the face-recognition network and the SqueezeNet features.
         out: folder to write to.
-        preset: sampler, steps and guidance of every portrait.
         limit: rows to read of each split, for a trial run.
     """
+    pipe = artist.pipe
     out.mkdir(parents=True, exist_ok=True)
     report = Report()
     faces = str(data / "faces-*.parquet")
@@ -45,7 +36,6 @@ def evaluate(
     add_judge(report, instruments)
     measure_autoencoder(pipe, instruments, report, out)
 
-    artist = Artist(pipe, preset)
     table = load_voices(str(data / "voices-*.parquet"), "test", limit=limit)
     heard = hear(pipe, table)
     report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))
@@ -60,8 +50,7 @@ def evaluate(
     if pairs.is_file():
         measure_pairs(artist, instruments, pairs, report, out)
 
-    (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    (out / "report.md").write_text(report.markdown())
+    report.write(out, "report")
     return report
 
 

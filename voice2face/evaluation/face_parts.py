@@ -10,7 +10,6 @@ those of the same sex. Distances are LPIPS-style, over the part's place in the a
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 from pathlib import Path
@@ -21,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.evaluation.instruments import Artist, Instruments, add_preset_option
+from voice2face.evaluation.instruments import Artist, Instruments, add_drawing_options
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
@@ -130,7 +129,7 @@ def main() -> None:
     )
     parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
     parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
-    add_preset_option(parser)
+    add_drawing_options(parser)
     parser.add_argument("--limit", type=int, help="faces to read of each split, for a trial run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -138,7 +137,7 @@ def main() -> None:
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     faces = str(options.data / "faces-*.parquet")
     instruments = Instruments.load(faces, options.networks, options.limit)
-    artist = Artist(pipe, options.preset)
+    artist = Artist(pipe, options.preset, options.variety)
     truth = load_people(artist, instruments, options.data / "pairs-dev.parquet")
     true = part_features(truth.frontal, instruments.perceptual)
     distances = {part: np.zeros((len(truth.people),) * 2) for part in PARTS}
@@ -158,8 +157,7 @@ def main() -> None:
             report.add(f"t of parts that follow the voice: {name}", part, t)
     for part, t in PUBLISHED.items():
         report.add("t of parts that follow the voice: the paper's", part, t)
-    (options.out / "face_parts.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    (options.out / "face_parts.md").write_text(report.markdown())
+    report.write(options.out, "face_parts")
     series = {
         group.partition(": ")[2]: {part: float(rows[part]) for part in PARTS}  # type: ignore[arg-type]
         for group, rows in report.figures.items()

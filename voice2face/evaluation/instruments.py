@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from voice2face.evaluation.judge import FaceFeatures, Judge
+from voice2face.evaluation.pictures import picture_features
 from voice2face.listening import Voice
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable, load_faces
 
@@ -57,8 +58,13 @@ class Instruments:
         """Face-recognition features of the test faces, ``(N, 256)``."""
         return self.features(self.test_faces.images).numpy()
 
+    @cached_property
+    def pictured_test_faces(self) -> np.ndarray:
+        """SqueezeNet features of the test faces, as ``picture_features`` makes them."""
+        return picture_features(self.test_faces.images, self.perceptual)
 
-def add_preset_option(parser: argparse.ArgumentParser) -> None:
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Declare how portraits are drawn."""
     parser.add_argument(
         "--preset",
@@ -66,17 +72,30 @@ def add_preset_option(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_PRESET,
         help="sampler, steps and guidance (default: %(default)s)",
     )
+    parser.add_argument(
+        "--variety",
+        type=float,
+        default=DEFAULT_VARIETY,
+        metavar="X",
+        help="of faces and light, 0 to 1 (default: %(default)s)",
+    )
 
 
 @dataclass(frozen=True)
 class Artist:
-    """A checkpoint with the preset that all portraits of a report are drawn with.
+    """A checkpoint with the settings that all portraits of a report are drawn with.
 
     They are measured without the watermark, whose faint pattern would count as sharpness.
+
+    Attributes:
+        pipe: the checkpoint.
+        preset: sampler, steps and guidance.
+        variety: of faces and light.
     """
 
     pipe: Voice2FacePipeline
-    preset: str
+    preset: str = DEFAULT_PRESET
+    variety: float = DEFAULT_VARIETY
 
     def draw(self, voices: list[Voice], seeds: list[int]) -> np.ndarray:
         """One portrait a voice, ``(N, size, size, 3)`` uint8."""
@@ -84,6 +103,7 @@ class Artist:
             voices,
             seeds,
             preset=self.preset,
+            variety=self.variety,
             watermark=False,
         )
         return np.stack([np.asarray(image) for image in portraits.images])

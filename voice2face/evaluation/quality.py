@@ -41,7 +41,7 @@ def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: I
     report.add(group, "a face is found", bootstrap_share(found, each))
     report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), each))
     made = picture_features(pictures, instruments.perceptual)
-    true = picture_features(real, instruments.perceptual)
+    true = instruments.pictured_test_faces
     report.add(group, "Fréchet distance", frechet_distance(made, true))
     report.add(group, "kernel distance x1000", kernel_distance(made, true))
     recognised = instruments.features(pictures).numpy()

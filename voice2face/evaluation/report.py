@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from voice2face.evaluation.agreement import Share
@@ -55,6 +57,11 @@ class Report:
             f"### {title}\n\n" + "\n".join(table_lines(rows)) + "\n"
             for title, rows in tables.items()
         )
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write the tables as ``name.json`` and ``name.md``."""
+        (folder / f"{name}.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        (folder / f"{name}.md").write_text(self.markdown())
 
     def as_json(self) -> dict[str, Any]:
         """The figures as plain numbers and dictionaries."""

@@ -21,7 +21,6 @@ from voice2face.evaluation.ablation import (
     pipeline_of,
     train,
     training_arguments,
-    write,
 )
 from voice2face.evaluation.report import Report
 from voice2face.models import (
@@ -90,7 +89,8 @@ def main() -> None:
     measure(*pipeline_of(ONE_STAGE, options), ONE_STAGE.name, options, report)
     for name, retrieval in TWO_STAGES.items():
         measure(*two_stages(retrieval, options), name, options, report)
-    write(report, options.out, "stages")
+    report.write(options.out, "stages")
+    print(report.markdown())
 
 
 if __name__ == "__main__":

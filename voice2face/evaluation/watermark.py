@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from voice2face.evaluation.agreement import bootstrap_share
-from voice2face.evaluation.instruments import add_preset_option
+from voice2face.evaluation.instruments import add_drawing_options
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.pipeline import Voice2FacePipeline
@@ -68,13 +67,16 @@ def search(change: str, number: int, picture: np.ndarray) -> Finding:
     return find(CHANGES[change](Image.fromarray(picture), np.random.default_rng(number)))
 
 
-def draw_portraits(pipe: Voice2FacePipeline, voices: str, count: int, preset: str) -> np.ndarray:
+def draw_portraits(
+    pipe: Voice2FacePipeline, voices: str, count: int, preset: str, variety: float
+) -> np.ndarray:
     """Marked portraits of test speakers, a seed each."""
     heard = hear(pipe, load_voices(voices, "test", limit=min(count, 64))).voices
     pictures = []
     for start in tqdm(range(0, count, 32), desc="portraits", unit="batch"):
         seeds = list(range(start, min(start + 32, count)))
-        drawn = pipe.draw([heard[seed % len(heard)] for seed in seeds], seeds, preset=preset)
+        of_seeds = [heard[seed % len(heard)] for seed in seeds]
+        drawn = pipe.draw(of_seeds, seeds, preset=preset, variety=variety)
         pictures += [np.asarray(image) for image in drawn.images]
     return np.stack(pictures)
 
@@ -87,14 +89,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     parser.add_argument("--count", type=int, default=1_000, help="pictures of each kind")
-    add_preset_option(parser)
+    add_drawing_options(parser)
     parser.add_argument("--processes", type=int, default=2, help="searches at once (default: 2)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     kinds = {
         "portraits": draw_portraits(
-            pipe, str(options.data / "voices-*.parquet"), options.count, options.preset
+            pipe,
+            str(options.data / "voices-*.parquet"),
+            options.count,
+            options.preset,
+            options.variety,
         ),
         "real faces": load_faces(
             str(options.data / "faces-*.parquet"), "test", SIZE, limit=options.count
@@ -114,8 +120,7 @@ def main() -> None:
                     report.add(
                         f"watermark: {kind}, {answer}", change, bootstrap_share(share, names)
                     )
-    (options.out / "watermark.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    (options.out / "watermark.md").write_text(report.markdown())
+    report.write(options.out, "watermark")
     print(report.markdown())
 
 

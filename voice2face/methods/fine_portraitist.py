@@ -71,7 +71,7 @@ class FinePortraitist(Method):
             return callback(settings.num_inference_steps + index, timestep, latents)
 
         retrieved = self.retriever.retrieve(speech)
-        quality = self.upper_denoiser.good_portraits(generators)
+        quality = self.upper_denoiser.good_portraits(generators, settings.variety)
         bottoms = sample_guided(
             self.bottom_denoiser,
             schedule,

@@ -22,7 +22,7 @@ from voice2face.sampling import (
     split_prediction,
     trailing_timesteps,
 )
-from voice2face.settings import Settings
+from voice2face.settings import Settings, noise_scale
 
 LatentCallback = Callable[[int, int, Tensor], Tensor]
 
@@ -65,7 +65,7 @@ def sample_guided(
         quality: picture quality to ask for, ``(batch, 6)``. Guidance does not exaggerate it.
         generators: one CPU generator a picture, for its noise; what it draws does not depend on
             the batch.
-        settings: sampler, steps, guidance and eta.
+        settings: sampler, steps, guidance, eta and variety.
         shift: added to the latent that the denoiser is shown, ``(channels, size, size)``.
         beside: what the denoiser sees beside the latent, ``(batch, beside_channels, size, size)``.
         callback: see ``voice2face.sampling``; it sees Z^t without the shift.
@@ -81,7 +81,7 @@ def sample_guided(
     def draw_noise() -> Tensor:
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
-    first_noise = draw_noise()
+    first_noise = draw_noise() * noise_scale(settings.variety)
     beside = None if beside is None else beside.to(device, dtype)
     told = denoiser.condition(speech, quality)._replace(beside=beside)
     told_and_untold = with_untold(told, denoiser, speech, quality)

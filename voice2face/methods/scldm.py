@@ -89,7 +89,7 @@ class SCLDM(Method):
             # guidance is in its weights, and its steps are DDIM's
             denoiser = self.few_step_denoiser
             settings = replace(settings, sampler="ddim", guidance_scale=1.0)
-        quality = denoiser.good_portraits(generators)
+        quality = denoiser.good_portraits(generators, settings.variety)
         latents = sample_guided(
             denoiser,
             schedule,

@@ -143,14 +143,18 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
             numbers = torch.cat([numbers, told], 1)
         return Condition(tokens, numbers.to(self.dtype))
 
-    def good_portraits(self, generators: Sequence[torch.Generator]) -> Tensor:
+    def good_portraits(self, generators: Sequence[torch.Generator], variety: float = 1.0) -> Tensor:
         """Draw the quality to ask for, one row a generator, ``(batch, 6)``.
 
         Good portraits differ in light and in how the head is held: asking for one and the same
         quality every time would make all pictures alike in what no voice decides.
+
+        Args:
+            generators: one a row.
+            variety: 0 to 1, how much of these differences to ask for.
         """
         mean = torch.tensor(self.config.good_portrait)
-        std = torch.tensor(self.config.good_portrait_std)
+        std = variety * torch.tensor(self.config.good_portrait_std)
         drawn = [mean + std * torch.randn(len(mean), generator=g) for g in generators]
         return torch.stack(drawn).to(self.device)
 

@@ -111,10 +111,10 @@ if (canRecord()) {
 
 // The settings
 
-for (const name of ["steps", "guidance"]) {
+for (const name of ["steps", "guidance", "variety"]) {
   const show = () => {
     const value = Number(at(name).value);
-    at(`${name}-value`).textContent = name === "guidance" ? value.toFixed(1) : value;
+    at(`${name}-value`).textContent = name === "steps" ? value : value.toFixed(1);
   };
   at(name).value = limits.usual[name];
   at(name).addEventListener("input", show);
@@ -174,7 +174,8 @@ async function drawPortraits() {
   const { signal } = drawing;
   showDrawing(true);
   bringIntoView(at("result"));
-  const settings = { steps: at("steps").value, guidance: at("guidance").value };
+  const settings = {};
+  for (const name of ["steps", "guidance", "variety"]) settings[name] = at(name).value;
   if (at("seed").value.trim()) settings.seed = at("seed").value.trim();
   try {
     for await (const { name, content } of draw(recording, settings, signal)) heed[name](content);

@@ -1,0 +1,55 @@
+"""``python -m voice2face.evaluation.variety``: what ``variety`` changes in portraits.
+
+Portraits of the test speakers, from the same seeds with each variety. With less of it more faces
+are well made, and they differ less: precision rises, recall falls. ``variety.png`` shows the first
+speakers, a row for each variety.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from voice2face.evaluation.agreement import bootstrap_share
+from voice2face.evaluation.comparison import Comparison, run_comparison
+from voice2face.evaluation.distribution import precision_and_recall
+from voice2face.evaluation.instruments import Artist
+from voice2face.evaluation.pictures import picture_features, sharpness
+from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.hidden_eyes import hidden_eyes
+from voice2face.training.images import contact_sheet
+
+GROUP = "variety"
+VARIETIES = (1.0, 0.7, 0.4, 0.0)
+SHOWN = 8
+
+
+def measure_varieties(comparison: Comparison, pipe: Voice2FacePipeline, out: Path) -> None:
+    """Draw and judge with each variety; writes the sheet."""
+    instruments, report = comparison.instruments, comparison.report
+    typical = np.median([sharpness(image) for image in instruments.test_faces.images])
+    shown = []
+    for variety in VARIETIES:
+        group = f"{GROUP}: {variety:g}"
+        pictures = comparison.draw(Artist(pipe, variety=variety))
+        shown.append(pictures[:SHOWN])
+        comparison.measure(group, pictures)
+        speakers = comparison.heard.speakers[comparison.rows]
+        report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), speakers))
+        features = picture_features(pictures, instruments.perceptual)
+        precision, recall = precision_and_recall(instruments.pictured_test_faces, features)
+        report.add(group, "precision", precision)
+        report.add(group, "recall", recall)
+        ratio = float(np.median([sharpness(image) for image in pictures]) / typical)
+        report.add(group, "sharpness, ratio to test faces", ratio)
+    contact_sheet(shown).save(out / "variety.png")
+
+
+def main() -> None:
+    """Measure, write ``variety.json``, ``.md`` and ``.png``, print the table."""
+    run_comparison("variety", __doc__ or "", measure_varieties)
+
+
+if __name__ == "__main__":
+    main()

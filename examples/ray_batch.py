@@ -24,7 +24,7 @@ from voice2face import Portrait, Voice2FacePipeline
 from voice2face.errors import AudioError, SettingError
 from voice2face.folder_command import find_recordings
 from voice2face.portrait import write_atomically
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
 
 HELP = """\
 examples:
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="time for quality")
     add(
         "--variety",
-        type=float,
+        type=variety_argument,
         default=DEFAULT_VARIETY,
         help="of faces, 0 to 1 (default: %(default)s)",
     )

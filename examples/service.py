@@ -31,7 +31,7 @@ async def recording(request: Request) -> bytes:
 def portrait(
     audio: Annotated[bytes, Depends(recording)],
     seed: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-    steps: Annotated[int, Query(ge=1, le=50)] = 25,
+    steps: Annotated[int | None, Query(ge=1, le=50)] = None,
 ) -> Response:
     """A PNG for a recording (WAV, FLAC, Ogg, MP3 or AIFF) that is the body."""
     try:

@@ -244,7 +244,9 @@ def test_a_recording_that_does_not_arrive_is_not_waited_for(
         assert list(Visit(port, talk, steps=1).events())[-1][0] == "drawn", "the place is free"
 
 
-def test_a_full_queue_says_so_and_empties(tiny_pipeline: Voice2FacePipeline, talk: bytes) -> None:
+def test_a_full_queue_says_so_and_empties(
+    tiny_pipeline: Voice2FacePipeline, talk: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with serve(create_app(tiny_pipeline, Limits(jobs=2))) as port:
         others = [begin_upload(port, talk) for _ in range(2)]
         answer = eventually(port, talk, 503)
@@ -254,6 +256,7 @@ def test_a_full_queue_says_so_and_empties(tiny_pipeline: Voice2FacePipeline, tal
         assert b"event: drawn" in others[0].getresponse().read()
         others[1].close()
         assert b"event: drawn" in eventually(port, talk, 200).read()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def eventually(port: int, recording: bytes, status: int) -> http.client.HTTPResponse:
@@ -411,6 +414,8 @@ def test_command_says_what_stands_in_the_way(capsys: pytest.CaptureFixture) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["app", "--port", str(taken.getsockname()[1])]) == 1
     assert "choose another --host or --port" in capsys.readouterr().err
+    assert main(["app", "--port", "0", "--key", "no.pem"]) == 1
+    assert "say which: --certificate" in capsys.readouterr().err
     assert main(["app", "--port", "0", "--certificate", "no.pem", "--key", "no.pem"]) == 1
     assert "--certificate no.pem" in capsys.readouterr().err
 

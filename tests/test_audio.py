@@ -156,6 +156,8 @@ def test_truncated_file_is_refused(tone: np.ndarray) -> None:
 
 ERRORS = {
     "missing file": (lambda _: load_audio("no/such.wav"), AudioNotFoundError, "does not exist"),
+    "no such home": (lambda _: load_audio("~nobody/a.wav"), AudioNotFoundError, "does not exist"),
+    "long name": (lambda _: load_audio("x" * 300), AudioNotFoundError, "cannot be read"),
     "folder": (lambda folder: load_audio(folder), AudioNotFoundError, "is a folder"),
     "not audio": (lambda _: load_audio(b"x" * 999), AudioDecodeError, "not audio that can be"),
     "empty bytes": (lambda _: load_audio(b""), AudioDecodeError, "not audio that can be"),

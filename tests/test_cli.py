@@ -55,6 +55,7 @@ def test_picture_is_named_after_the_recording(
         (["no.wav", "-o", "face.png"], "no.wav does not exist"),
         (["talk.wav", "-o", "no/face.png"], "no is not a folder"),
         (["talk.wav", "-o", "face.gif"], "saved as .png"),
+        (["~nobody.wav"], "~nobody.wav does not exist"),
         (["talk.wav", "--steps", "0"], "num_inference_steps is 1 to 1000"),
         (["talk.wav", "--model", "no/such/model"], "neither a folder"),
         (["talk.wav", "--device", "toaster"], "is no device"),
@@ -102,9 +103,14 @@ def test_help_teaches_and_wrong_usage_exits_with_2() -> None:
     assert helped.returncode == 0
     assert "examples:" in helped.stdout
     assert "--num-images" in helped.stdout
-    wrong = run_module("--steps", "many", "talk.wav")
-    assert wrong.returncode == 2
-    assert "invalid int value" in wrong.stderr
+    for option, value, message in (
+        ("--steps", "many", "invalid int value"),
+        ("--variety", "much", "invalid variety_argument value"),
+        ("--variety", "3", "variety is 0 to 1, not 3.0"),
+    ):
+        wrong = run_module(option, value, "talk.wav")
+        assert wrong.returncode == 2
+        assert message in wrong.stderr
 
 
 @pytest.mark.parametrize("command", ["models", "-h"])
@@ -147,6 +153,14 @@ def test_models_are_listed(capsys: pytest.CaptureFixture) -> None:
     assert "scldm-192, default" in printed
     assert "M parameters" in printed
     assert "in the package" in printed
+
+
+def test_a_packaged_checkpoint_that_was_deleted_is_listed_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("voice2face.checkpoints.PACKAGED_WEIGHTS", tmp_path)
+    assert main(["models"]) == 0
+    assert "missing; reinstall voice2face" in capsys.readouterr().out
 
 
 def test_download_copies_and_verify_reads_every_file(

@@ -267,6 +267,17 @@ def test_networks_come_back_after_an_error(
     assert set(places.values()) == {"cpu"}
 
 
+@pytest.mark.parametrize("error", [NotImplementedError, RecursionError, RuntimeError])
+def test_other_errors_are_not_called_a_lack_of_memory(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, error: type[RuntimeError]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("of the callback")
+
+    with pytest.raises(error, match="of the callback"):
+        tiny_pipeline(tone, 16_000, num_inference_steps=1, callback_on_step_end=fail)
+
+
 def test_moving_ends_offloading_and_copies_keep_it(
     offloaded: Voice2FacePipeline, places: dict[torch.nn.Module, str]
 ) -> None:

@@ -23,7 +23,6 @@ from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
-from voice2face.training.distillation import varieties_of
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
 from voice2face.training.face_doubt import CONFIDENT, FaceDoubt
 from voice2face.training.few_step_student import Student
@@ -378,16 +377,6 @@ def test_what_a_face_check_doubts_can_be_learnt_from() -> None:
         optimizer.step()
     assert float(doubt(learning)) < 0.2 * before
     assert all(parameter.grad is None for parameter in check.parameters())
-
-
-def test_some_portraits_are_learnt_from_with_less_variety() -> None:
-    rng = np.random.default_rng(0)
-    varieties = np.array(varieties_of(rng, 2000, 0.25))
-    less = varieties < 1.0
-    assert less.mean() == pytest.approx(0.25, abs=0.03)
-    assert varieties[less].mean() == pytest.approx(0.5, abs=0.05)
-    assert varieties.min() >= 0.0
-    assert varieties_of(rng, 3, 0.0) == [1.0] * 3
 
 
 def test_portraits_are_compared_with_found_faces_in_pictures_as_asked(

@@ -148,9 +148,10 @@ def test_one_command_writes_the_report(
     card.write_text("above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n")
     markers = ("speakers", "true pairs", "speed")
     readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in markers))
-    speed.write_text("| cold | 3.5 |\n")
+    speed.write_text("### speed\n\n| cold | 3.5 |\n")
     arguments = ["--report", out / "report.json", "--card", card, "--readme", readme]
-    arguments += ["--speed", speed, "--checkpoint", "one", "--beside", "two", out / "report.json"]
+    arguments += ["--table", "speed", speed, "--checkpoint", "one"]
+    arguments += ["--beside", "two", out / "report.json"]
     monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
     publish.main()
     written = card.read_text()
@@ -160,7 +161,7 @@ def test_one_command_writes_the_report(
     assert (out / "report.md").read_text().strip() in written
     whole = report["the voice is heard, true pairs: Speech2Face"]["sex"]["value"]
     assert f" {whole:.1%} |" in readme.read_text()
-    assert "| cold | 3.5 |" in readme.read_text()
+    assert "<!-- speed -->\n\n| cold | 3.5 |\n" in readme.read_text()
     assert "| measure | one | two |" in readme.read_text()
     assert "| measure | one | two | Speech2Face |" in readme.read_text()
     publish.main()

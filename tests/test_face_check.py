@@ -17,7 +17,12 @@ from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.models import FaceCheck
 from voice2face.training import __main__ as command
 from voice2face.training.face_check import Bar, SeenPortraits
-from voice2face.training.face_detection import LEAST_BESIDE, face_detected, times_found
+from voice2face.training.face_detection import (
+    LEAST_BESIDE,
+    face_detected,
+    times_eyes_found,
+    times_found,
+)
 
 
 def tiny_check(least_confidence: float = 0.0) -> FaceCheck:
@@ -122,6 +127,18 @@ def test_no_face_is_found_in_an_empty_picture() -> None:
     image = np.zeros((192, 192, 3), np.uint8)
     assert times_found(image, "alt2") == 0
     assert not face_detected(image, "alt2")
+    assert times_eyes_found(image) == 0.0
+
+
+def test_eyes_are_found_unless_one_is_hidden(
+    pipeline: Voice2FacePipeline, female_speech: Path
+) -> None:
+    portraits = pipeline(female_speech, seed=0, num_images=4, watermark=False)
+    for picture in map(np.asarray, portraits.images):
+        assert times_eyes_found(picture) > 3.0
+        covered = picture.copy()
+        covered[20:125, 15:125] = 90
+        assert times_eyes_found(covered) < 0.1 * times_eyes_found(picture)
 
 
 def test_the_packaged_check_refuses_what_shows_no_face(
@@ -140,7 +157,7 @@ def test_the_bar_is_as_high_for_each_shade() -> None:
     generator = torch.Generator().manual_seed(0)
     brightness = torch.rand(4000, generator=generator) * 200
     times = (brightness / 10 + 10 * torch.rand(4000, generator=generator)).round()
-    seen = SeenPortraits(torch.zeros(4000, 1), times, brightness)
+    seen = SeenPortraits(torch.zeros(4000, 1), times, torch.zeros(4000), brightness)
     below = Bar(seen, 0.1).above(seen) < 0
     assert below.float().mean() == pytest.approx(0.1, abs=0.03)
     dark = brightness < brightness.median()

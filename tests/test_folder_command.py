@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import soundfile as sf
 from PIL import Image
 
 from voice2face.cli import main
+from voice2face.folder_command import Outcome, portrait_paths, report
 from voice2face.portrait import SYNTHETIC_SOURCE
 
 
@@ -75,11 +77,56 @@ def test_a_second_run_makes_what_is_missing(
         assert image.info["voice2face:seed"] == "5"
 
 
+def test_no_two_recordings_share_a_portrait(tmp_path: Path) -> None:
+    names = ["a.wav", "a.mp3", "a.wav.flac", "b.wav", "c/a.wav"]
+    paths = portrait_paths([tmp_path / name for name in names], tmp_path, Path("out"))
+    expected = ["a.wav.png", "a.mp3.png", "a.wav.flac.png", "b.png", "c/a.png"]
+    assert [path.relative_to("out").as_posix() for path in paths] == expected
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json"])
+def test_a_report_takes_any_file_name(ending: str) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    written = report([Outcome(name, "out.png", "made", seed=1)], ending)
+    assert b"caf" in written
+    if ending == ".json":
+        assert json.loads(written)[0]["recording"] == name
+    else:
+        assert b"caf\xe9.wav" in written
+
+
+def test_odd_names_end_no_run(
+    recordings: Path, checkpoint: str, tmp_path: Path, tone: np.ndarray
+) -> None:
+    (recordings / "broken.wav").unlink()
+    names = ["~nobody.wav", f"{'long' * 60}.wav"]
+    for name in names:
+        sf.write(recordings / name, tone, 16_000)
+    out = tmp_path / "out"
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1", "-q"]
+    assert main(arguments) == 0
+    assert {Path(name).with_suffix(".png").name for name in names} < set(made(out))
+
+
+def test_a_damaged_portrait_keeps_the_others_off_no_sheet(
+    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_text("no picture")
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    assert main([*arguments, "--contact-sheet", str(tmp_path / "all.png")]) == 1
+    assert "a.png cannot be read as a picture" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--num-images", "2"], "one portrait a recording"),
         (["--report", "run.txt"], "written as .csv or .json"),
+        (["--report", "no/run.csv"], "no is not a folder"),
+        (["--contact-sheet", "all.gif"], "saved as .png"),
+        (["--contact-sheet", "no/all.png"], "no is not a folder"),
         (["-o", "file/portraits"], "cannot be made"),
         (["--batch-size", "0"], "batch_size"),
     ],
@@ -97,6 +144,7 @@ def test_what_does_not_go_with_a_folder(
     (tmp_path / "file").write_text("")
     assert main([str(recordings), "--model", checkpoint, *more]) == 1
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.png")), "it is said before anything is drawn"
 
 
 def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

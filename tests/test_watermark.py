@@ -10,7 +10,8 @@ from PIL import Image
 
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.cli import main
-from voice2face.watermark import MOST_LEVELS, embed, find, pattern
+from voice2face.portrait import side_by_side
+from voice2face.watermark import LARGEST_SIDE, MOST_LEVELS, embed, find, pattern
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,30 @@ def test_pictures_without_it_are_cleared(unmarked: Portraits) -> None:
         finding = find(image)
         assert finding.answer == "no", finding
         assert finding.probability < 0.05
+
+
+def test_it_is_found_in_pictures_of_several(marked: Portraits, unmarked: Portraits) -> None:
+    assert find(marked.grid(4)).answer == "yes"
+    sheet = side_by_side(marked.images * 6, 6)
+    assert max(sheet.size) > LARGEST_SIDE
+    assert find(sheet).answer == "yes"
+    assert find(side_by_side(unmarked.images * 6, 6)).answer != "yes"
+
+
+@pytest.mark.parametrize("times", [1.0, 1.5])
+def test_it_is_found_somewhere_in_a_large_screenshot(marked: Portraits, times: float) -> None:
+    rng = np.random.default_rng(0)
+    rough = Image.fromarray(rng.integers(0, 255, (27, 48, 3), dtype=np.uint8))
+    screen = rough.resize((1920, 1080), Image.Resampling.BICUBIC)
+    assert find(screen).answer == "unsure"
+    size = (round(256 * times),) * 2
+    screen.paste(marked.images[0].resize(size, Image.Resampling.BICUBIC), (333, 517))
+    assert find(screen).answer == "yes"
+
+
+def test_a_picture_too_large_to_be_searched_is_not_cleared() -> None:
+    finding = find(Image.new("RGB", (3000, 4000), "grey"))
+    assert (finding.answer, finding.probability) == ("unsure", 0.5)
 
 
 def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:

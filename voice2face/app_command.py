@@ -16,7 +16,7 @@ MOST_CONNECTIONS = 64
 SECONDS_TO_FINISH = 2
 EXAMPLES = """\
 examples:
-  voice2face app                         opens http://127.0.0.1:7860/ for this machine alone
+  voice2face app                         serves http://127.0.0.1:7860/ to this machine's browsers
   voice2face app --port 0                on any free port, which is printed
   voice2face app --host 0.0.0.0          for everybody who can reach this machine: there is no
                                          password and no encryption
@@ -25,7 +25,7 @@ examples:
                                          microphone be used; recordings can be chosen without it
 
 Recordings and portraits stay in memory while a visitor is served and are then forgotten. No other
-connection is opened than the page's own, except to fetch a --checkpoint from the Hub.
+connection is opened than the page's own, except to fetch a --model from the Hub.
 """
 
 
@@ -42,7 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=7860, help="port to listen at (default: 7860)")
     parser.add_argument(
-        "--checkpoint", metavar="NAME", help="checkpoint folder or owner/name on the Hub"
+        "--model",
+        "--checkpoint",
+        dest="model",
+        metavar="NAME",
+        help="a name that 'voice2face models' lists, a folder, or owner/name on the Hub",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
@@ -59,6 +63,8 @@ def run(arguments: list[str]) -> None:
         AppError: the extra is not installed, or the page cannot be served there.
     """
     options = build_parser().parse_args(arguments)
+    if options.key is not None and options.certificate is None:
+        raise AppError("--key is of a certificate; say which: --certificate FILE")
     try:
         import uvicorn
 
@@ -70,7 +76,7 @@ def run(arguments: list[str]) -> None:
     from voice2face.pipeline import Voice2FacePipeline
 
     with listen(options.host, options.port) as listener:
-        pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+        pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
         app = create_app(pipe, allowed_hosts=allowed_hosts(options.host))
 
         class PageServer(uvicorn.Server):

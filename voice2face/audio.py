@@ -19,6 +19,7 @@ from voice2face.errors import (
     AudioNotFoundError,
     NoSpeechError,
 )
+from voice2face.paths import expanded
 
 logger = logging.getLogger("voice2face")
 
@@ -203,7 +204,7 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
             )
         source, sample_rate = source
     if isinstance(source, (str, os.PathLike)):
-        return _read_path(Path(source).expanduser())
+        return _read_path(expanded(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(source), "the given bytes")
     if hasattr(source, "read"):
@@ -225,13 +226,15 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
 
 
 def _read_path(path: Path) -> tuple[NDArray[Any], float, str]:
-    if path.is_dir():
-        raise AudioNotFoundError(f"{path} is a folder; name one audio file in it")
-    if not path.exists():
-        raise AudioNotFoundError(f"{path} does not exist; check the path")
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise AudioFormatError(f"{path}: files over {LARGEST_FILE_BYTES >> 30} GiB are not read")
     try:
+        if path.is_dir():
+            raise AudioNotFoundError(f"{path} is a folder; name one audio file in it")
+        if not path.exists():
+            raise AudioNotFoundError(f"{path} does not exist; check the path")
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise AudioFormatError(
+                f"{path}: files over {LARGEST_FILE_BYTES >> 30} GiB are not read"
+            )
         with path.open("rb") as file:
             return _decode(file, str(path))
     except OSError as error:

@@ -20,6 +20,7 @@ from voice2face.errors import (
 )
 from voice2face.folders import fresh_folder
 from voice2face.hub import download
+from voice2face.paths import expanded
 from voice2face.verified_files import is_remembered, remember
 
 FORMAT_VERSION = 1
@@ -135,7 +136,7 @@ def resolve(
             hub["repo_id"], DOWNLOADED_FILES, hub["revision"], cache_dir, local_files_only, token
         )
     else:
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         if not (folder / MODEL_INDEX).is_file():
             check_hub_id(name, folder)
             folder = download(name, DOWNLOADED_FILES, revision, cache_dir, local_files_only, token)
@@ -331,7 +332,7 @@ def save_checkpoint(
     Raises:
         OutputError: the place cannot be written to, or holds something else.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = expanded(folder).absolute()
     with fresh_folder(folder, MODEL_INDEX) as fresh:
         for part, component in components.items():
             component.save_pretrained(fresh / part)
@@ -355,7 +356,7 @@ def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
         OutputError: the place cannot be written to, or holds something else.
         CheckpointError: the copy is damaged.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = expanded(folder).absolute()
     files = read_model_index(source)["files"]
     extra = [MODEL_INDEX] + ([CARD] if (source / CARD).is_file() else [])
     with fresh_folder(folder, MODEL_INDEX) as fresh:
@@ -372,6 +373,8 @@ def where(name: str) -> str:
     entry = manifest()["checkpoints"][name]
     if (PACKAGED_WEIGHTS / name).is_dir():
         return f"in the package, {PACKAGED_WEIGHTS / name}"
+    if "hub" not in entry:
+        return "missing; reinstall voice2face"
     hub = entry["hub"]
     try:
         folder = download(hub["repo_id"], DOWNLOADED_FILES, hub["revision"], local_files_only=True)

@@ -15,9 +15,11 @@ from voice2face import (
     folder_command,
     picture_commands,
 )
-from voice2face.errors import OutputError, Voice2FaceError
+from voice2face.errors import Voice2FaceError
+from voice2face.paths import expanded
+from voice2face.portrait import check_folder_of, format_of
 from voice2face.quick_start import import_pipeline
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 
@@ -51,7 +53,7 @@ checkpoints:
   voice2face verify-weights [NAME|DIR]         compares every file's sha256
   voice2face export-onnx [NAME|DIR] --to DIR   writes the networks for programs without PyTorch
 
-A voice tells sex, age and build at best; the rest of the portrait is invented. It shows nobody.
+A voice tells sex and, roughly, age; the rest of the portrait is invented. It shows nobody.
 exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage; for a
 folder 1 if any recording has no portrait
 """
@@ -98,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--variety",
-        type=float,
+        type=variety_argument,
         default=DEFAULT_VARIETY,
         metavar="X",
         help="0 to 1: with 1, faces and light vary as in photographs; with less, faces are more "
@@ -108,7 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="checkpoint folder or owner/name on the Hub"
+        "--model",
+        metavar="NAME",
+        help="a name that 'voice2face models' lists, a folder, or owner/name on the Hub",
     )
     parser.add_argument(
         "--no-watermark",
@@ -165,7 +169,7 @@ def run(words: list[str]) -> bool:
         app_command.run(words[1:])
         return True
     options = build_parser().parse_args(words)
-    if options.audio.expanduser().is_dir():
+    if expanded(options.audio).is_dir():
         return folder_command.make_portraits_of_folder(options)
     make_portraits(options)
     return True
@@ -174,8 +178,8 @@ def run(words: list[str]) -> bool:
 def make_portraits(options: argparse.Namespace) -> None:
     """Do what the parsed command line asks."""
     output = options.output or Path(options.audio.with_suffix(".png").name)
-    if not output.expanduser().parent.is_dir():
-        raise OutputError(f"{output.parent} is not a folder; make it first")
+    format_of(output)
+    check_folder_of(expanded(output))
 
     import_pipeline()
     from tqdm.auto import tqdm

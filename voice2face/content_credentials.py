@@ -11,12 +11,12 @@ import io
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
 
 from voice2face import __version__
 from voice2face.errors import CredentialError
+from voice2face.paths import expanded
 from voice2face.portrait import SOFTWARE, SYNTHETIC_SOURCE
 from voice2face.replay import LARGEST_PICTURE_BYTES
 
@@ -222,7 +222,7 @@ def read_limited(file: str | os.PathLike[str], most_bytes: int) -> bytes:
     Raises:
         CredentialError: it is missing or larger.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     try:
         if path.stat().st_size > most_bytes:
             raise CredentialError(f"{path} is over {most_bytes >> 20} MiB; name the right file")

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,8 +16,17 @@ from pathlib import Path
 from PIL import Image
 
 from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
-from voice2face.portrait import Portrait, save_marked, side_by_side, write_atomically
+from voice2face.paths import expanded
+from voice2face.portrait import (
+    Portrait,
+    check_folder_of,
+    format_of,
+    save_marked,
+    side_by_side,
+    write_atomically,
+)
 from voice2face.quick_start import import_pipeline
+from voice2face.replay import open_picture
 
 AUDIO_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
@@ -76,13 +86,19 @@ def find_recordings(folder: Path) -> list[Path]:
 def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> list[Path]:
     """Where each portrait goes: the same path under ``output``, ending in ``.png``.
 
-    Recordings that differ in their ending alone keep it: ``a.wav.png`` and ``a.mp3.png``.
+    Recordings whose portraits would have the same path, as they differ in their ending alone, keep
+    the ending: ``a.wav.png`` and ``a.mp3.png``.
     """
-    plain = [output / path.relative_to(folder).with_suffix(".png") for path in recordings]
-    return [
-        path if plain.count(path) == 1 else path.with_name(f"{recording.name}.png")
-        for path, recording in zip(plain, recordings, strict=True)
-    ]
+    below = [path.relative_to(folder) for path in recordings]
+    paths = [output / path.with_suffix(".png") for path in below]
+    while True:
+        counts = Counter(paths)
+        longer = [output / f"{path}.png" for path in below]
+        clashing = [k for k, path in enumerate(paths) if counts[path] > 1 and path != longer[k]]
+        if not clashing:
+            return paths
+        for k in clashing:
+            paths[k] = longer[k]
 
 
 def make_portraits_of_folder(options: argparse.Namespace) -> bool:
@@ -93,11 +109,13 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         OutputError: the folder, the report or the sheet cannot be written.
         SettingError: an argument does not go with a folder.
     """
-    folder, output = options.audio.expanduser(), (options.output or Path("portraits")).expanduser()
+    folder, output = expanded(options.audio), expanded(options.output or "portraits")
     if options.num_images != 1:
         raise SettingError("a folder gets one portrait a recording; leave out --num-images")
     if options.report is not None and options.report.suffix.lower() not in REPORT_ENDINGS:
         raise OutputError(f"{options.report}: reports are written as {' or '.join(REPORT_ENDINGS)}")
+    if options.contact_sheet is not None:
+        format_of(options.contact_sheet)
     recordings = find_recordings(folder)
     paths = portrait_paths(recordings, folder, output)
     waiting = [
@@ -107,6 +125,9 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     ]
     for parent in {path.parent for _, path in waiting} | {output}:
         make_folder(parent)
+    for file in (options.report, options.contact_sheet):
+        if file is not None:
+            check_folder_of(expanded(file))
 
     began = time.monotonic()
     fresh = {outcome.recording: outcome for outcome in draw(waiting, options)}
@@ -116,9 +137,9 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         for recording, path in zip(recordings, paths, strict=True)
     ]
     if options.report is not None:
-        write_atomically(options.report.expanduser(), report(outcomes, options.report.suffix))
+        write_atomically(expanded(options.report), report(outcomes, options.report.suffix))
     if options.contact_sheet is not None:
-        write_sheet([path for path in paths if path.exists()], options.contact_sheet.expanduser())
+        write_sheet([path for path in paths if path.exists()], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
     for outcome in outcomes:
         count[outcome.status] += 1
@@ -194,12 +215,12 @@ def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
     """The outcomes as CSV or JSON."""
     rows = [asdict(outcome) for outcome in outcomes]
     if ending.lower() == ".json":
-        return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(rows, indent=2) + "\n").encode()
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(Outcome)])
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="surrogateescape")
 
 
 def write_sheet(paths: Sequence[Path], file: Path) -> None:
@@ -207,12 +228,12 @@ def write_sheet(paths: Sequence[Path], file: Path) -> None:
 
     Raises:
         OutputError: there is no portrait, or the sheet cannot be written.
+        PictureError: a portrait that was there already cannot be read.
     """
     if not paths:
         raise OutputError("no portrait was made, so there is no contact sheet")
     size = (SHEET_PICTURE_SIZE, SHEET_PICTURE_SIZE)
-    pictures = []
-    for path in paths[:SHEET_PICTURES]:
-        with Image.open(path) as image:
-            pictures.append(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    pictures = [
+        open_picture(path).resize(size, Image.Resampling.LANCZOS) for path in paths[:SHEET_PICTURES]
+    ]
     save_marked(side_by_side(pictures, min(SHEET_COLUMNS, len(pictures))), file, {})

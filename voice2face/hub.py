@@ -69,8 +69,8 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # the client lets its transport's many errors through
         raise CheckpointNotFoundError(
-            f"{repo_id} cannot be fetched from the Hub ({type(error).__name__}: {error}); try "
-            "again later: what was already fetched is kept"
+            f"{repo_id}: the Hub was not reached, or refused ({type(error).__name__}: {error}); "
+            "try again later, what was already moved is kept"
         ) from error
 
 

@@ -39,6 +39,7 @@ from voice2face.folders import fresh_folder
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import QUALITY_NAMES
 from voice2face.models.speech_encoder import SpeechEncoding
+from voice2face.paths import expanded
 
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline
@@ -110,7 +111,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
         OutputError: the folder cannot be written, or holds other files.
     """
     check_installed()
-    folder = Path(folder).expanduser().absolute()
+    folder = expanded(folder).absolute()
     parts = pipe.method.parts()
     denoisers, update = pipe.method.denoisers(), pipe.method.distilled
     config = next(iter(denoisers.values())).config

@@ -97,6 +97,8 @@ def verify_pictures(options: argparse.Namespace) -> bool:
         finding = find(open_picture(picture))
         probability = f"{finding.probability:.1%}"
         print(f"{finding.answer}: made by voice2face with a probability of {probability}")
+        if finding.answer == "unsure":
+            print("  a larger picture, or a crop around the portrait, tells more")
         print_credential(picture, options.trust)
         return finding.answer == "yes"
 

@@ -6,6 +6,7 @@ import io
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -16,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from voice2face import __version__
 from voice2face.errors import OutputError
+from voice2face.paths import expanded
 
 if TYPE_CHECKING:
     from voice2face.content_credentials import Signer
@@ -183,7 +185,7 @@ class Portraits(Sequence[Portrait]):
             OutputError: unknown ending, missing folder, or no permission.
             CredentialError: the pictures cannot be signed.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         if len(self.items) == 1:
             return [self.items[0].save(path, signer=signer)]
         return [
@@ -269,17 +271,36 @@ def save_marked(
         OutputError: unknown ending, missing folder, or no permission.
         CredentialError: the picture cannot be signed.
     """
-    path = Path(path).expanduser()
-    format_name = _FORMATS.get(path.suffix.lower())
-    if format_name is None:
-        raise OutputError(
-            f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
-        )
+    path = expanded(path)
+    format_name = format_of(path)
     data = encode_marked(image, format_name, details, quality)
     if signer is not None:
         data = signer.sign(data, Image.MIME[format_name])
     write_atomically(path, data)
     return path
+
+
+def format_of(path: Path) -> str:
+    """The format that a picture of that name is saved in.
+
+    Raises:
+        OutputError: unknown ending.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise OutputError(
+            f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
+        )
+    return _FORMATS[path.suffix.lower()]
+
+
+def check_folder_of(path: Path) -> None:
+    """Refuse a file whose folder is not there, before the work that it is to hold.
+
+    Raises:
+        OutputError: says so.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent} is not a folder; make it first")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -288,10 +309,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the folder is missing or cannot be written to.
     """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name the file to write in it")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name the file to write in it")
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
@@ -299,4 +320,5 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"{path} cannot be written: {error.strerror or error}; choose another place"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

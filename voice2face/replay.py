@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from voice2face.errors import PictureError
+from voice2face.paths import expanded
 from voice2face.portrait import DETAIL, Portrait, Provenance
 from voice2face.settings import Settings
 
@@ -98,7 +98,7 @@ def open_picture(path: str | os.PathLike[str], formats: list[str] | None = None)
     Raises:
         PictureError: it is missing, too large, or no picture of these formats.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         if path.stat().st_size > LARGEST_PICTURE_BYTES:
             raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")

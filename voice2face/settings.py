@@ -1,10 +1,11 @@
-"""The numbers of a call, checked: steps, guidance, eta, pictures and seeds."""
+"""The numbers of a call, checked: steps, guidance, variety, eta, pictures and seeds."""
 
 from __future__ import annotations
 
+import argparse
 import secrets
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple
 
 from voice2face.errors import SettingError
@@ -16,7 +17,7 @@ MOST_IMAGES = 1024
 LARGEST_SEED = 2**63 - 1
 LARGEST_RANDOM_SEED = 2**31 - 1
 HIGHEST_GUIDANCE = 20.0
-LEAST_NOISE = 0.8
+LEAST_NOISE = 0.9
 DISTILLED = "distilled"
 SAMPLERS = ("ddim", "dpm++", "unipc", DISTILLED)
 
@@ -81,15 +82,10 @@ class Settings:
             SettingError: says which number, and its range.
         """
         check_whole("num_inference_steps", self.num_inference_steps, most_steps)
-        if not 0.0 <= self.guidance_scale <= HIGHEST_GUIDANCE:
-            raise SettingError(
-                f"guidance_scale is 0 to {HIGHEST_GUIDANCE:.0f}, not {self.guidance_scale!r}"
-            )
+        check_number("guidance_scale", self.guidance_scale, HIGHEST_GUIDANCE)
         check_whole("guidance_every", self.guidance_every, most_steps)
-        if not 0.0 <= self.variety <= 1.0:
-            raise SettingError(f"variety is 0 to 1, not {self.variety!r}")
-        if not 0.0 <= self.eta <= 1.0:
-            raise SettingError(f"eta is 0 to 1, not {self.eta!r}")
+        check_number("variety", self.variety, 1.0)
+        check_number("eta", self.eta, 1.0)
         if self.sampler not in SAMPLERS:
             raise SettingError(f"sampler is {', '.join(SAMPLERS)}, not {self.sampler!r}")
         if self.eta > 0.0 and self.sampler != "ddim":
@@ -113,6 +109,31 @@ def check_whole(name: str, value: object, most: int) -> None:
     """
     if not is_whole(value) or not 1 <= value <= most:  # type: ignore[operator]
         raise SettingError(f"{name} is 1 to {most}, not {value!r}")
+
+
+def check_number(name: str, value: object, most: float) -> None:
+    """Refuse what is no number from 0 to ``most``.
+
+    Raises:
+        SettingError: says which argument, and its range.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= float(value) <= most:
+        raise SettingError(f"{name} is 0 to {most:g}, not {value!r}")
+
+
+def variety_argument(text: str) -> float:
+    """The value of a command's ``--variety``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is out of range.
+        ValueError: it is no number.
+    """
+    variety = float(text)
+    try:
+        check_number("variety", variety, 1.0)
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return variety
 
 
 def choose_preset(name: str) -> Preset:

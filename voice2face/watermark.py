@@ -24,9 +24,11 @@ BASE_LEVELS = 1.0  # strength on flat ground, of 255 levels
 TEXTURE_SHARE = 0.1  # strength gained per level of local contrast
 MOST_LEVELS = 3.0
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
-SCALES = (1.0, 0.5, 0.75, 2.0, *np.geomspace(0.45, 2.0, 150))
+SCALES = (1.0, 0.5, 0.75, 2.0, *np.geomspace(2.0, 0.45, 150))
 SURE_SCORE = 10.0  # at which the search for the scale ends
 SMALLEST_SIDE, LARGEST_SIDE = 48, 640
+WINDOW, WINDOW_STEP = 6, 2  # tiles, of a picture larger than that
+MOST_PIXELS, MOST_PIXELS_A_SCALE = 100_000_000, 10_000_000  # to be looked at, seconds of work
 MIDDLE_SCORE, SCORE_WIDTH = 7.2, 0.35  # of the probability
 YES, NO = 0.95, 0.05
 
@@ -84,23 +86,32 @@ def embed(pictures: np.ndarray) -> np.ndarray:
 
 
 def find(image: Image.Image) -> Finding:
-    """Look for the watermark in a picture of any size."""
+    """Look for the watermark in a picture of any size, of which a portrait may be a part.
+
+    A picture so large that not every scale can be tried in seconds is never cleared: where nothing
+    is found in it, the answer is ``"unsure"``, and a crop around the portrait tells more.
+    """
     picture = image.convert("RGB")
     if min(picture.size) < SMALLEST_SIDE:
         return Finding("unsure", 0.5, 0.0, 1.0)
     brightness = Image.fromarray(np.asarray(picture, np.float32) @ BRIGHTNESS)
-    best, best_scale = 0.0, 1.0
+    best, best_scale, left, skipped = 0.0, 1.0, MOST_PIXELS, False
     for scale in SCALES:
         size = (round(picture.width / scale), round(picture.height / scale))
-        if not SMALLEST_SIDE <= min(size) <= max(size) <= LARGEST_SIDE:
+        if min(size) < SMALLEST_SIDE:
             continue
-        resized = brightness.resize(size, Image.Resampling.BICUBIC)
-        found = score(np.asarray(resized))
+        if math.prod(size) > min(left, MOST_PIXELS_A_SCALE):
+            skipped = True
+            continue
+        left -= math.prod(size)
+        found = score(np.asarray(brightness.resize(size, Image.Resampling.BICUBIC)))
         if found > best:
             best, best_scale = found, float(scale)
         if best >= SURE_SCORE:
             break
     probability = 1.0 / (1.0 + math.exp(-(best - MIDDLE_SCORE) / SCORE_WIDTH))
+    if skipped:
+        probability = max(probability, 0.5)
     answer: Literal["yes", "no", "unsure"] = "unsure"
     if probability >= YES:
         answer = "yes"
@@ -112,17 +123,34 @@ def find(image: Image.Image) -> Finding:
 def score(brightness: np.ndarray) -> float:
     """Peak of the correlation with the tile over all shifts, in standard deviations.
 
+    A large picture is looked at in windows, too, of which one may hold a portrait.
+
     Args:
         brightness: ``(H, W)``, 0 to 255, at the scale at which the picture was marked.
     """
     detail = brightness - _blur(brightness)
     detail = detail / (_local_contrast(detail) + 2.0)
-    height, width = detail.shape
-    rows, columns = np.arange(height) % TILE, np.arange(width) % TILE
-    place = (rows[:, None] * TILE + columns[None]).ravel()
-    folded = np.bincount(place, detail.ravel(), TILE * TILE)
-    counts = np.bincount(place, minlength=TILE * TILE)
-    spectrum = np.fft.fft2((folded / np.maximum(counts, 1)).reshape(TILE, TILE))
+    sums, counts = _tiles(detail), _tiles(np.ones_like(detail))
+    rows, columns = sums.shape[:2]
+    windows: list[tuple[slice, slice]] = [np.s_[:, :]]
+    if max(brightness.shape) > LARGEST_SIDE:
+        windows += [
+            np.s_[row : row + WINDOW, column : column + WINDOW]
+            for row in range(0, rows, WINDOW_STEP)
+            for column in range(0, columns, WINDOW_STEP)
+        ]
+    return max(_peak(sums[part].sum((0, 1)), counts[part].sum((0, 1))) for part in windows)
+
+
+def _tiles(values: np.ndarray) -> np.ndarray:
+    """Cut ``(H, W)`` into tiles, ``(rows, columns, 64, 64)``; what lies outside is 0."""
+    height, width = values.shape
+    padded = np.pad(values, ((0, -height % TILE), (0, -width % TILE)))
+    return padded.reshape(-1, TILE, padded.shape[1] // TILE, TILE).swapaxes(1, 2)
+
+
+def _peak(folded: np.ndarray, counts: np.ndarray) -> float:
+    spectrum = np.fft.fft2(folded / np.maximum(counts, 1.0))
     spectrum = np.where(_band(), spectrum, 0.0)
     spectrum /= _radial_mean(np.abs(spectrum)) + 1e-9
     correlation = np.fft.ifft2(spectrum * _conjugate_pattern()).real

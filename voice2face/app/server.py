@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -169,14 +169,15 @@ def read_order(query: QueryParams, limits: Limits, pipe: Voice2FacePipeline) -> 
     """
     try:
         seed = int(query["seed"]) if query.get("seed") else None
-        usual = pipe.numbers()
-        steps = int(query.get("steps", usual.num_inference_steps))
-        guidance = float(query.get("guidance", usual.guidance_scale))
+        steps = int(query["steps"]) if "steps" in query else None
+        guidance = float(query["guidance"]) if "guidance" in query else None
         variety = float(query.get("variety", DEFAULT_VARIETY))
     except ValueError as error:
         raise SettingError(
             f"seed and steps are whole numbers, guidance and variety are numbers: {error}"
         ) from error
+    numbers = pipe.numbers(num_inference_steps=steps, guidance_scale=guidance)
+    steps, guidance = numbers.num_inference_steps, numbers.guidance_scale
     Settings(steps, guidance, 0.0, pipe.name, variety=variety).check(limits.steps)
     return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance, variety)
 
@@ -204,6 +205,8 @@ async def read_recording(request: Request, limits: Limits) -> bytes:
                 recording += part
                 if len(recording) > limits.recording_bytes:
                     raise too_large
+    except ClientDisconnect:
+        raise RefusedError("the visitor left before the recording was there", 499) from None
     except TimeoutError:
         raise RefusedError(
             f"the recording did not arrive within {limits.upload_seconds:g} s; "

@@ -13,7 +13,7 @@ from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.evaluation.pictures import picture_features
 from voice2face.listening import Voice
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.tables import FaceTable, load_faces
 
@@ -74,7 +74,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--variety",
-        type=float,
+        type=variety_argument,
         default=DEFAULT_VARIETY,
         metavar="X",
         help="of faces and light, 0 to 1 (default: %(default)s)",

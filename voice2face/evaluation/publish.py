@@ -75,6 +75,7 @@ PAIR_ROWS = (
         "mean rank among people of that sex, %",
     ),
     ("a face is found", "the picture is good", "a face is found"),
+    ("eyes are hidden", "the picture is good", "eyes are hidden"),
     ("Fréchet distance", "the picture is good", "Fréchet distance"),
     ("kernel distance x1000", "the picture is good", "kernel distance x1000"),
     ("precision", "the picture is good", "precision"),
@@ -148,7 +149,15 @@ def main() -> None:
     )
     parser.add_argument("--card", type=Path, help="model card to write all figures into")
     parser.add_argument("--readme", type=Path, help="README to write the main figures into")
-    parser.add_argument("--speed", type=Path, help="what python -m benchmarks printed")
+    parser.add_argument(
+        "--table",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("MARKER", "FILE"),
+        help="what another command printed, such as speed, presets or variety, for the README; may "
+        "be given again",
+    )
     options = parser.parse_args()
     report = read(options.report)
     reports = {options.checkpoint: report}
@@ -158,8 +167,8 @@ def main() -> None:
     if options.readme is not None:
         text = fill(options.readme.read_text(), "speakers", speakers_table(reports))
         text = fill(text, "true pairs", pairs_table(reports))
-        if options.speed is not None:
-            text = fill(text, "speed", options.speed.read_text())
+        for marker, file in options.table:
+            text = fill(text, marker, Path(file).read_text().removeprefix(f"### {marker}\n"))
         options.readme.write_text(text)
 
 

@@ -122,7 +122,7 @@ class Method(ABC):
             generators: one CPU generator a picture, for its noise and the quality that is asked
                 for; what it draws does not depend on the batch.
             schedule: abar_t and the prediction type; it is read, never changed.
-            settings: steps, guidance and eta.
+            settings: sampler, steps, guidance, eta and variety.
             callback: after each step told (index, timestep, Z^t), returns the Z^t to go on with;
                 the index counts on through all stages.
         """

@@ -1,4 +1,4 @@
-"""The face check: how surely a face would be found in the picture of a latent."""
+"""The face check: how surely a face and its eyes would be found in the picture of a latent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ GROUPS = 8
 
 
 class FaceCheck(ModelMixin, ConfigMixin):
-    """A small convolutional network that has learnt from a face detector.
+    """A small convolutional network that has learnt from detectors of faces and eyes.
 
-    It looks at Z^f, before anything is decoded; the detector itself is not needed.
+    It looks at Z^f, before anything is decoded; the detectors themselves are not needed.
 
     Args:
         latent_channels: channels of the latent.
@@ -41,7 +41,7 @@ class FaceCheck(ModelMixin, ConfigMixin):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Confidence that a face would be found, ``(batch,)``, of no unit: more is surer.
+        """Confidence that face and eyes would be found, ``(batch,)``, of no unit: more is surer.
 
         Args:
             latents: Z^f, ``(batch, latent_channels, latent_size, latent_size)``.
@@ -50,7 +50,7 @@ class FaceCheck(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def refused(self, latents: Tensor) -> list[int]:
-        """Rows in which a face would hardly be found.
+        """Rows in which a face and its eyes would hardly be found.
 
         Args:
             latents: as of ``forward``, of any type and on any device.

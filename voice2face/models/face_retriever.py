@@ -239,10 +239,11 @@ class FaceRetriever:
         Raises:
             SettingError: an id is not there, or nothing would be left.
         """
-        strangers = sorted(set(ids) - self.rows.keys())
+        ids = set(ids)
+        strangers = sorted(ids - self.rows.keys())
         if strangers:
             raise SettingError(f"no entry is called {', '.join(strangers[:3])}")
-        kept = [row for row, name in enumerate(self.entries.ids) if name not in set(ids)]
+        kept = [row for row, name in enumerate(self.entries.ids) if name not in ids]
         if not kept:
             raise SettingError("a retriever needs at least one entry; this would remove the last")
         return type(self)(

@@ -30,7 +30,7 @@ from voice2face.methods.scldm import SCLDM
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import Settings, noise_scale
+from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
@@ -142,28 +142,19 @@ class Distillation:
 
         Half of them are asked for with the picture qualities of those faces, and the discriminator
         compares them; it is not told of the voice: whether a portrait goes with it is for the
-        reader to say. The other half is asked for as portraits are, which differ more. Some of
-        both are drawn with less variety, so that such portraits come out as sharp. ``attributes``
-        is the mean square of what is read off them all less what is expected of what was heard;
-        ``doubt`` is of them all, too, see ``FaceDoubt``.
+        reader to say. The other half is asked for as portraits are, which differ more.
+        ``attributes`` is the mean square of what is read off them all less what is expected of what
+        was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
         """
         denoiser = self.networks.denoiser
         device = denoiser.device
         count = self.arguments.whole_portraits
         compared = -(-count // 2)
         faces = self.faces.sample(rng, count).to(device)
-        varieties = varieties_of(rng, count, self.arguments.truncated)
-        asked = [
-            denoiser.good_portraits([torch.Generator().manual_seed(seed)], variety)
-            for seed, variety in zip(
-                rng.integers(2**62, size=count - compared).tolist(),
-                varieties[compared:],
-                strict=True,
-            )
-        ]
-        quality = torch.cat([faces.quality[:compared], *asked])
-        scale = torch.tensor([noise_scale(variety) for variety in varieties])
-        noise = torch.randn_like(faces.clean) * scale.to(device)[:, None, None, None]
+        seeds = rng.integers(2**62, size=count - compared).tolist()
+        asked = denoiser.good_portraits([torch.Generator().manual_seed(seed) for seed in seeds])
+        quality = torch.cat([faces.quality[:compared], asked])
+        noise = torch.randn_like(faces.clean)
         with torch.no_grad():
             heard = heard_attributes(self.teacher.speech_encoder.describe(faces.speech))
         with mixed_precision(device):
@@ -214,12 +205,6 @@ class Distillation:
             if self.doubt is not None:
                 figures["doubt" + of] = self.doubt(latents)
         return {name: float(figure) for name, figure in figures.items()}
-
-
-def varieties_of(rng: np.random.Generator, count: int, truncated: float) -> list[float]:
-    """Of portraits to learn from: 0 to 1 for the share ``truncated``, 1 for the others."""
-    some = rng.random(count) < truncated
-    return np.where(some, rng.random(count), 1.0).tolist()  # type: ignore[no-any-return]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -294,14 +279,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=36,
         help="drawn a step for these three, 2 or more (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--truncated",
-        type=float,
-        default=0.5,
-        metavar="SHARE",
-        help="of these that are drawn with a variety of 0 to 1, the others with 1 "
-        "(default: %(default)s)",
     )
     parser.add_argument(
         "--learning-steps",

@@ -15,7 +15,10 @@ DRAWN_AT_ONCE = 64
 
 
 def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
-    """Z^f of one portrait for each voice ``(N, speech_dim)``, drawn as by default, unchecked."""
+    """Z^f of one portrait for each voice ``(N, speech_dim)``, unchecked and with full variety.
+
+    In all else they are drawn as by default.
+    """
     numbers = pipe.numbers()
     settings = Settings(
         numbers.num_inference_steps,
@@ -24,6 +27,7 @@ def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
         pipe.name,
         sampler=numbers.sampler,
         guidance_every=numbers.guidance_every,
+        variety=1.0,
     )
     parts = []
     for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):

@@ -1,9 +1,9 @@
-"""The face check: a small network learns from a face detector which latents show a face.
+"""The face check: a small network learns from detectors which latents show a face and its eyes.
 
-It learns from a checkpoint's own portraits how often the detector finds the face in each. Detectors
-miss dark faces more often than light ones, and no portrait is to be refused for its skin. So the
-bar depends on how light the face is: of those as light, the same share falls below it. What the
-evaluation counts is found by another detector.
+It learns from a checkpoint's own portraits how often detectors find the face and the eyes in each.
+Detectors miss dark faces more often than light ones, and no portrait is to be refused for its skin.
+So the bar depends on how light the face is: of those as light, the same share falls below it. What
+the evaluation counts is found by another detector.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.drawn_portraits import drawn_portraits
-from voice2face.training.face_detection import LEAST_BESIDE, times_found
+from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
 from voice2face.training.face_doubt import LATENT_NOISE
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.images import contact_sheet
@@ -35,21 +35,28 @@ SHADES = 8
 
 
 class SeenPortraits(NamedTuple):
-    """Portraits and what a detector sees in their pictures.
+    """Portraits and what detectors see in their pictures.
 
     Attributes:
         latents: Z^f, ``(N, C, H, W)``.
         times: how often the face is found, ``(N,)``.
+        eyes: how often the eyes are, see ``times_eyes_found``, ``(N,)``.
         brightness: mean of the middle of the picture, 0 to 255, ``(N,)``.
     """
 
     latents: Tensor
     times: Tensor
+    eyes: Tensor
     brightness: Tensor
+
+    @property
+    def clarity(self) -> Tensor:
+        """How clearly face and eyes are found, ``(N,)``."""
+        return self.times.log1p() + self.eyes.log1p()
 
 
 class Bar:
-    """What ``log(1 + times found)`` the least sure share reaches, by the brightness of the face.
+    """What clarity the least clear share reaches, by the brightness of the face.
 
     Args:
         portraits: to set it by.
@@ -60,12 +67,12 @@ class Bar:
         order = portraits.brightness.argsort()
         shades = [rows for rows in order.chunk(SHADES) if len(rows)]
         self.brightness = [float(portraits.brightness[rows].mean()) for rows in shades]
-        self.height = [float(portraits.times[rows].log1p().quantile(refused)) for rows in shades]
+        self.height = [float(portraits.clarity[rows].quantile(refused)) for rows in shades]
 
     def above(self, portraits: SeenPortraits) -> Tensor:
         """How far each portrait lies above it, ``(N,)``."""
         height = np.interp(portraits.brightness.numpy(), self.brightness, self.height)
-        return portraits.times.log1p() - torch.from_numpy(height).float()
+        return portraits.clarity - torch.from_numpy(height).float()
 
 
 class FaceCheckTraining:
@@ -103,7 +110,7 @@ class FaceCheckTraining:
 
     def evaluate(self, check: Any) -> dict[str, float]:
         """How well it tells; writes the check and a sheet of what it refuses and what it likes."""
-        latents, times, brightness = self.held_out
+        latents, times, eyes, brightness = self.held_out
         confidence = torch.cat([check(part.to(check.device)).cpu() for part in latents.split(256)])
         check.register_to_config(
             least_confidence=float(confidence.quantile(self.arguments.refused))
@@ -120,6 +127,8 @@ class FaceCheckTraining:
             "correlation": float(torch.corrcoef(both)[0, 1]),
             "found": float(found.float().mean()),
             "found_of_kept": float(found[kept].float().mean()),
+            "eyes_missing": float((eyes == 0).float().mean()),
+            "eyes_missing_of_kept": float((eyes[kept] == 0).float().mean()),
             "missing_are_refused": float((~kept[~found]).float().mean()),
             "refused_of_the_darker_half": float((~kept[dark]).float().mean()),
         }
@@ -134,13 +143,13 @@ def portraits_of_voices(
 
 
 def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:
-    """Times found and brightness of the picture of each latent, ``(2, N)``."""
+    """Times the face is found, the eyes, and brightness, of each latent's picture, ``(3, N)``."""
     seen = []
     for part in tqdm(latents.split(64), desc="face detection", unit="batch"):
         for picture in pipe.decode(part.to(pipe.device), watermark=False):
             quarter = len(picture) // 4
             middle = picture[quarter:-quarter, quarter:-quarter]
-            seen.append((times_found(picture, "alt2"), middle.mean()))
+            seen.append((times_found(picture, "alt2"), times_eyes_found(picture), middle.mean()))
     return torch.tensor(seen, dtype=torch.float32).T
 
 
@@ -160,7 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refused",
         type=float,
-        default=0.04,
+        default=0.12,
         metavar="SHARE",
         help="of the portraits, to be drawn again (default: %(default)s)",
     )

@@ -1,4 +1,4 @@
-"""The training loop both stages share: time budget, exact resume, EMA, log, contact sheets."""
+"""The training loop that all stages share: time budget, exact resume, EMA, log, contact sheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command-line arguments that both stages share."""
+"""Command-line arguments that training stages share."""
 
 from __future__ import annotations
 

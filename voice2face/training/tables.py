@@ -134,7 +134,7 @@ def label_index(names: Sequence[str], value: str | None) -> int:
 
 
 def quality_of(row: dict[str, Any]) -> list[float]:
-    """The picture-quality numbers of a row; a row without them counts as average."""
+    """The picture-quality numbers of a row; those that are missing count as 0."""
     values = [float(row.get(column) or 0.0) for column in QUALITY_COLUMNS]
     return [float(np.log(max(values[0], 1.0))), *values[1:]]
 

@@ -60,7 +60,7 @@ def draw_trajectories(
         autoguidance: see ``sample_guided``.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    quality = denoiser.good_portraits(generators)
+    quality = denoiser.good_portraits(generators, settings.variety)
     shift = prior().detach()
     shown: list[Tensor] = []
 

@@ -9,12 +9,14 @@ import { Take } from "./take.js";
 
 const LONGEST_RECORDED_SECONDS = 60;
 const LARGEST_RANDOM_SEED = 2 ** 31;
+const SLIDERS = ["steps", "guidance", "variety"];
 
 const at = (id) => document.getElementById(id);
 const limits = await (await fetch("about")).json();
 const faces = new Faces(limits.portraits);
 const take = new Take();
 let recording = null; // what is sent, a Blob
+let latest = null; // the file that was chosen last
 let recorder = null; // while recording
 let drawing = null; // an AbortController, while portraits are drawn
 
@@ -40,7 +42,10 @@ async function use(file) {
     return;
   }
   drawing?.abort();
+  at("draw").disabled = true;
+  latest = file;
   const opened = await openRecording(file, limits.recording_seconds);
+  if (latest !== file) return; // another one was chosen while this one was opened
   recording = opened.blob;
   take.show(file, opened);
   at("draw").disabled = false;
@@ -111,7 +116,7 @@ if (canRecord()) {
 
 // The settings
 
-for (const name of ["steps", "guidance", "variety"]) {
+for (const name of SLIDERS) {
   const show = () => {
     const value = Number(at(name).value);
     at(`${name}-value`).textContent = name === "steps" ? value : value.toFixed(1);
@@ -175,7 +180,10 @@ async function drawPortraits() {
   showDrawing(true);
   bringIntoView(at("result"));
   const settings = {};
-  for (const name of ["steps", "guidance", "variety"]) settings[name] = at(name).value;
+  for (const name of SLIDERS) {
+    const { value } = at(name);
+    if (Number(value) !== limits.usual[name]) settings[name] = value;
+  }
   if (at("seed").value.trim()) settings.seed = at("seed").value.trim();
   try {
     for await (const { name, content } of draw(recording, settings, signal)) heed[name](content);

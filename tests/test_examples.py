@@ -127,7 +127,7 @@ def test_notebook(tmp_path: Path) -> None:
             with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as image:
                 pictures.append(image.size)
     one, row, two_rows = (256, 256), (1024, 256), (1024, 512)
-    assert pictures == [one, two_rows, one, one, two_rows, row, row]
+    assert pictures == [one, two_rows, one, one, two_rows, row, row, row]
     text = "".join(str(output.get("text", output.get("data"))) for output in outputs)
     assert "sounds like a man's voice" in text
     assert "'text/plain': 'True'" in text, "the same seed made the same pixels"

@@ -82,9 +82,9 @@ class Method(ABC):
         settings: Settings,
         callback: LatentCallback | None = None,
     ) -> Sample:
-        """Draw one face latent for each generator, one in which the face check sees a face.
+        """Draw one face latent for each generator, one that the face check is sure enough of.
 
-        Where it sees none, the generator that drew the latent goes on to draw another, up to
+        Where it is not, the generator that drew the latent goes on to draw another, up to
         ``MOST_ATTEMPTS`` in all. So what a seed gives does not depend on the batch.
 
         Args:

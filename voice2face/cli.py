@@ -31,7 +31,7 @@ examples:
                                                face-1.png … face-4.png, four plausible speakers
   voice2face talk.wav --guidance 3             follows sex and age of the voice more strongly
   voice2face talk.wav --preset best            by the papers' 50 steps instead of four distilled
-  voice2face talk.wav --variety 1              stranger faces, odder light
+  voice2face talk.wav --variety 0.5            more typical faces in more even light
 
 folders:
   voice2face recordings/ -o portraits/         one portrait for each recording under the folder;

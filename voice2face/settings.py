@@ -44,7 +44,7 @@ PRESETS = {
     "best": Preset("ddim", 50, 2.0, 1),
 }
 DEFAULT_PRESET = "fast"
-DEFAULT_VARIETY = 0.7
+DEFAULT_VARIETY = 1.0
 UNDISTILLED = PRESETS["balanced"]  # "fast" of other checkpoints, or with other numbers
 
 

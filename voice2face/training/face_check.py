@@ -169,7 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refused",
         type=float,
-        default=0.12,
+        default=0.08,
         metavar="SHARE",
         help="of the portraits, to be drawn again (default: %(default)s)",
     )

@@ -184,7 +184,6 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each variant")
     parser.add_argument("--block-channels", type=int, nargs="+", default=[64, 128])
     add_drawing_options(parser)
-    parser.set_defaults(variety=1.0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     options = parser.parse_args()

@@ -56,7 +56,7 @@ def test_four_distilled_steps_draw_what_many_guided_ones_draw(
         return sorted(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs)
 
     # one of four may be drawn again by one preset alone
-    assert likeness(fast, best)[1] > 0.9
+    assert likeness(fast, best)[1] > 0.95
     assert likeness(fast, other)[-1] < 0.8
 
 

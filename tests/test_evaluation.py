@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -168,18 +170,29 @@ def test_one_command_writes_the_report(
     assert card.read_text() == written
 
 
-def test_presets_are_measured_side_by_side(
+@pytest.fixture
+def compared(
     tiny_pipeline: Voice2FacePipeline,
     tables: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Callable[[ModuleType, str], tuple[dict, Path]]:
+    """Runs a comparison's command; returns what its report says, and where it lies."""
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    folder, out = Path(tables["faces-0"]).parent, tmp_path / "presets"
+    folder, out = Path(tables["faces-0"]).parent, tmp_path / "out"
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["presets", *map(str, arguments), "--portraits-a-voice", "1"])
-    presets.main()
-    report = json.loads((out / "presets.json").read_text())
+
+    def run(module: ModuleType, name: str) -> tuple[dict, Path]:
+        line = [name, *map(str, arguments), "--portraits-a-voice", "1"]
+        monkeypatch.setattr(sys, "argv", line)
+        module.main()
+        return json.loads((out / f"{name}.json").read_text()), out
+
+    return run
+
+
+def test_presets_are_measured_side_by_side(compared) -> None:
+    report, out = compared(presets, "presets")
     assert list(report) == [f"presets: {name}" for name in PRESETS]
     assert all(figures["sex"]["cases"] == 8 for figures in report.values())
     best = report["presets: best"]
@@ -191,18 +204,8 @@ def test_presets_are_measured_side_by_side(
     assert "| measure | fast | balanced | best |" in (out / "presets.md").read_text()
 
 
-def test_varieties_are_measured_side_by_side(
-    tiny_pipeline: Voice2FacePipeline,
-    tables: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    folder, out = Path(tables["faces-0"]).parent, tmp_path / "variety"
-    arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["variety", *map(str, arguments), "--portraits-a-voice", "1"])
-    variety.main()
-    report = json.loads((out / "variety.json").read_text())
+def test_varieties_are_measured_side_by_side(compared) -> None:
+    report, out = compared(variety, "variety")
     assert list(report) == [f"variety: {number:g}" for number in variety.VARIETIES]
     distances = [figures["Fréchet distance"] for figures in report.values()]
     assert len(set(distances)) == len(distances), "they draw differently"

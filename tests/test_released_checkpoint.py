@@ -43,21 +43,21 @@ def test_a_voice_becomes_a_portrait(
 
 
 def test_four_distilled_steps_draw_what_many_guided_ones_draw(
-    pipeline: Voice2FacePipeline, female_speech: Path
+    pipeline: Voice2FacePipeline, female_speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # or one preset alone might draw a portrait again
+    monkeypatch.setattr(pipeline.method, "face_check", None)
     fast, best, other = (
         pipeline(female_speech, seed=seed, num_images=4, preset=preset, output_type="latent")
         for preset, seed in (("fast", 20), ("best", 20), ("best", 40))
     )
     assert pipeline.numbers("fast").sampler == "distilled"
 
-    def likeness(ones: torch.Tensor, others: torch.Tensor) -> list[float]:
-        pairs = zip(ones.flatten(1), others.flatten(1), strict=True)
-        return sorted(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs)
+    def likeness(one: torch.Tensor, another: torch.Tensor) -> float:
+        return float(torch.corrcoef(torch.stack([one.flatten(), another.flatten()]))[0, 1])
 
-    # one of four may be drawn again by one preset alone
-    assert likeness(fast, best)[1] > 0.95
-    assert likeness(fast, other)[-1] < 0.8
+    assert likeness(fast, best) > 0.95
+    assert likeness(fast, other) < 0.8
 
 
 def test_the_voices_sex_is_heard(

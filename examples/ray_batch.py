@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ import ray
 import torch
 
 from voice2face import Portrait, Voice2FacePipeline
-from voice2face.errors import AudioError, SettingError
+from voice2face.errors import AudioError, OutputError, SettingError
 from voice2face.folder_command import find_recordings
 from voice2face.portrait import write_atomically
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
@@ -73,6 +74,11 @@ def seed_of(name: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
 
 
+def stem_of(name: str) -> str:
+    """An id as a file's name; ``unquote`` reads it again."""
+    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda found: quote(found[0], safe=""), name)
+
+
 class Painter:
     """One pipeline; Ray makes each in a process of its own, and a new one where that dies."""
 
@@ -97,21 +103,29 @@ class Painter:
                 preset=self.options.preset,
                 variety=self.options.variety,
             )
-            self.write(dict(zip(voices, drawn, strict=True)))
+            errors |= self.write(dict(zip(voices, drawn, strict=True)))
         return pa.table([list(errors), pa.array(errors.values(), "string")], ["id", "error"])
 
-    def write(self, portraits: dict[str, Portrait]) -> None:
-        """Write pictures, or one table; a batch that is drawn again replaces its own files."""
+    def write(self, portraits: dict[str, Portrait]) -> dict[str, str]:
+        """Write pictures, or one table; a batch that is drawn again replaces its own files.
+
+        Returns what was wrong with the pictures that could not be written, by their ids.
+        """
         output = self.options.output
+        errors = {}
         if self.options.format == "png":
             for name, portrait in portraits.items():
-                portrait.save(output / f"{quote(name, safe='')}.png")
-            return
+                try:
+                    portrait.save(output / f"{stem_of(name)}.png")
+                except OutputError as error:
+                    errors[name] = str(error)
+            return errors
         seeds, pngs = zip(*((one.seed, one.png()) for one in portraits.values()), strict=True)
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.table([list(portraits), seeds, pngs], ["id", "seed", "png"]), buffer)
         digest = hashlib.sha256(json.dumps(list(portraits)).encode()).hexdigest()
         write_atomically(output / f"{digest[:16]}.parquet", buffer.getvalue().to_pybytes())
+        return errors
 
 
 def ids_with_portrait(options: argparse.Namespace) -> set[str]:

@@ -99,6 +99,34 @@ def test_without_torchaudio_soxr_is_used(tone: np.ndarray, monkeypatch: pytest.M
     np.testing.assert_array_equal(load_audio(tone, 48_000), audio.resample_with_soxr(tone, 48_000))
 
 
+def test_odd_rates_are_left_to_soxr(tone: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def by_torchaudio(waveform: np.ndarray, rate: int) -> np.ndarray:
+        asked.append(rate)
+        return waveform
+
+    monkeypatch.setattr(audio, "torchaudio_available", lambda: True)
+    monkeypatch.setattr(audio, "resample_with_torchaudio", by_torchaudio)
+    for rate in (11_025, 44_100, 44_099, 48_000, 767_999):
+        load_audio(tone, rate)
+    assert asked == [11_025, 44_100, 48_000], "its filters for the others take gigabytes"
+
+
+@pytest.mark.parametrize("rest_db", [None, -60.0])
+def test_little_speech_is_found_in_a_long_recording(
+    female_speech: Path, rest_db: float | None
+) -> None:
+    speech = load_audio(female_speech)
+    rng = np.random.default_rng(0)
+    rest = np.zeros(600 * SAMPLE_RATE, np.float32)
+    if rest_db is not None:
+        rest = (10 ** (rest_db / 20) * rng.standard_normal(len(rest))).astype(np.float32)
+    alone = len(find_speech(speech))
+    found = len(find_speech(np.concatenate([rest, speech, rest])))
+    assert alone - SAMPLE_RATE < found < alone + SAMPLE_RATE
+
+
 def test_pauses_are_cut_away(tone: np.ndarray) -> None:
     silence = np.zeros(5 * SAMPLE_RATE, np.float32)
     found = find_speech(np.concatenate([silence, tone, silence, tone, silence]))
@@ -183,7 +211,8 @@ ERRORS = {
         AudioFormatError,
         "over 64 channels",
     ),
-    "text array": (lambda _: load_audio(["a"], 16_000), AudioFormatError, "not a numeric"),
+    "text array": (lambda _: load_audio(["a"], 16_000), AudioFormatError, "cannot be used"),
+    "64 bits": (lambda _: load_audio([1, 2], 16_000), AudioFormatError, "give int16"),
     "wrong keys": (lambda _: load_audio({"wave": 1}), AudioFormatError, "'sampling_rate'"),
     "triple": (lambda _: load_audio((1, 2, 3)), AudioFormatError, "a tuple of 3"),
     "wrong type": (lambda _: load_audio(7), AudioFormatError, "cannot be read from int"),

@@ -13,6 +13,7 @@ from types import ModuleType
 import nbformat
 import numpy as np
 import pytest
+import soundfile as sf
 from fastapi.testclient import TestClient
 from nbclient import NotebookClient
 from PIL import Image
@@ -68,6 +69,12 @@ def service() -> ModuleType:
     return module
 
 
+def encoded(samples: np.ndarray, rate: int) -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, rate, format="FLAC")
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def client(service: ModuleType) -> TestClient:
     return TestClient(service.app)
@@ -92,6 +99,7 @@ def test_service_answers_with_the_portrait(
     [
         ("", b"this is no audio", 422, "not audio that can be decoded"),
         ("", bytes((20 << 20) + 1), 413, "20 MiB"),
+        ("", encoded(np.zeros(601 * 4_000), 4_000), 422, "up to 600 s"),
         ("?steps=51", b"x", 422, "less than or equal to 50"),
         ("?seed=-1", b"x", 422, "greater than or equal to 0"),
     ],

@@ -123,6 +123,7 @@ def test_another_retriever_gives_other_faces(
     portraitist.retriever = cast
     after = portraitist(tone, 16_000, seed=1, num_inference_steps=2)
     assert after.evidence.retrieved[0].id.startswith("cast-member-")
+    assert after[0].provenance.checkpoint_sha256 is None, "it is not the checkpoint's own cast"
     assert before.images[0].tobytes() != after.images[0].tobytes()
     portraitist.retriever = FaceRetriever(cast.entries, top_k=3, temperature=0.1)
     mixed = portraitist(tone, 16_000, seed=1, num_inference_steps=2)

@@ -82,6 +82,9 @@ def test_no_two_recordings_share_a_portrait(tmp_path: Path) -> None:
     paths = portrait_paths([tmp_path / name for name in names], tmp_path, Path("out"))
     expected = ["a.wav.png", "a.mp3.png", "a.wav.flac.png", "b.png", "c/a.png"]
     assert [path.relative_to("out").as_posix() for path in paths] == expected
+    capitals = [tmp_path / name for name in ("talk.wav", "Talk.mp3")]
+    paths = portrait_paths(capitals, tmp_path, Path("out"))
+    assert [path.name for path in paths] == ["talk.wav.png", "Talk.mp3.png"]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".json"])

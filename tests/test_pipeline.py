@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Portraits, Voice2FacePipeline
-from voice2face.devices import choose_device
+from voice2face.devices import choose_device, default_dtype
 from voice2face.errors import (
     DeviceError,
     NoSpeechError,
@@ -21,6 +22,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.prefetch import READ_AHEAD
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 
 
@@ -124,24 +126,32 @@ def test_callback_sees_the_latents_and_may_change_them(
 
 
 def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
-    taken = []
-
-    def recordings():
-        for k in range(5):
-            taken.append(k)
-            yield (tone[: 20_000 + 4_000 * k], 16_000)
-
+    recordings = ((tone[: 20_000 + 4_000 * k], 16_000) for k in range(5))
     stream = tiny_pipeline.map(
-        recordings(), batch_size=2, seed=1, num_inference_steps=2, progress=False
+        recordings, batch_size=2, seed=1, num_inference_steps=2, progress=False
     )
     first = next(stream)
-    assert taken == [0, 1, 2, 3], "one batch is read ahead, no more"
     rest = list(stream)
     seconds = [portrait.evidence.speech_seconds for portrait in (first, *rest)]
     assert seconds == sorted(seconds)
     assert len(seconds) == 5
     alone = tiny_pipeline(tone[:36_000], 16_000, seed=1, num_inference_steps=2)
     assert np.abs(pixels(alone.images[0]) - pixels(rest[-1].image)).max() <= 1
+
+
+def test_map_holds_few_recordings(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
+    taken: list[int] = []
+
+    def recordings() -> Iterator[tuple[np.ndarray, int]]:
+        for number in range(40):
+            taken.append(number)
+            yield tone, 16_000
+
+    made = tiny_pipeline.map(recordings(), batch_size=2, num_inference_steps=1, progress=False)
+    for number, _ in enumerate(made):
+        batch = number // 2
+        assert len(taken) <= 2 * (batch + 1) + READ_AHEAD
+    assert taken == list(range(40))
 
 
 def test_map_hands_errors_back_in_their_place(
@@ -395,11 +405,33 @@ def test_devices() -> None:
             choose_device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)]
+)
+def test_bfloat16_is_for_gpus_that_have_it(
+    capability: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert default_dtype(torch.device("cuda")) == dtype
+    assert default_dtype(torch.device("cpu")) == torch.float32
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    ],
+)
 def test_running_out_of_memory_says_what_to_do(
-    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: Voice2FacePipeline,
+    tone: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(tiny_pipeline.face_decoder, "forward", fail)
     with pytest.raises(DeviceError, match="fewer pictures"):
@@ -432,6 +464,9 @@ def test_half_precision_gives_nearly_the_same_picture(
         for pipe in (tiny_pipeline, half)
     )
     assert np.abs(whole - rough).mean() < 4
+    faces = [Image.new("RGB", (64, 64), colour) for colour in ("white", "black")]
+    exact = tiny_pipeline.encode(faces)
+    assert (half.encode(faces) - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
 def test_portraits_copy_and_pickle(portraits: Portraits) -> None:

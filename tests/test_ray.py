@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -222,6 +223,28 @@ def test_ids_that_are_the_same_are_refused(
         pq.write_table(pa.table({"id": ids, "audio": [b"", b""]}), tmp_path / "voices.parquet")
         with pytest.raises(SettingError, match="rows of id are empty or the same"):
             ray_batch.main([str(tmp_path / "voices.parquet"), "-o", str(tmp_path / "faces")])
+
+
+def test_names_of_other_alphabets_stay_short(ray_batch: ModuleType) -> None:
+    name = "записи/Интервью: Иван Иванович Петров, 100 %, часть первая.wav"
+    stem = ray_batch.stem_of(name)
+    assert not set('/\\:*?"<>|') & set(stem)
+    assert len(stem) < len(name) + 10
+    assert unquote(stem) == name
+
+
+def test_a_portrait_that_cannot_be_written_ends_no_batch(
+    ray_batch: ModuleType, recording: str, tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    painter = object.__new__(ray_batch.Painter)
+    painter.pipe = tiny_pipeline
+    painter.options = ray_batch.build_parser().parse_args([str(tmp_path), "-o", str(tmp_path)])
+    audio = Path(recording).read_bytes()
+    batch = pa.table({"id": ["long" * 100, "short"], "audio": [audio, audio]})
+    errors = dict(zip(*(column.to_pylist() for column in painter(batch)), strict=True))
+    assert errors["short"] is None
+    assert "long" in errors["long" * 100]
+    assert (tmp_path / "short.png").is_file()
 
 
 def test_seeds_stay_the_same_from_run_to_run(ray_batch: ModuleType) -> None:

@@ -80,6 +80,8 @@ def test_what_differs_is_said(
     changed = replace(older, seed=10)
     differences = replay(changed, other, pipe).differences
     assert any("voice2face was 0.0.1" in line for line in differences)
+    differences = replay(saved, other, pipe.half()).differences
+    assert any("on cpu in float32, now on cpu in float16" in line for line in differences)
     pipe.output_size = 40
     differences = replay(saved, other, pipe).differences
     assert any("was 48x48 pixels, now it is 40x40" in line for line in differences)

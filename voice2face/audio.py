@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -30,11 +31,14 @@ LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second
 LONGEST_SECONDS = 4 * 3600.0
 MOST_SAMPLES = 1 << 29  # a channel
+MOST_PLACES = 1000  # between two samples, at which torchaudio resamples
 DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
 MOST_CHANNELS = 64
 LARGEST_FILE_BYTES = 4 << 30
 WINDOW_SECONDS = 6.0
 LEAST_SPEECH_SECONDS = 1.0
+LOUD_SHARE = 0.05  # of the frames are loud, but of long recordings, in which there may be
+LOUD_SECONDS = 3.0  # little speech, no more than this
 FRAME_SECONDS = 0.02  # energy is measured over frames of this length
 SPEECH_RANGE_DB = 35.0  # frames this far below the loud frames are pauses
 SILENCE_DB = -70.0  # recordings whose loud frames stay below this are silent
@@ -52,7 +56,8 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
             of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` together
             with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or a
             Hugging Face ``{"array": ..., "sampling_rate": ...}`` dictionary. Integer samples are
-            scaled by their type's range. Any rate from 4 to 768 kHz and up to 64 channels.
+            scaled by their type's range; those of 64 bits are
+            refused. Any rate from 4 to 768 kHz and up to 64 channels.
         sample_rate: samples a second, for arrays and tensors only.
 
     Returns:
@@ -90,10 +95,15 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
 
 
 def resample(waveform: Waveform, rate: int) -> Waveform:
-    """Bring ``(samples,)`` from ``rate`` to 16 kHz, by torchaudio where it can be imported."""
+    """Bring ``(samples,)`` from ``rate`` to 16 kHz, by torchaudio where it can be imported.
+
+    It lays out a filter for each place between two samples. At odd rates there are thousands, which
+    would take gigabytes: soxr does these.
+    """
     if rate == SAMPLE_RATE:
         return waveform
-    if torchaudio_available():
+    places = SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE)
+    if places <= MOST_PLACES and torchaudio_available():
         return resample_with_torchaudio(waveform, rate)
     return resample_with_soxr(waveform, rate)
 
@@ -147,7 +157,8 @@ def find_speech(waveform: Waveform) -> Waveform:
     frames = waveform[: count * frame].reshape(count, frame).astype(np.float64)
     frames = frames - frames.mean(1, keepdims=True)
     energy_db = 10.0 * np.log10(np.square(frames).mean(1) + 1e-20)
-    loud_db = np.percentile(energy_db, 95)
+    loud_share = min(LOUD_SHARE, LOUD_SECONDS / (count * FRAME_SECONDS))
+    loud_db = np.quantile(energy_db, 1.0 - loud_share)
     if loud_db < SILENCE_DB:
         raise NoSpeechError(
             "the recording is silent; check the microphone and that the right track was saved"
@@ -218,7 +229,7 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
         try:
             return _scaled(np.asarray(source)), float(sample_rate), "the given samples"
         except (TypeError, ValueError) as error:
-            raise AudioFormatError(f"the given samples are not a numeric array: {error}") from error
+            raise AudioFormatError(f"the given samples cannot be used: {error}") from error
     raise AudioFormatError(
         f"audio cannot be read from {type(source).__name__}; give a path, bytes, a file object, "
         "an array with its sample_rate, a (waveform, sample_rate) pair or a dictionary"
@@ -278,7 +289,12 @@ def _check_length(count: int, rate: float, where: str) -> None:
 
 
 def _scaled(samples: NDArray[Any]) -> NDArray[Any]:
-    """Integers to [-1, 1) by their type's range; unsigned ones are centred first."""
+    """Integers to [-1, 1) by their type's range; unsigned ones are centred first.
+
+    Lists of integers become integers of 64 bits, whose range says nothing.
+    """
+    if samples.dtype.kind in "ui" and samples.dtype.itemsize == 8:
+        raise ValueError("integers of 64 bits; give int16, int32, or floats in [-1, 1]")
     if samples.dtype.kind == "u":
         half = float(np.iinfo(samples.dtype).max // 2 + 1)
         return (samples.astype(np.float64) - half) / half

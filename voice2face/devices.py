@@ -11,6 +11,9 @@ import torch
 
 from voice2face.errors import DeviceError
 
+BFLOAT16_CAPABILITY = (8, 0)  # of CUDA devices that compute in it
+LACKS_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads are lost in a fork, and work shared out among them would never be done
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
@@ -38,8 +41,13 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """The floating-point type that networks have on a device unless another is asked for."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
+    """The floating-point type that networks have on a device unless another is asked for.
+
+    GPUs before Ampere have no instructions for bfloat16: there it is slow, or fails.
+    """
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY:
+        return torch.bfloat16
+    return torch.float32
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and "can't allocate memory" not in str(error):
+        if not known and not any(words in str(error) for words in LACKS_OF_MEMORY):
             raise
         raise DeviceError(
             f"{device} ran out of memory; make fewer pictures at once or use the CPU"

@@ -87,14 +87,19 @@ def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> li
     """Where each portrait goes: the same path under ``output``, ending in ``.png``.
 
     Recordings whose portraits would have the same path, as they differ in their ending alone, keep
-    the ending: ``a.wav.png`` and ``a.mp3.png``.
+    the ending: ``a.wav.png`` and ``a.mp3.png``. Capitals make no difference, as on many file
+    systems.
     """
     below = [path.relative_to(folder) for path in recordings]
     paths = [output / path.with_suffix(".png") for path in below]
     while True:
-        counts = Counter(paths)
+        counts = Counter(str(path).casefold() for path in paths)
         longer = [output / f"{path}.png" for path in below]
-        clashing = [k for k, path in enumerate(paths) if counts[path] > 1 and path != longer[k]]
+        clashing = [
+            k
+            for k, path in enumerate(paths)
+            if counts[str(path).casefold()] > 1 and path != longer[k]
+        ]
         if not clashing:
             return paths
         for k in clashing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -221,7 +222,8 @@ class Voice2FacePipeline(PretrainedNetworks):
     ) -> Iterator[Portrait | AudioError]:
         """Make one portrait for each recording, in order, a batch at a time.
 
-        The next batch is read and decoded while one is denoised; no more than two are held.
+        The next recordings are read and decoded while others are listened to or denoised; no more
+        than four are held at a time.
 
         Args:
             recordings: anything ``__call__`` takes as ``audio``; read as the portraits are taken.
@@ -265,16 +267,22 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
-            for batch in read_ahead(read_speech, recordings, batch_size):
-                errors = [speech for speech in batch if isinstance(speech, AudioError)]
-                if errors and not past_errors:
-                    raise errors[0]
-                voices = [self._hear(one) for one in batch if not isinstance(one, AudioError)]
+            heard = self._hear_all(read_ahead(read_speech, recordings), past_errors=past_errors)
+            while batch := list(islice(heard, batch_size)):
+                voices = [one for one in batch if isinstance(one, Voice)]
                 seeds = [choose_seeds(1, seed, None)[0] for _ in voices]
                 drawn = iter(self._draw(voices, seeds, settings) if voices else ())
-                for speech in batch:
-                    yield speech if isinstance(speech, AudioError) else next(drawn)
+                for one in batch:
+                    yield next(drawn) if isinstance(one, Voice) else one
                     bar.update()
+
+    def _hear_all(
+        self, recordings: Iterable[Speech | AudioError], *, past_errors: bool
+    ) -> Iterator[Voice | AudioError]:
+        for speech in recordings:
+            if isinstance(speech, AudioError) and not past_errors:
+                raise speech
+            yield speech if isinstance(speech, AudioError) else self._hear(speech)
 
     def listen(self, audio: Any, sample_rate: int | None = None) -> Voice:
         """Embed a recording: load it, find speech, average over its windows.
@@ -421,7 +429,12 @@ class Voice2FacePipeline(PretrainedNetworks):
                     seed,
                     replace(voice.evidence, retrieved=faces),
                     settings,
-                    Provenance(voice.audio_sha256, self.checkpoint_sha256),
+                    Provenance(
+                        voice.audio_sha256,
+                        self.checkpoint_sha256,
+                        self.device.type,
+                        str(self.dtype).removeprefix("torch."),
+                    ),
                 )
                 for image, voice, seed, faces in zip(images, voices, seeds, found, strict=True)
             )

@@ -91,11 +91,16 @@ class Provenance:
         audio_sha256: of the recording's samples, mono float32 at 16 kHz, little-endian.
         checkpoint_sha256: of the checkpoint's ``model_index.json``, which names all its files'
             checksums; ``None`` for one that was never saved.
+        device: kind of device that drew, ``"cpu"`` or ``"cuda"`` say; ``None`` where it is not
+            known, as in pictures of versions before 0.17.
+        dtype: of the networks, ``"float32"`` say; likewise.
         version: of voice2face.
     """
 
     audio_sha256: str
     checkpoint_sha256: str | None
+    device: str | None = None
+    dtype: str | None = None
     version: str = __version__
 
 

@@ -1,9 +1,10 @@
-"""Reading the next batch while one is worked on."""
+"""Reading what comes next while something is worked on."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -11,27 +12,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 READING_THREADS = 2
+READ_AHEAD = 3
 
 
-def read_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item], batch_size: int
-) -> Iterator[list[Result]]:
-    """Apply ``read`` in other threads, and yield its results in order, a batch at a time.
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Apply ``read`` in other threads, and yield its results in order.
 
-    While a batch is worked on, the next one is read; no more than two are held.
+    While a result is worked on, ``READ_AHEAD`` more are read; so few are held at a time.
 
     Args:
         read: safe to be called from several threads.
-        items: drawn from as the batches are taken.
-        batch_size: results in a batch; the last one may be shorter.
+        items: drawn from as the results are taken.
     """
     upcoming = iter(items)
     pool = ThreadPoolExecutor(READING_THREADS)
     try:
-        current = [pool.submit(read, item) for item in islice(upcoming, batch_size)]
-        while current:
-            following = [pool.submit(read, item) for item in islice(upcoming, batch_size)]
-            yield [future.result() for future in current]
-            current = following
+        reading: deque[Future[Result]] = deque()
+        while True:
+            room = READ_AHEAD + 1 - len(reading)
+            reading.extend(pool.submit(read, item) for item in islice(upcoming, room))
+            if not reading:
+                return
+            yield reading.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

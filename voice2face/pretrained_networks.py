@@ -25,6 +25,7 @@ from voice2face.hub import upload
 from voice2face.methods import METHODS
 from voice2face.models import (
     SPEECH_ENCODERS,
+    FaceCheck,
     FaceDecoder,
     FaceEncoder,
     FaceRetriever,
@@ -125,7 +126,8 @@ class PretrainedNetworks:
             local_files_only: never open a connection.
             token: for private Hub repositories.
             device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
-            dtype: of the networks; bfloat16 on CUDA and float32 elsewhere by default.
+            dtype: of the networks; by default bfloat16 on CUDA devices that have it, from Ampere
+                on, and float32 elsewhere.
 
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or of another architecture.
@@ -193,6 +195,7 @@ class PretrainedNetworks:
                     f"{shapes[0]}; build it with this checkpoint's encoders"
                 )
         self.method = type(self.method)(**self.method.parts() | {"retriever": retriever})
+        self.checkpoint_sha256 = None
 
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
@@ -201,7 +204,8 @@ class PretrainedNetworks:
 
         Args:
             device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
-            dtype: bfloat16 on CUDA and float32 elsewhere by default.
+            dtype: as of ``from_pretrained``. What rounded the weights stays: load them anew for
+                full precision.
 
         Raises:
             DeviceError: there is no such device.
@@ -211,7 +215,9 @@ class PretrainedNetworks:
         leave_uncompiled(self._networks())
         try:
             for network in self._networks():
-                torch.nn.Module.to(network, chosen, dtype)  # ModelMixin.to warns of nothing
+                # whether a portrait is drawn again is not to hang on rounding
+                kind = torch.float32 if isinstance(network, FaceCheck) else dtype
+                torch.nn.Module.to(network, chosen, kind)  # ModelMixin.to warns of nothing
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
         self._offload = None
@@ -224,7 +230,8 @@ class PretrainedNetworks:
         """
         leave_uncompiled(self._networks())
         for network in self._networks():
-            network.half()
+            if not isinstance(network, FaceCheck):
+                network.half()
         return self
 
     def enable_model_cpu_offload(
@@ -237,7 +244,7 @@ class PretrainedNetworks:
 
         Args:
             device: ``None`` or ``"auto"`` takes CUDA, else MPS.
-            dtype: bfloat16 for CUDA and float32 elsewhere by default.
+            dtype: as of ``from_pretrained``.
 
         Raises:
             DeviceError: there is no such GPU.
@@ -384,14 +391,16 @@ class PretrainedNetworks:
         """Make pictures of latents, finished ones or those a step's callback is shown.
 
         Args:
-            latents: Z^f or Z^t, ``(images, channels, size, size)``.
+            latents: Z^f or Z^t, ``(images, channels, size, size)``, of any type, on any device.
             watermark: as in ``__call__``.
 
         Returns:
             ``(images, output_size, output_size, 3)`` uint8.
         """
         with self._turn(self.face_decoder):
-            decoded = [self.face_decoder(part) for part in latents.to(self.dtype).split(16)]
+            decoder = self.face_decoder
+            parts = latents.to(decoder.device, decoder.dtype).split(16)
+            decoded = [decoder(part) for part in parts]
         scaled = ((torch.cat(decoded).float().clamp(-1, 1) + 1) * 127.5).round().byte()
         pictures: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
         if pictures.shape[1] != self.output_size:

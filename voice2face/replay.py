@@ -78,7 +78,11 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
                 float(written.get("variety", "1")),
             ),
             Provenance(
-                written["audio_sha256"], written.get("checkpoint_sha256"), written["version"]
+                written["audio_sha256"],
+                written.get("checkpoint_sha256"),
+                written.get("device"),
+                written.get("dtype"),
+                written["version"],
             ),
         )
     except (KeyError, ValueError) as error:
@@ -142,6 +146,10 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
         differences.append(
             f"the checkpoint was {settings.checkpoint} ({short(then.checkpoint_sha256)}), "
             f"now it is {portrait.settings.checkpoint} ({short(now.checkpoint_sha256)})"
+        )
+    if then.device is not None and (then.device, then.dtype) != (now.device, now.dtype):
+        differences.append(
+            f"it was drawn on {then.device} in {then.dtype}, now on {now.device} in {now.dtype}"
         )
     if then.version != now.version:
         differences.append(f"voice2face was {then.version}, now it is {now.version}")

@@ -86,6 +86,8 @@ class Settings:
         check_whole("guidance_every", self.guidance_every, most_steps)
         check_number("variety", self.variety, 1.0)
         check_number("eta", self.eta, 1.0)
+        if not isinstance(self.watermark, bool):
+            raise SettingError(f"watermark is True or False, not {self.watermark!r}")
         if self.sampler not in SAMPLERS:
             raise SettingError(f"sampler is {', '.join(SAMPLERS)}, not {self.sampler!r}")
         if self.eta > 0.0 and self.sampler != "ddim":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import DEFAULT_VARIETY, Settings, choose_seeds
 
 PAGE = Path(__file__).parent / "page"
+mimetypes.add_type("text/javascript", ".js")  # some programs tell Windows otherwise
 RECORDING_TYPE = "application/octet-stream"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

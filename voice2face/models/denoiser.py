@@ -153,9 +153,9 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
             generators: one a row.
             variety: 0 to 1, how much of these differences to ask for.
         """
-        mean = torch.tensor(self.config.good_portrait)
-        std = variety * torch.tensor(self.config.good_portrait_std)
-        drawn = [mean + std * torch.randn(len(mean), generator=g) for g in generators]
+        mean = torch.tensor(self.config.good_portrait, device="cpu")
+        std = variety * torch.tensor(self.config.good_portrait_std, device="cpu")
+        drawn = [mean + std * torch.randn(len(mean), generator=g, device="cpu") for g in generators]
         return torch.stack(drawn).to(self.device)
 
     def forward(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

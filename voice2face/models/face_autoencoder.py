@@ -84,8 +84,14 @@ class FaceEncoder(ModelMixin, ConfigMixin):
             Z^f, ``(batch, latent_channels, latent_size, latent_size)``, unit variance a channel.
         """
         latents = self.to_latent(F.silu(self.body(self.patchify(images))))
+        latents = latents.float()
         with torch.autocast(latents.device.type, enabled=False):
-            return self.standardise(latents.float())
+            if self.training:
+                return self.standardise(latents)
+            mean, variance = self.standardise.running_mean, self.standardise.running_var
+            assert mean is not None
+            assert variance is not None
+            return F.batch_norm(latents, mean.float(), variance.float(), eps=self.standardise.eps)
 
     def embed(self, latents: Tensor) -> Tensor:
         """Project latents to unit vectors that lie in the space of the speech embeddings.

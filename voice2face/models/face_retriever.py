@@ -199,7 +199,7 @@ class FaceRetriever:
             [k for k, row in enumerate(found) if row not in out][:top_k]
             for found, out in zip(rows.tolist(), unwanted, strict=True)
         ]
-        chosen = torch.tensor(kept)
+        chosen = torch.tensor(kept, device=scores.device)
         scores, rows = scores.gather(1, chosen), rows.gather(1, chosen)
         if temperature is None:
             weights = torch.zeros_like(scores)

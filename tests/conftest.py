@@ -145,7 +145,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ]
     numbers = {"sharpness": 90.0, "yaw": 0.1, "pitch": 0.6, "brightness": 100.0, "contrast": 40.0}
     faces = [person | numbers | {"outside": 0.0, "image": picture(rng)} for person in people]
-    voices = [person | {"speaker": person["id"], "audio": encoded_noise(rng)} for person in people]
+    voices = [
+        person | {"speaker": f"{person['split']}-{k % 4}", "audio": encoded_noise(rng)}
+        for k, person in enumerate(people)
+    ]
     pairs = [
         person | {"person": person["id"], "face": picture(rng), "audio": encoded_noise(rng)}
         for person in people

@@ -211,7 +211,8 @@ def test_benchmarks_print_a_table() -> None:
     assert len(seconds) == 5 + len(PRESETS)
     assert sum(seconds) < time.monotonic() - began
     ratios = dict(re.findall(r"\| (\w+): .*? \| [\d.]+ \| ([\d.]+) \|", done.stdout))
-    assert float(ratios["fast"]) < float(ratios["balanced"]) < float(ratios["best"]) == 1.0
+    assert ratios.keys() == PRESETS.keys()
+    assert float(ratios["fast"]) < float(ratios["best"]) == 1.0
     assert "peak memory" in done.stdout
 
 

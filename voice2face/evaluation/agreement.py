@@ -9,7 +9,11 @@ import numpy as np
 
 
 class Share(NamedTuple):
-    """A share with its 95 % interval and the number of cases."""
+    """A share with its 95 % interval and the number of cases.
+
+    The interval is that of the owners' draws; where all entries agree, which tells draws nothing,
+    it is the exact one (Clopper and Pearson 1934) of as many independent cases as there are owners.
+    """
 
     value: float
     low: float
@@ -43,6 +47,11 @@ def bootstrap_share(
     drawn = rng.integers(len(names), size=(resamples, len(names)))
     shares = hits[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(shares, [2.5, 97.5])
+    least = 0.025 ** (1 / len(names))
+    if right.all():
+        low, high = least, 1.0
+    elif not right.any():
+        low, high = 0.0, 1.0 - least
     return Share(float(right.mean()), float(low), float(high), len(right))
 
 

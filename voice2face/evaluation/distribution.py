@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A mean with its standard error."""
+    """A mean over random subsets with its standard deviation over them."""
 
     value: float
-    error: float
+    deviation: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.error:.3f}"
+        return f"{self.value:.3f} ± {self.deviation:.3f}"
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -58,7 +58,7 @@ def kernel_distance(
         pairs = size * (size - 1)
         within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / pairs
         values.append(within - 2.0 * xy.mean())
-    return Estimate(float(1000 * np.mean(values)), float(1000 * np.std(values) / subsets**0.5))
+    return Estimate(float(1000 * np.mean(values)), float(1000 * np.std(values)))
 
 
 def precision_and_recall(

@@ -29,7 +29,8 @@ class Instruments:
         judge: sex and age from a picture, trained on the training faces.
         perceptual: SqueezeNet features and the distance over them.
         training_faces: the faces that the checkpoint was trained on.
-        test_faces: faces that nothing was trained on.
+        test_faces: faces that nothing was trained on; pictures are compared with them.
+        other_faces: of the validation split, to answer with in the place of portraits.
     """
 
     features: FaceFeatures
@@ -37,6 +38,7 @@ class Instruments:
     perceptual: PerceptualLoss
     training_faces: FaceTable
     test_faces: FaceTable
+    other_faces: FaceTable
 
     @classmethod
     def load(cls, faces: str, networks: Path, limit: int | None) -> Instruments:
@@ -51,6 +53,7 @@ class Instruments:
             PerceptualLoss(networks / "squeezenet1_0.safetensors"),
             training_faces,
             load_faces(faces, "test", FACE_SIZE, limit=limit),
+            load_faces(faces, "validation", FACE_SIZE, limit=limit),
         )
 
     @cached_property

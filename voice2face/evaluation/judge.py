@@ -71,12 +71,19 @@ class Judge:
         features: the frozen feature network.
         feature_dim: length of its output.
         members: perceptrons.
+        seed: of their first weights and of their training.
     """
 
     def __init__(
-        self, features: FaceFeatures, feature_dim: int = 256, members: int = MEMBERS
+        self,
+        features: FaceFeatures,
+        feature_dim: int = 256,
+        members: int = MEMBERS,
+        seed: int = 0,
     ) -> None:
         self.features = features
+        self.seed = seed
+        torch.manual_seed(seed)
         self.members = [
             nn.Sequential(
                 nn.Linear(feature_dim, 256),
@@ -87,10 +94,10 @@ class Judge:
             for _ in range(members)
         ]
 
-    def fit(self, faces: FaceTable, *, epochs: int = 12, seed: int = 0) -> None:
+    def fit(self, faces: FaceTable, *, epochs: int = 12) -> None:
         """Train on labelled faces, as they are and as poor photographs."""
-        torch.manual_seed(seed)
-        rng = np.random.default_rng(seed)
+        torch.manual_seed(self.seed)
+        rng = np.random.default_rng(self.seed)
         poor = np.stack([poor_photograph(image, rng) for image in faces.images])
         features = torch.cat([self._scaled(faces.images), self._scaled(poor)])
         sex, age = (torch.from_numpy(labels).repeat(2) for labels in (faces.sex, faces.age))

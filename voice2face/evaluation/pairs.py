@@ -104,9 +104,9 @@ def measure_pairs(
     }
     for name, pictures in {
         "mean face": np.repeat(mean_face[None], count, 0),
-        "random real face of that sex": random_faces(instruments.test_faces, truth.verdict.sex),
+        "random real face of that sex": random_faces(instruments.other_faces, truth.verdict.sex),
         "random real face of the sex and age heard": random_faces(
-            instruments.test_faces, *said_of(truth.voices)
+            instruments.other_faces, *said_of(truth.voices)
         ),
         "true face, frontal": truth.frontal,
     }.items():

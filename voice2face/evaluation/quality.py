@@ -61,18 +61,19 @@ def measure_memory(
 ) -> None:
     """Look for portraits that are training faces; writes the twelve nearest pairs.
 
-    A portrait counts as memorised where it is nearer to a training face than 99 % of the test
-    faces are, by recognition features.
+    A portrait counts as memorised where it is nearer to a training face than 90 % of the test
+    faces are, by recognition features. Of the nearest tenth, the training faces hold other
+    photographs of the same people, or the same photograph twice.
     """
     training = instruments.features(instruments.training_faces.images).numpy()
     made = instruments.features(portraits).numpy() @ training.T
     real = instruments.recognised_test_faces @ training.T
-    limit = float(np.percentile(real.max(1), 99))
+    limit = float(np.percentile(real.max(1), 90))
     nearest = made.max(1)
     group = "memorisation"
     report.add(group, "cosine to the nearest training face, portraits", float(nearest.mean()))
     report.add(group, "cosine to the nearest training face, test faces", float(real.max(1).mean()))
-    report.add(group, "cosine that 1 % of test faces exceed", limit)
+    report.add(group, "cosine that 10 % of test faces exceed", limit)
     report.add(group, "share of portraits that exceed it", float((nearest > limit).mean()))
     order = np.argsort(-nearest)[:12]
     shown = np.stack([cv2.resize(portraits[k], (FACE_SIZE, FACE_SIZE)) for k in order])
@@ -86,10 +87,18 @@ def measure_steadiness(
     """How portraits change with the seed, with the clip, and with what is done to the recording.
 
     Likeness is the cosine of recognition features, at the same seed unless the seed is changed.
-    Each voice has seeds of its own, but for what is compared between voices.
+    Each voice has seeds of its own, but for what is compared between voices. The speakers are the
+    first of whom there is more than one recording; those whose changed recording is too short to
+    use count as missing in the number of cases.
     """
     group = "it is steady"
-    rows = heard.first_clips[:STEADY_VOICES]
+    clips = {
+        row: np.flatnonzero(heard.speakers == heard.speakers[row]) for row in heard.first_clips
+    }
+    rows = np.array([row for row, of_speaker in clips.items() if len(of_speaker) > 1])
+    rows = rows[:STEADY_VOICES]
+    if not len(rows):
+        return
     voices = [heard.voices[row] for row in rows]
     seeds = np.arange(len(voices) * SPREAD_SEEDS).reshape(SPREAD_SEEDS, len(voices))
     by_seed = [artist.draw(voices, row.tolist()) for row in seeds]
@@ -112,9 +121,12 @@ def measure_steadiness(
     for name, change in CHANGES.items():
         kept, changed = [], []
         for k, row in enumerate(rows):
-            speech = _whole_speech(heard, row)
+            first, *others = (
+                heard.waveforms[clip].astype(np.float32) / 32768.0 for clip in clips[row]
+            )
+            speech = change(first, np.concatenate(others), rng)
             try:
-                changed.append(artist.pipe.listen(change(speech, rng), SAMPLE_RATE))
+                changed.append(artist.pipe.listen(speech, SAMPLE_RATE))
                 kept.append(k)
             except AudioError:
                 continue
@@ -123,16 +135,8 @@ def measure_steadiness(
         drawn = artist.draw(changed, seeds[0, kept].tolist())
         alike = (instruments.features(drawn).numpy() * features[0][kept]).sum(1).mean()
         report.add(group, f"likeness, {name}", float(alike))
-        same = float((instruments.judge(drawn).sex == usual.sex[kept]).mean())
-        report.add(group, f"same sex, {name}", same)
-
-
-def _whole_speech(heard: HeardVoices, row: int) -> np.ndarray:
-    """All clips of the row's speaker, that clip first, joined; float32."""
-    others = np.flatnonzero(heard.speakers == heard.speakers[row])
-    order = [row, *others[others != row]]
-    joined = np.concatenate([heard.waveforms[k] for k in order])
-    return joined.astype(np.float32) / 32768.0
+        same = instruments.judge(drawn).sex == usual.sex[kept]
+        report.add(group, f"same sex, {name}", bootstrap_share(same, heard.speakers[rows[kept]]))
 
 
 def _excerpt(seconds: float, speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -145,7 +149,7 @@ def _noisy(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return speech + noise * np.sqrt(np.square(speech).mean()) * 10 ** (-10 / 20)
 
 
-def _telephone(speech: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def _telephone(speech: np.ndarray) -> np.ndarray:
     spectrum = np.fft.rfft(speech)
     frequency = np.fft.rfftfreq(len(speech), 1 / SAMPLE_RATE)
     spectrum[(frequency < 300) | (frequency > 3400)] = 0
@@ -153,11 +157,11 @@ def _telephone(speech: np.ndarray, _: np.random.Generator) -> np.ndarray:
 
 
 CHANGES = {
-    "all clips of the speaker": lambda speech, _: speech,
-    "another 1.5 s": lambda speech, rng: _excerpt(1.5, speech, rng),
-    "another 3 s": lambda speech, rng: _excerpt(3.0, speech, rng),
-    "another 6 s": lambda speech, rng: _excerpt(6.0, speech, rng),
-    "30 s": lambda speech, rng: _excerpt(30.0, speech, rng),
-    "noise 10 dB below the speech": _noisy,
-    "telephone band": _telephone,
+    "all clips of the speaker": lambda first, others, _: np.concatenate([first, others]),
+    "other clips, 1.5 s": lambda _, others, rng: _excerpt(1.5, others, rng),
+    "other clips, 3 s": lambda _, others, rng: _excerpt(3.0, others, rng),
+    "other clips, 6 s": lambda _, others, rng: _excerpt(6.0, others, rng),
+    "other clips, repeated to 30 s": lambda _, others, rng: _excerpt(30.0, others, rng),
+    "noise 10 dB below the speech": lambda first, _, rng: _noisy(first, rng),
+    "telephone band": lambda first, _, __: _telephone(first),
 }

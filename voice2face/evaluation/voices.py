@@ -114,7 +114,7 @@ def measure_voices(
     add_agreement(
         report,
         f"{HEARD}: real faces of the sex and age heard",
-        instruments.judge(random_faces(instruments.test_faces, *said)),
+        instruments.judge(random_faces(instruments.other_faces, *said)),
         heard.sex,
         heard.age,
         heard.speakers,

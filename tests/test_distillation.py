@@ -24,7 +24,7 @@ from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
-from voice2face.training.face_doubt import CONFIDENT, FaceDoubt
+from voice2face.training.face_doubt import CONFIDENT, LATENT_NOISE, FaceDoubt
 from voice2face.training.few_step_student import Student
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_reader import LatentReader
@@ -365,8 +365,10 @@ def test_what_a_face_check_doubts_can_be_learnt_from() -> None:
     check = FaceCheck(4, 8, width=8)
     latents = torch.randn(1024, 4, 8, 8)
     doubt = FaceDoubt(check, latents)
-    below = (doubt.confidence(latents) < doubt.bar).float().mean()
-    assert float(below) == pytest.approx(1.0 - CONFIDENT, abs=0.05)
+    with torch.no_grad():
+        below = (check(latents + LATENT_NOISE * torch.randn_like(latents)) < doubt.bar).float()
+    assert float(below.mean()) == pytest.approx(1.0 - CONFIDENT, abs=0.05)
+    assert FaceDoubt(check, latents).bar == doubt.bar, "a resumed run learns from the same"
 
     learning = latents.clone().requires_grad_()
     optimizer = torch.optim.Adam([learning], 0.05)

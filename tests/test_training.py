@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel
 
 from tests.conftest import tiny_components
 from tests.test_compilation import needs_a_compiler
@@ -25,10 +27,13 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
 from voice2face.training import speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.decoder import coarse_difference
 from voice2face.training.diffusion import balanced_prior
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.hidden_eyes import hidden_eyes
+from voice2face.training.kept import fingerprint, kept_in
 from voice2face.training.latents import EncodedTables
+from voice2face.training.loop import ema_update
 from voice2face.training.losses import (
     PerceptualLoss,
     age_loss,
@@ -110,8 +115,13 @@ def test_two_stages_make_a_checkpoint(
 
     manifest = tmp_path / "manifest.json"
     stages = ["--collaborative", one, "--diffusion", two]
-    run(monkeypatch, "release", *stages, "--to", released, "--manifest", manifest)
+    listing = ["--to", released, "--manifest", manifest]
+    own = ["--licence", "CC0-1.0", "--training-data", "faces of mine", "CC0-1.0"]
+    run(monkeypatch, "release", *stages, *listing, *own)
+    run(monkeypatch, "release", *listing)
     entry = json.loads(manifest.read_text())["checkpoints"]["released"]
+    assert entry["licence"] == "CC0-1.0"
+    assert entry["training_data"] == [{"name": "faces of mine", "licence": "CC0-1.0"}]
     assert entry["resolution"] == 64
     assert set(entry["files"]) == {
         path.relative_to(released).as_posix() for path in released.rglob("*") if path.is_file()
@@ -232,6 +242,41 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
+
+
+def test_the_average_follows_the_weights_ever_more_slowly() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    averaged = AveragedModel(network, multi_avg_fn=ema_update(0.9))
+    expected = 0.0
+    for count in range(100):
+        network.weight.data.fill_(float(count))
+        averaged.update_parameters(network)
+        decay = min(0.9, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * count if count else float(count)
+        assert float(averaged.module.weight) == pytest.approx(expected, rel=1e-4)
+    assert 89.0 < expected < 91.0, "the mean age of what is averaged is 1 / (1 - 0.9)"
+
+
+def test_portraits_keep_the_decoder_from_changing_their_colours() -> None:
+    before = torch.zeros(2, 3, 64, 64)
+    drawn = torch.full_like(before, 0.25, requires_grad=True)
+    difference = coarse_difference(drawn, before)
+    assert float(difference) == pytest.approx(0.25)
+    difference.backward()
+    assert (drawn.grad > 0).all()
+
+
+def test_what_was_kept_of_other_networks_is_refused(tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 2)
+    file, made_of = tmp_path / "kept.safetensors", fingerprint(network, ["a", "b"])
+    first = kept_in(file, made_of, lambda: {"values": torch.ones(2)})
+    again = kept_in(file, made_of, lambda: {"values": torch.zeros(2)})
+    assert torch.equal(first["values"], again["values"])
+    assert fingerprint(copy.deepcopy(network).half().float(), ["a", "b"]) == made_of, "as released"
+    other = torch.nn.Linear(2, 2)
+    for changed in (fingerprint(other, ["a", "b"]), fingerprint(network, ["a", "c"])):
+        with pytest.raises(SystemExit, match="was made of other data or by other networks"):
+            kept_in(file, changed, lambda: {"values": torch.zeros(2)})
 
 
 @pytest.mark.parametrize(("quick", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -180,9 +180,9 @@ class DecoderTraining:
         decoded, distances = [], []
         with mixed_precision(self.device):
             for inputs, target in zip(small.split(16), large.split(16), strict=True):
-                picture = networks.face_decoder(self.encoder(inputs.to(self.device))).float().cpu()
-                distances.append(float(self.perceptual(picture, target)))
-                decoded.append(picture)
+                picture = networks.face_decoder(self.encoder(inputs.to(self.device))).float()
+                distances.append(float(self.perceptual(picture, target.to(self.device))))
+                decoded.append(picture.cpu())
         pictures = torch.cat(decoded)
         shown = [self.held_out[1].images, to_uint8(pictures[:24])]
         rows = [images[k : k + 8] for k in (0, 8, 16) for images in shown]
@@ -207,7 +207,6 @@ class DecoderTraining:
         contact_sheet(rows).save(self.out / "portraits.png")
 
 
-@torch.inference_mode()
 def coarse_difference(one: Tensor, other: Tensor) -> Tensor:
     """Mean absolute difference of pictures ``(B, 3, H, W)`` reduced to ``COARSE`` pixels."""
     return (F.adaptive_avg_pool2d(one, COARSE) - F.adaptive_avg_pool2d(other, COARSE)).abs().mean()

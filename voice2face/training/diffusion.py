@@ -152,7 +152,7 @@ class Diffusion:
         for _ in range(batches):
             batch = self.held_out.sample(rng, 128).to(self.device)
             noise = torch.randn(batch.clean.shape, generator=generator).to(self.device)
-            timesteps = torch.arange(4, 1000, 1000 // 128)[:128].to(self.device)
+            timesteps = torch.linspace(4, 999, 128).long().to(self.device)
             for name, kept in (("loss", True), ("loss_without_voice", False)):
                 keep = torch.full((len(batch.clean),), kept, device=self.device)
                 with mixed_precision(self.device):

@@ -51,7 +51,7 @@ from voice2face.training.options import (
 )
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.trajectories import (
-    FIRST_SEED,
+    FIRST_SEEDS,
     Trajectories,
     draw_trajectories,
     kept_trajectories,
@@ -326,8 +326,8 @@ def main(arguments: argparse.Namespace) -> None:
             return hear_split(arguments, teacher, split)
 
         def shard(number: int) -> Trajectories:
-            rng = np.random.default_rng([arguments.seed, number])
-            first = FIRST_SEED + number * SHARD
+            first = FIRST_SEEDS[split] + number * SHARD
+            rng = np.random.default_rng([arguments.seed, first])
             return draw_trajectories(
                 method.denoiser,
                 method.face_prior,

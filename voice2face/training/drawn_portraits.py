@@ -9,16 +9,22 @@ from tqdm.auto import tqdm
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
 from voice2face.training.mixed_precision import mixed_precision
-from voice2face.training.trajectories import FIRST_SEED
+from voice2face.training.trajectories import FIRST_SEEDS
 
 DRAWN_AT_ONCE = 64
 
 
-def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
-    """Z^f of one portrait for each voice ``(N, speech_dim)``, unchecked and with full variety.
+def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor, split: str = "train") -> Tensor:
+    """Z^f of one portrait for each voice, unchecked and with full variety.
 
     In all else they are drawn as by default.
+
+    Args:
+        pipe: draws.
+        speech: ``(N, speech_dim)``.
+        split: whose seeds to draw with, see ``FIRST_SEEDS``.
     """
+    first_seed = FIRST_SEEDS[split]
     numbers = pipe.numbers()
     settings = Settings(
         numbers.num_inference_steps,
@@ -32,7 +38,7 @@ def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor) -> Tensor:
     parts = []
     for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
         voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)
-        seeds = range(FIRST_SEED + first, FIRST_SEED + first + len(voices))
+        seeds = range(first_seed + first, first_seed + first + len(voices))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with mixed_precision(pipe.device):
             sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)

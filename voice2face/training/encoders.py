@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from voice2face.components import load_component
 from voice2face.models import (
@@ -18,7 +18,8 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.training.hidden_eyes import hidden_eyes
-from voice2face.training.latents import EncodedTables, encode_tables, load_or_encode
+from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.latents import EncodedTables, encode_tables
 from voice2face.training.options import load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.tables import FaceTable, VoiceTable
@@ -64,15 +65,19 @@ class Encoders:
         latents.mkdir(parents=True, exist_ok=True)
         size = self.face_encoder.config.image_size
         faces, voices, pairing = load_split(arguments, split, size)
-        encode = partial(
-            encode_tables,
-            faces,
-            voices,
-            self.face_encoder,
-            self.speech_encoder,
-            variants=4 if split == "train" else 1,
-            device=torch.device(arguments.device),
-        )
-        tables = load_or_encode(latents / f"latents_{split}.safetensors", encode)
+
+        def encode() -> dict[str, Tensor]:
+            tables = encode_tables(
+                faces,
+                voices,
+                self.face_encoder,
+                self.speech_encoder,
+                variants=4 if split == "train" else 1,
+                device=torch.device(arguments.device),
+            )
+            return vars(tables)
+
+        made_of = fingerprint(self.face_encoder, self.speech_encoder, faces.ids, voices.ids)
+        tables = EncodedTables(**kept_in(latents / f"latents_{split}.safetensors", made_of, encode))
         chosen = ChosenFaces(pairing, ~hidden_eyes(faces.images))
         return Encoded(faces, voices, chosen, tables)

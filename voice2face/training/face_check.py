@@ -23,15 +23,19 @@ from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
-from voice2face.training.face_doubt import LATENT_NOISE
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.images import contact_sheet
-from voice2face.training.latents import kept_in
+from voice2face.training.kept import fingerprint, kept_in
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
+from voice2face.training.trajectories import FIRST_SEEDS
 
 SHOWN = 10
-SHADES = 8
+SHADES = 16
+LOWER_PART = 0.3  # of a shade, whose spread above the bar is its unit
+# so much, and strong weight decay: or the check learns its portraits by heart
+PORTRAIT_NOISE = 0.5
+WEIGHT_DECAY = 0.5
 
 
 class SeenPortraits(NamedTuple):
@@ -58,6 +62,9 @@ class SeenPortraits(NamedTuple):
 class Bar:
     """What clarity the least clear share reaches, by the brightness of the face.
 
+    Clarity is also spread further among some shades than among others. Heights above the bar are
+    measured by the spread of the shade, so that the same share of each falls below any height.
+
     Args:
         portraits: to set it by.
         refused: the share.
@@ -67,12 +74,18 @@ class Bar:
         order = portraits.brightness.argsort()
         shades = [rows for rows in order.chunk(SHADES) if len(rows)]
         self.brightness = [float(portraits.brightness[rows].mean()) for rows in shades]
-        self.height = [float(portraits.clarity[rows].quantile(refused)) for rows in shades]
+        clarity = [portraits.clarity[rows] for rows in shades]
+        self.height = [float(of_shade.quantile(refused)) for of_shade in clarity]
+        lower = [float(of_shade.quantile(refused + LOWER_PART)) for of_shade in clarity]
+        self.spread = np.subtract(lower, self.height).clip(1e-3)
 
     def above(self, portraits: SeenPortraits) -> Tensor:
-        """How far each portrait lies above it, ``(N,)``."""
-        height = np.interp(portraits.brightness.numpy(), self.brightness, self.height)
-        return portraits.clarity - torch.from_numpy(height).float()
+        """How far each portrait lies above it, ``(N,)``, in the mean unit of clarity."""
+        height, spread = (
+            torch.from_numpy(np.interp(portraits.brightness.numpy(), self.brightness, of)).float()
+            for of in (self.height, self.spread / self.spread.mean())
+        )
+        return (portraits.clarity - height) / spread
 
 
 class FaceCheckTraining:
@@ -103,7 +116,7 @@ class FaceCheckTraining:
         """Squared error of the confidence, the height above the bar."""
         latents = self.portraits.latents
         rows = torch.from_numpy(rng.integers(len(latents), size=self.arguments.batch_size))
-        shown = latents[rows] + LATENT_NOISE * torch.randn_like(latents[rows])
+        shown = latents[rows] + PORTRAIT_NOISE * torch.randn_like(latents[rows])
         device = self.check.device
         confidence = self.check(shown.to(device))
         return {"loss": F.mse_loss(confidence, self.above[rows].to(device))}
@@ -118,7 +131,8 @@ class FaceCheckTraining:
         check.save_pretrained(self.arguments.out / "face_check")
         order = confidence.argsort()
         rows = [order[:SHOWN], order[SHOWN : 2 * SHOWN], order[-SHOWN:]]
-        sheets = [self.pipe.decode(latents[chosen], watermark=False) for chosen in rows]
+        shown = [latents[chosen].to(self.pipe.device) for chosen in rows]
+        sheets = [self.pipe.decode(part, watermark=False) for part in shown]
         contact_sheet(sheets).save(self.arguments.out / "portraits.png")
         found, kept = times > LEAST_BESIDE, confidence >= check.config.least_confidence
         dark = brightness <= brightness.median()
@@ -138,11 +152,12 @@ def portraits_of_voices(
     arguments: argparse.Namespace, pipe: Voice2FacePipeline, split: str, count: int
 ) -> Tensor:
     """Z^f of portraits of ``count`` voices, as often of each sex and age as training pairs them."""
-    rng = np.random.default_rng(arguments.seed)
-    return drawn_portraits(pipe, voices_of(*hear_split(arguments, pipe, split), rng, count))
+    rng = np.random.default_rng([arguments.seed, FIRST_SEEDS[split]])
+    voices = voices_of(*hear_split(arguments, pipe, split), rng, count)
+    return drawn_portraits(pipe, voices, split)
 
 
-def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:
+def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> dict[str, Tensor]:
     """Times the face is found, the eyes, and brightness, of each latent's picture, ``(3, N)``."""
     seen = []
     for part in tqdm(latents.split(64), desc="face detection", unit="batch"):
@@ -150,7 +165,7 @@ def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:
             quarter = len(picture) // 4
             middle = picture[quarter:-quarter, quarter:-quarter]
             seen.append((times_found(picture, "alt2"), times_eyes_found(picture), middle.mean()))
-    return torch.tensor(seen, dtype=torch.float32).T
+    return {"values": torch.tensor(seen, dtype=torch.float32).T}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,10 +176,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", help="folder or name of what draws (default: the one in the package)"
     )
     parser.add_argument(
-        "--portraits", type=int, default=8192, help="to draw and learn from (default: %(default)s)"
+        "--portraits", type=int, default=16384, help="to draw and learn from (default: %(default)s)"
     )
     parser.add_argument(
-        "--held-out-portraits", type=int, default=1024, help="to measure with (default: 1024)"
+        "--held-out-portraits", type=int, default=2048, help="to measure with (default: 2048)"
     )
     parser.add_argument(
         "--refused",
@@ -175,7 +190,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--width", type=int, default=24, help="channels (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
-    parser.add_argument("--batch-size", type=int, default=64, help="latents a step")
+    parser.add_argument("--batch-size", type=int, default=128, help="latents a step")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -188,15 +203,22 @@ def main(arguments: argparse.Namespace) -> None:
 
     def drawn(split: str, count: int) -> SeenPortraits:
         out = Path(arguments.out)
-        draw = partial(portraits_of_voices, arguments, pipe, split, count)
-        latents = kept_in(out / f"portraits_{split}.safetensors", draw)
-        seen = kept_in(out / f"seen_{split}.safetensors", partial(seen_in, latents, pipe))
+
+        def draw() -> dict[str, Tensor]:
+            return {"values": portraits_of_voices(arguments, pipe, split, count)}
+
+        drawing = [part for part in pipe.method.networks() if not isinstance(part, FaceCheck)]
+        made_of = fingerprint(*drawing, pipe.speech_encoder, [count, arguments.seed])
+        latents = kept_in(out / f"portraits_{split}.safetensors", made_of, draw)["values"]
+        made_of = fingerprint(pipe.face_decoder, [made_of])
+        see = partial(seen_in, latents, pipe)
+        seen = kept_in(out / f"seen_{split}.safetensors", made_of, see)["values"]
         return SeenPortraits(latents, *seen)
 
     train = drawn("train", arguments.portraits)
     held_out = drawn("validation", arguments.held_out_portraits)
     sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
     check = FaceCheck(*sizes, width=arguments.width).to(pipe.device)
-    optimizer = torch.optim.AdamW(check.parameters(), arguments.rate, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(check.parameters(), arguments.rate, weight_decay=WEIGHT_DECAY)
     training = FaceCheckTraining(check, train, held_out, arguments, pipe)
     TrainingLoop(check, optimizer, loop_options(arguments)).run(training.step, training.evaluate)

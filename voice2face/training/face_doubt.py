@@ -14,8 +14,8 @@ LATENT_NOISE = 0.2
 class FaceDoubt:
     """Mean square of what the confidence lacks of a bar that most good portraits reach.
 
-    The latents are disturbed, as they were when the check learnt, so that a denoiser learns to draw
-    faces rather than what only the check takes for one.
+    The latents are disturbed, so that a denoiser learns to draw faces rather than what only the
+    check takes for one.
 
     Args:
         check: its weights stay as they are.
@@ -24,14 +24,13 @@ class FaceDoubt:
 
     def __init__(self, check: FaceCheck, portraits: Tensor) -> None:
         self.check = check.requires_grad_(False)
+        noise = torch.randn(portraits.shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            self.bar = self.confidence(portraits.to(check.device)).quantile(1.0 - CONFIDENT)
-
-    def confidence(self, latents: Tensor) -> Tensor:
-        """That a face would be found, ``(N,)``, in latents ``(N, C, H, W)``."""
-        confidence: Tensor = self.check(latents + LATENT_NOISE * torch.randn_like(latents))
-        return confidence
+            confidence = check((portraits + LATENT_NOISE * noise).to(check.device))
+        self.bar = confidence.quantile(1.0 - CONFIDENT)
 
     def __call__(self, latents: Tensor) -> Tensor:
         """The loss of Z^f ``(N, C, H, W)``, a scalar."""
-        return (self.bar - self.confidence(latents)).relu().square().mean()
+        confidence = self.check(latents + LATENT_NOISE * torch.randn_like(latents))
+        loss: Tensor = (self.bar - confidence).relu().square().mean()
+        return loss

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import to_model_range
-from voice2face.training.loop import replace_file
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.tables import QUALITY_COLUMNS, FaceTable, VoiceTable
 
@@ -78,21 +74,3 @@ def encode_tables(
                 parts.append(speech_encoder(batch).embedding.float().cpu())
         embeddings.append(torch.cat(parts))
     return EncodedTables(latents, quality, torch.stack(embeddings, 1))
-
-
-def load_or_encode(file: Path, encode: Callable[[], EncodedTables]) -> EncodedTables:
-    """Read encoded tables from a safetensors file, or compute and keep them there."""
-    if file.exists():
-        return EncodedTables(**load_file(file))
-    tables = encode()
-    tensors = {field.name: getattr(tables, field.name).contiguous() for field in fields(tables)}
-    replace_file(file, lambda path: save_file(tensors, path))
-    return tables
-
-
-def kept_in(file: Path, compute: Callable[[], Tensor]) -> Tensor:
-    """Read a tensor from a file, or compute it and keep it there."""
-    if not file.exists():
-        computed = compute()
-        replace_file(file, lambda path: save_file({"values": computed.contiguous()}, path))
-    return load_file(file)["values"]

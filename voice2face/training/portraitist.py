@@ -21,8 +21,8 @@ from voice2face.training.asked_quality import quality_settings
 from voice2face.training.diffusion import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.images import to_model_range
+from voice2face.training.kept import fingerprint, kept_in
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
-from voice2face.training.latents import kept_in
 from voice2face.training.mixed_precision import mixed_precision
 
 BESIDE = {"bottom": 1, "upper": 2}
@@ -59,8 +59,9 @@ def portraitist_pairs(
         tables,
         kept_in(
             folder / f"bottoms_{split}.safetensors",
-            lambda: encode_bottoms(encoded.faces.images, encoders.face_encoder, device),
-        ),
+            fingerprint(encoders.face_encoder, encoded.faces.ids),
+            lambda: {"values": encode_bottoms(encoded.faces.images, encoders.face_encoder, device)},
+        )["values"],
         encoded.pairing,
         retriever.entries,
         nearest_entries(retriever, tables.embeddings, voices.ids, voices.speaker),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from voice2face.checkpoints import (
 )
 from voice2face.components import load_component
 from voice2face.methods import METHODS
-from voice2face.models import SpeakerEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
+
+SAID = ("licence", "training_data", "hub")
 
 
 def places(arguments: argparse.Namespace) -> dict[str, Path]:
@@ -79,19 +81,6 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
         part: load_component(kind, component_folder(folder, part, files))
         for part, kind in kinds.items()
     }
-    training_data = [
-        {"name": "FairFace, adults", "licence": "CC BY 4.0"},
-        {"name": "Common Voice, 59 languages", "licence": "CC0-1.0"},
-        {"name": "LibriSpeech", "licence": "CC BY 4.0"},
-        {"name": "speechocean762, adults", "licence": "free for any use"},
-    ]
-    if isinstance(components["speech_encoder"], SpeakerEncoder):
-        training_data.append(
-            {
-                "name": "Resemblyzer 0.1.4: speaker network, trained on LibriSpeech and VoxCeleb",
-                "licence": "Apache-2.0",
-            }
-        )
     return {
         "method": index["method"],
         "resolution": components["face_decoder"].config.image_size,
@@ -101,8 +90,6 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
             for part, component in components.items()
             if isinstance(component, torch.nn.Module)
         },
-        "licence": "Apache-2.0",
-        "training_data": training_data,
         "figures": json.loads(report.read_text()) if report is not None else {},
         "files": dict(sorted((files | describe_files(folder)).items())),
     }
@@ -118,13 +105,27 @@ def leave_out_shared(folder: Path) -> None:
             part.rmdir()
 
 
-def write_manifest(folder: Path, file: Path, report: Path | None) -> None:
-    """Enter a packaged checkpoint into the manifest, and make it the default of a new one."""
+def write_manifest(
+    folder: Path, file: Path, report: Path | None, said: Mapping[str, Any] | None = None
+) -> None:
+    """Enter a packaged checkpoint into the manifest, and make it the default of a new one.
+
+    Args:
+        folder: the checkpoint.
+        file: the manifest.
+        report: see ``describe``.
+        said: licence and training data, where they are said anew; an entry that is there keeps its
+            own otherwise.
+    """
     content: dict[str, Any] = {"format_version": FORMAT_VERSION, "checkpoints": {}}
     if file.exists():
         content = json.loads(file.read_text())
     content.setdefault("default", folder.name)
-    content["checkpoints"][folder.name] = describe(folder, report)
+    before = {"licence": "", "training_data": []} | content["checkpoints"].get(folder.name, {})
+    kept = {name: value for name, value in before.items() if name in SAID}
+    entry = describe(folder, report)
+    long = {name: entry.pop(name) for name in ("figures", "files")}
+    content["checkpoints"][folder.name] = entry | kept | dict(said or {}) | long
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -147,6 +148,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
     parser.add_argument("--report", type=Path, help="report.json of the evaluation command")
+    parser.add_argument("--licence", help="of the weights (default: as the manifest says)")
+    parser.add_argument(
+        "--training-data",
+        nargs=2,
+        action="append",
+        metavar=("NAME", "LICENCE"),
+        help="what the weights learnt from, once for each data set (default: as the manifest says)",
+    )
     parser.add_argument("--manifest", type=Path, default=MANIFEST_FILE, help="manifest to write")
 
 
@@ -162,4 +171,9 @@ def main(arguments: argparse.Namespace) -> None:
             card=(to / CARD).read_text() if (to / CARD).exists() else None,
         )
         leave_out_shared(to)
-    write_manifest(to, arguments.manifest, arguments.report)
+    said: dict[str, Any] = {} if arguments.licence is None else {"licence": arguments.licence}
+    if arguments.training_data is not None:
+        said["training_data"] = [
+            {"name": name, "licence": licence} for name, licence in arguments.training_data
+        ]
+    write_manifest(to, arguments.manifest, arguments.report, said)

@@ -107,7 +107,7 @@ def test_a_killed_worker_loses_and_doubles_nothing_and_a_second_run_makes_nothin
     arguments = [str(recordings), "-o", str(output), *FEW, "--actors"]
 
     class Mortal(ray_batch.Painter):
-        def write(self, portraits: dict[str, Portrait]) -> None:
+        def write(self, portraits: dict[str, Portrait]) -> dict[str, str]:
             """The first to come here dies between a picture's writing and its renaming."""
 
             def die(partial: Path, _: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_killed_worker_loses_and_doubles_nothing_and_a_second_run_makes_nothin
             names = list(portraits)
             super().write({names[0]: portraits[names[0]]})
             Path.replace = die
-            super().write(portraits)
+            return super().write(portraits)
 
     with monkeypatch.context() as patch:
         patch.setattr(ray_batch, "Painter", Mortal)
@@ -196,13 +196,13 @@ def test_a_worker_killed_once_its_table_is_written_doubles_nothing(
         pq.write_table(row, source / f"{k}.parquet")
 
     class Mortal(ray_batch.Painter):
-        def write(self, portraits: dict[str, Portrait]) -> None:
+        def write(self, portraits: dict[str, Portrait]) -> dict[str, str]:
             """The first to come here dies before it can say that it has written."""
-            super().write(portraits)
+            errors = super().write(portraits)
             try:
                 killed.mkdir()
             except FileExistsError:
-                return
+                return errors
             os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(ray_batch, "Painter", Mortal)

@@ -25,7 +25,7 @@ from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.images import contact_sheet
-from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.kept import fingerprint, kept_tensor
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
 from voice2face.training.trajectories import FIRST_SEEDS
@@ -157,7 +157,7 @@ def portraits_of_voices(
     return drawn_portraits(pipe, voices, split)
 
 
-def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> dict[str, Tensor]:
+def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:
     """Times the face is found, the eyes, and brightness, of each latent's picture, ``(3, N)``."""
     seen = []
     for part in tqdm(latents.split(64), desc="face detection", unit="batch"):
@@ -165,7 +165,7 @@ def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> dict[str, Tensor]:
             quarter = len(picture) // 4
             middle = picture[quarter:-quarter, quarter:-quarter]
             seen.append((times_found(picture, "alt2"), times_eyes_found(picture), middle.mean()))
-    return {"values": torch.tensor(seen, dtype=torch.float32).T}
+    return torch.tensor(seen, dtype=torch.float32).T
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -203,16 +203,13 @@ def main(arguments: argparse.Namespace) -> None:
 
     def drawn(split: str, count: int) -> SeenPortraits:
         out = Path(arguments.out)
-
-        def draw() -> dict[str, Tensor]:
-            return {"values": portraits_of_voices(arguments, pipe, split, count)}
-
+        draw = partial(portraits_of_voices, arguments, pipe, split, count)
         drawing = [part for part in pipe.method.networks() if not isinstance(part, FaceCheck)]
         made_of = fingerprint(*drawing, pipe.speech_encoder, [count, arguments.seed])
-        latents = kept_in(out / f"portraits_{split}.safetensors", made_of, draw)["values"]
+        latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
         made_of = fingerprint(pipe.face_decoder, [made_of])
         see = partial(seen_in, latents, pipe)
-        seen = kept_in(out / f"seen_{split}.safetensors", made_of, see)["values"]
+        seen = kept_tensor(out / f"seen_{split}.safetensors", made_of, see)
         return SeenPortraits(latents, *seen)
 
     train = drawn("train", arguments.portraits)

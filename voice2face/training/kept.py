@@ -58,3 +58,8 @@ def kept_in(
         tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
         replace_file(file, partial(save_file, tensors, metadata={NOTE: made_of}))
     return load_file(file)
+
+
+def kept_tensor(file: Path, made_of: str, compute: Callable[[], Tensor]) -> Tensor:
+    """As ``kept_in``, of one tensor."""
+    return kept_in(file, made_of, lambda: {"values": compute()})["values"]

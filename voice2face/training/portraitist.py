@@ -21,7 +21,7 @@ from voice2face.training.asked_quality import quality_settings
 from voice2face.training.diffusion import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.images import to_model_range
-from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.kept import fingerprint, kept_tensor
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
 from voice2face.training.mixed_precision import mixed_precision
 
@@ -57,11 +57,11 @@ def portraitist_pairs(
         stage,
         encoded.faces,
         tables,
-        kept_in(
+        kept_tensor(
             folder / f"bottoms_{split}.safetensors",
             fingerprint(encoders.face_encoder, encoded.faces.ids),
-            lambda: {"values": encode_bottoms(encoded.faces.images, encoders.face_encoder, device)},
-        )["values"],
+            lambda: encode_bottoms(encoded.faces.images, encoders.face_encoder, device),
+        ),
         encoded.pairing,
         retriever.entries,
         nearest_entries(retriever, tables.embeddings, voices.ids, voices.speaker),

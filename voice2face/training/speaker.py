@@ -22,7 +22,7 @@ from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.images import to_model_range
-from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.kept import fingerprint, kept_tensor
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import age_loss, contrastive_loss, sex_loss
 from voice2face.training.mixed_precision import mixed_precision
@@ -187,16 +187,16 @@ def main(arguments: argparse.Namespace) -> None:
 
     encoder = SpeakerEncoder()
     encoder.load_state_dict(read_published(arguments.speaker_weights), strict=False)
-    said = kept_in(
+    said = kept_tensor(
         out / "speaker_variants.safetensors",
         fingerprint(encoder.recurrent, encoder.to_speaker, voices.ids),
-        lambda: {"values": speaker_variants(encoder, voices, device)},
-    )["values"]
-    embedded = kept_in(
+        lambda: speaker_variants(encoder, voices, device),
+    )
+    embedded = kept_tensor(
         out / "face_embeddings.safetensors",
         fingerprint(face_encoder, faces.ids),
-        lambda: {"values": face_embeddings(face_encoder, faces, device)},
-    )["values"]
+        lambda: face_embeddings(face_encoder, faces, device),
+    )
     encoder.speaker_mean.copy_(said.flatten(0, 1).mean(0))
     encoder.speaker_std.copy_(said.flatten(0, 1).std(0))
     for part in (encoder.recurrent, encoder.to_speaker):

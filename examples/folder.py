@@ -7,11 +7,12 @@ from voice2face import Portrait, Voice2FacePipeline
 
 recordings, portraits = map(Path, sys.argv[1:3])
 portraits.mkdir(exist_ok=True)
-files = sorted(path for path in recordings.iterdir() if path.suffix in {".wav", ".flac", ".mp3"})
+endings = {".wav", ".flac", ".mp3"}
+files = sorted(path for path in recordings.iterdir() if path.suffix.lower() in endings)
 pipe = Voice2FacePipeline.from_pretrained()
 results = pipe.map(files, batch_size=8, seed=0, on_error="return")
 for file, result in zip(files, results, strict=True):
     if isinstance(result, Portrait):
-        result.save(portraits / f"{file.stem}.png")
+        result.save(portraits / f"{file.name}.png")
     else:
         print(f"{file}: {result}", file=sys.stderr)

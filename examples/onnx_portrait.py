@@ -1,8 +1,8 @@
 """A portrait without PyTorch: ``python examples/onnx_portrait.py networks/ talk.wav face.png``.
 
 ``voice2face export-onnx --to networks/`` writes the networks, of SCLDM here. They run where nothing
-but ``pip install onnxruntime pillow soundfile soxr`` and ``pip install --no-deps voice2face`` was
-done.
+but ``pip install onnxruntime pillow soundfile soxr`` and, in a clone of the repository,
+``pip install --no-deps .`` was done.
 """
 
 import json

@@ -105,7 +105,7 @@ def test_help_teaches_and_wrong_usage_exits_with_2() -> None:
     assert "--num-images" in helped.stdout
     for option, value, message in (
         ("--steps", "many", "invalid int value"),
-        ("--variety", "much", "invalid variety_argument value"),
+        ("--variety", "much", "could not convert string to float"),
         ("--variety", "3", "variety is 0 to 1, not 3.0"),
     ):
         wrong = run_module(option, value, "talk.wav")

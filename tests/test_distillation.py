@@ -6,12 +6,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import parametrize
 
 from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
@@ -23,6 +25,7 @@ from voice2face.replay import read_portrait, replay
 from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
+from voice2face.training.distillation import ADVERSARIAL_FROM, Distillation
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
 from voice2face.training.face_doubt import CONFIDENT, LATENT_NOISE, FaceDoubt
 from voice2face.training.few_step_student import Student
@@ -33,7 +36,7 @@ from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.picture_reader import PictureReader
 from voice2face.training.tables import FaceTable
-from voice2face.training.trajectories import draw_trajectories
+from voice2face.training.trajectories import Trajectories, draw_trajectories
 
 WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
 
@@ -339,6 +342,32 @@ def test_the_discriminator_and_what_drew_the_latents_learn_apart() -> None:
     assert not any(block._forward_hooks for block in features.blocks)
 
 
+def test_an_update_learns_from_steps_and_from_portraits(
+    distilled: Voice2FacePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
+    train = Trajectories(speech, torch.zeros(3, 6), torch.randn(3, 5, 4, 8, 8).half())
+    weights = {"attribute_weight": 0.5, "adversarial_weight": 0.25, "face_weight": 2.0}
+    stage = Distillation(
+        SimpleNamespace(denoiser=distilled.method.denoisers()["denoiser"]),
+        *(distilled, Student(distilled, 4), None, None, None, train, train, None),
+        SimpleNamespace(steps=4, batch_size=2, **weights),
+    )
+
+    def losses(*_: object) -> dict[str, torch.Tensor]:
+        assert not parametrize._cache_enabled, "kept verdicts would let one loss move the other's"
+        figures = {"attributes": 1.0, "adversarial": 2.0, "doubt": 3.0, "discriminator": 4.0}
+        return {name: torch.tensor(figure) for name, figure in figures.items()}
+
+    monkeypatch.setattr(stage, "_draw_portraits", lambda _: ())
+    monkeypatch.setattr(stage, "_portrait_losses", losses)
+    for number, adversarial in ((ADVERSARIAL_FROM - 1, 0.0), (ADVERSARIAL_FROM, 0.5)):
+        found = stage.step(number, np.random.default_rng(0))
+        assert bool(found["imitation"] > 0.0)
+        of_portraits = float((found["loss"] - found["imitation"]).detach())
+        assert of_portraits == pytest.approx(0.5 + 6.0 + 4.0 + adversarial, abs=1e-4)
+
+
 def test_the_discriminator_learns_which_latents_are_of_faces() -> None:
     components = tiny_components("v_prediction")
     denoiser = components["denoiser"].requires_grad_(False)
@@ -438,7 +467,7 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     assert [file.stat().st_mtime_ns for file in kept] == written
     assert (out / "portraits.png").is_file()
 
-    with pytest.raises(SystemExit, match="was drawn for other --steps"):
+    with pytest.raises(SystemExit, match="was made of other data or by other networks"):
         distil("--steps", 4)
     with pytest.raises(SystemExit, match="--whole-portraits is 2 or more"):
         distil("--whole-portraits", 1)

@@ -230,7 +230,7 @@ def test_varieties_are_measured_side_by_side(compared) -> None:
     assert len(set(distances)) == len(distances), "they draw differently"
     assert all(0.0 <= figures["precision"] <= 1.0 for figures in report.values())
     with Image.open(out / "variety.png") as sheet:
-        assert sheet.height == len(variety.VARIETIES) * 48
+        assert sheet.height == len(variety.VARIETIES) * 32
 
 
 def test_figures_need_their_markers() -> None:
@@ -314,11 +314,25 @@ def test_parts_near_their_own_truth_have_a_high_t() -> None:
     assert abs(students_t(nearness_to_own(far, everybody))) < 3.0
     alone = np.eye(40, dtype=bool)
     alone[0, 1] = alone[1, 0] = True
-    differences = nearness_to_own(near, alone)
-    assert differences == pytest.approx([near[0, 1] - near[0, 0], near[1, 0] - near[1, 1]])
+    two = near[:2, :2] - near[:2, :2].mean(0)
+    expected = [two[0, 1] - two[0, 0], two[1, 0] - two[1, 1]]
+    assert nearness_to_own(near, alone) == pytest.approx(expected)
     assert students_t(np.array([1.0, 2.0, 3.0])) == pytest.approx(2.0 / (1.0 / 3**0.5))
     with pytest.raises(ValueError, match="two people"):
         students_t(np.array([1.0]))
+
+
+def test_t_of_parts_that_follow_nothing_is_by_chance_what_students_is() -> None:
+    rng = np.random.default_rng(0)
+    everybody = np.ones((60, 60), bool)
+    found = [
+        students_t(nearness_to_own(5 * hard + rng.standard_normal((60, 1)) * noise, everybody))
+        for hard, noise in (
+            (rng.standard_normal(60), rng.standard_normal((60, 60))) for _ in range(400)
+        )
+    ]
+    assert 0.9 < np.std(found) < 1.1
+    assert 0.02 < np.mean(np.abs(found) > 2.0) < 0.08
 
 
 def test_face_parts_are_measured(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile as sf
 from PIL import Image
 
 from voice2face.cli import main
-from voice2face.folder_command import Outcome, portrait_paths, report
+from voice2face.folder_command import Outcome, portrait_paths, read_report, report
 from voice2face.portrait import SYNTHETIC_SOURCE
 
 
@@ -68,9 +69,13 @@ def test_a_second_run_makes_what_is_missing(
     again = {name: (out / name).read_bytes() for name in made(out)}
     assert again.keys() == before.keys()
     assert {name for name in before if again[name] != before[name]} == {"deep/b.png"}
-    statuses = {Path(row["portrait"]).name: row["status"] for row in json.loads(table.read_text())}
-    assert statuses["b.png"] == "made"
-    assert statuses["a.png"] == "there already"
+    rows = {Path(row["portrait"]).name: row for row in json.loads(table.read_text())}
+    assert rows["b.png"]["status"] == "made"
+    assert rows["a.png"]["status"] == "there already"
+    assert rows["a.png"]["seed"] is None
+    assert main([*arguments, "-q", "--report", str(table)]) == 0
+    later = {Path(row["portrait"]).name: row for row in json.loads(table.read_text())}
+    assert later == rows | {"b.png": rows["b.png"] | {"status": "there already"}}
     assert main([*arguments, "--overwrite", "--seed", "5"]) == 0
     assert "4 made, 0 there already" in capsys.readouterr().out
     with Image.open(out / "a.png") as image:
@@ -85,6 +90,36 @@ def test_no_two_recordings_share_a_portrait(tmp_path: Path) -> None:
     capitals = [tmp_path / name for name in ("talk.wav", "Talk.mp3")]
     paths = portrait_paths(capitals, tmp_path, Path("out"))
     assert [path.name for path in paths] == ["talk.wav.png", "Talk.mp3.png"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json"])
+def test_a_report_is_read_again(ending: str, tmp_path: Path) -> None:
+    outcomes = [
+        Outcome("a.wav", "a.png", "made", 7, "male", "20-29", 1.5, "noisy"),
+        Outcome(os.fsdecode(b"caf\xe9.wav"), "b.png", "there already"),
+    ]
+    file = tmp_path / f"run{ending}"
+    file.write_bytes(report(outcomes, ending))
+    there = [replace(outcome, status="there already") for outcome in outcomes]
+    assert list(read_report(file).values()) == there
+    file.write_text("recording,nonsense\n1,2\n")
+    assert read_report(file) == {}
+
+
+def test_an_ended_run_leaves_its_report(
+    recordings: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settled(recording: Path, path: Path, _: object) -> Outcome:
+        if recording.name == "broken.wav":
+            raise KeyboardInterrupt
+        return Outcome(str(recording), str(path), "made", seed=1)
+
+    monkeypatch.setattr("voice2face.folder_command.settle", settled)
+    table = tmp_path / "run.csv"
+    arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
+    assert main([*arguments, "--report", str(table)]) == 130
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert (Path(row["recording"]).name, row["seed"]) == ("a.wav", "1")
 
 
 @pytest.mark.parametrize("ending", [".csv", ".json"])

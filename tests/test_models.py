@@ -11,7 +11,7 @@ from tests.conftest import tiny_components
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.attention import CBAM
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
-from voice2face.models.heard_attributes import heard_attributes
+from voice2face.models.heard_attributes import emphasised_attributes, heard_attributes
 from voice2face.models.speaker_encoder import mel_filters
 from voice2face.models.speech_encoder import SpeechEncoding
 from voice2face.training.diffusion import told_attributes
@@ -168,6 +168,19 @@ def test_denoiser_is_told_sex_and_age_as_the_voice_or_the_caller_says() -> None:
     assert dropped[:, 7:].tolist() == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     with pytest.raises(ValueError, match="0 or 2"):
         Denoiser.from_config(config, heard_attributes=1)
+
+
+def test_what_is_heard_is_emphasised_but_no_child_is_asked_for() -> None:
+    heard = torch.tensor([[-1.0, 0.5], [1.0, 2.0], [1.0, 3.0], [1.0, 5.5]])
+    expected = torch.tensor([[-1.5, 0.0], [1.5, 2.0], [1.5, 3.5], [1.5, 6.0]])
+    torch.testing.assert_close(emphasised_attributes(heard, 1.5), expected)
+    config = dict(tiny_components()["denoiser"].config)
+    denoiser = Denoiser.from_config(config, heard_attributes=2, attributes_emphasis=1.5).eval()
+    speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    quality = torch.zeros(2, 6)
+    told = emphasised_attributes(heard_attributes(denoiser.describe(speech)), 1.5)
+    by_voice = denoiser.condition(speech, quality).numbers
+    assert torch.equal(by_voice, denoiser.condition(speech, quality, attributes=told).numbers)
 
 
 def test_a_denoiser_that_learns_of_attributes_starts_as_it_was() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,7 +24,7 @@ from voice2face.errors import (
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, choose_seeds
 
 
 @pytest.fixture
@@ -78,6 +79,8 @@ def test_generator_draws_the_seed(tiny_pipeline: Voice2FacePipeline, tone: np.nd
         for _ in range(2)
     ]
     assert draws[0] == draws[1]
+    other = torch.Generator().manual_seed(6)
+    assert tiny_pipeline(tone, 16_000, generator=other, num_inference_steps=1).seeds != draws[0]
 
 
 def test_without_a_seed_pictures_differ(
@@ -213,9 +216,15 @@ def test_several_pictures_are_numbered(portraits: Portraits, tmp_path: Path) -> 
     assert all(path.is_file() for path in paths)
 
 
-def test_notebooks_show_a_png(portraits: Portraits) -> None:
-    with Image.open(io.BytesIO(portraits[0]._repr_png_())) as image:
-        assert image.format == "PNG"
+def test_several_pictures_are_compressed_as_one(portraits: Portraits, tmp_path: Path) -> None:
+    fine, coarse = (
+        portraits.save(tmp_path / f"{quality}.jpg", quality=quality) for quality in (90, 10)
+    )
+    for one, other in zip(fine, coarse, strict=True):
+        assert one.stat().st_size > other.stat().st_size
+    assert portraits.save_grid(tmp_path / "all.jpg", quality=10).stat().st_size < sum(
+        path.stat().st_size for path in fine
+    )
 
 
 def test_png_is_what_is_saved(portraits: Portraits, tmp_path: Path) -> None:
@@ -358,6 +367,60 @@ def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
         tiny_pipeline(np.zeros(99_999), 16_000)
 
 
+def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, tone) -> None:
+    for one in ("talk.wav", Path("talk.wav"), b"RIFF"):
+        with pytest.raises(SettingError, match="map takes several recordings"):
+            tiny_pipeline.map(one)
+    with pytest.raises(SettingError, match=r"give \[voice\]"):
+        tiny_pipeline.draw(tiny_pipeline.listen(tone, 16_000), [7])
+
+
+def test_too_little_speech_names_the_recording(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    silent = tmp_path / "silent.wav"
+    sf.write(silent, np.zeros(32_000), 16_000)
+    with pytest.raises(NoSpeechError, match=r"silent\.wav: the recording is silent"):
+        tiny_pipeline(silent)
+    (error,) = tiny_pipeline.map([str(silent)], on_error="return", progress=False)
+    assert "silent.wav: the recording is silent" in str(error)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(DeviceError, match="there is no cuda:7 here, only 2"):
+        choose_device("cuda:7")
+    with pytest.raises(DeviceError, match="is no device"):
+        choose_device(torch.float16)
+
+
+def test_a_type_alone_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise AssertionError("another device was chosen")
+
+    monkeypatch.setattr("voice2face.pretrained_networks.choose_device", fail)
+    pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
+    assert pipe.to(dtype=torch.float64).dtype == torch.float64
+    with pytest.raises(DeviceError, match=r"cannot be of type torch\.int8"):
+        pipe.to(dtype=torch.int8)
+
+
+def test_what_was_halved_stays_so_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voice2face.pretrained_networks.default_dtype", lambda _: torch.float32)
+    pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
+    assert pipe._dtype_on(torch.device("cuda")) == torch.float32
+    assert pipe.half()._dtype_on(torch.device("cuda")) == torch.float16
+    assert pipe.to("cpu").dtype == torch.float32
+
+
+def test_the_largest_seeds() -> None:
+    assert choose_seeds(2, 2**63 - 2, None) == [2**63 - 2, 2**63 - 1]
+    with pytest.raises(SettingError, match=r"from 0 to 2\*\*63 - 2"):
+        choose_seeds(2, 2**63 - 1, None)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("batch_size", 0), ("seed", -1), ("preset", "quick"), ("eta", 2.0)]
 )
@@ -486,6 +549,11 @@ def test_a_saved_grid_is_marked_too(portraits: Portraits, tmp_path: Path) -> Non
     with Image.open(portraits.save_grid(tmp_path / "all.png", 3)) as image:
         assert image.size == (3 * 48, 48)
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+
+
+def test_a_grid_of_no_columns_is_refused(portraits: Portraits) -> None:
+    with pytest.raises(SettingError, match="columns is 1 to"):
+        portraits.grid(0)
 
 
 def test_portraits_show_themselves_in_notebooks(portraits: Portraits) -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voice2face.audio import load_audio
     from voice2face.errors import Voice2FaceError
+    from voice2face.listening import Voice
     from voice2face.pipeline import Voice2FacePipeline
     from voice2face.portrait import Evidence, Portrait, Portraits
     from voice2face.settings import Settings
 
-__version__ = "0.17.0"
+__version__ = "0.18.0"
 
 _HOMES = {
     "Voice2FacePipeline": "voice2face.pipeline",
@@ -25,6 +26,7 @@ _HOMES = {
     "Portraits": "voice2face.portrait",
     "Evidence": "voice2face.portrait",
     "Settings": "voice2face.settings",
+    "Voice": "voice2face.listening",
     "load_audio": "voice2face.audio",
     "Voice2FaceError": "voice2face.errors",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "Portrait",
     "Portraits",
     "Settings",
+    "Voice",
     "Voice2FaceError",
     "Voice2FacePipeline",
     "__version__",

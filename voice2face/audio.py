@@ -32,6 +32,7 @@ HIGHEST_RATE = 768_000  # samples a second
 LONGEST_SECONDS = 4 * 3600.0
 MOST_SAMPLES = 1 << 29  # a channel
 MOST_PLACES = 1000  # between two samples, at which torchaudio resamples
+UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
 MOST_CHANNELS = 64
 LARGEST_FILE_BYTES = 4 << 30
@@ -54,10 +55,11 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
     Args:
         source: a path; the bytes of a file; a binary file object; a NumPy array or torch tensor
             of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` together
-            with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or a
-            Hugging Face ``{"array": ..., "sampling_rate": ...}`` dictionary. Integer samples are
-            scaled by their type's range; those of 64 bits are
-            refused. Any rate from 4 to 768 kHz and up to 64 channels.
+            with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or what
+            Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``, ``{"bytes": ...,
+            "path": ...}``, or torchcodec's ``AudioDecoder``. Integer samples are scaled by their
+            type's range; those of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64
+            channels.
         sample_rate: samples a second, for arrays and tensors only.
 
     Returns:
@@ -202,12 +204,18 @@ def _too_little(seconds: float) -> str:
 def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, str]:
     """Samples, rate and a name for error messages."""
     if isinstance(source, Mapping):
-        if "array" not in source or "sampling_rate" not in source:
+        if "array" in source and "sampling_rate" in source:
+            source, sample_rate = source["array"], source["sampling_rate"]
+        elif source.get("bytes") is not None or source.get("path") is not None:
+            source = source["path"] if source.get("bytes") is None else source["bytes"]
+        else:
             raise AudioFormatError(
-                "a dictionary of audio needs the keys 'array' and 'sampling_rate', "
-                f"this one has {sorted(map(str, source))}"
+                "a dictionary of audio needs 'array' and 'sampling_rate', or 'bytes' or 'path'; "
+                f"this one has the keys {sorted(map(str, source))}"
             )
-        source, sample_rate = source["array"], source["sampling_rate"]
+    elif hasattr(source, "get_all_samples"):
+        decoded = source.get_all_samples()
+        source, sample_rate = decoded.data, decoded.sample_rate
     elif isinstance(source, tuple):
         if len(source) != 2:
             raise AudioFormatError(
@@ -262,9 +270,16 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
                     f"{where}: {sound.channels} channels are over {MOST_CHANNELS}"
                 )
             expected = sound.frames
+            if expected >= UNKNOWN_FRAMES:
+                raise AudioDecodeError(
+                    f"{where}: its header does not say how long it is, as of a stream that was "
+                    "not finished; save it again as FLAC or WAV"
+                )
             _check_length(expected, sound.samplerate, where)
-            blocks = sound.blocks(DECODED_AT_ONCE, dtype="float32", always_2d=True)
-            parts = [block.mean(1) for block in blocks]
+            parts = []
+            # SoundFile.blocks() would go on to the length that the header claims
+            while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
+                parts.append(block.mean(1))
             rate = float(sound.samplerate)
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         raise AudioDecodeError(
@@ -273,8 +288,8 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if len(samples) < expected:
         raise AudioDecodeError(
-            f"{where}: truncated, {len(samples)} of {expected} samples are there; "
-            "get the whole file"
+            f"{where}: truncated, or its header misstates its length: {len(samples)} of "
+            f"{expected} samples are there; get the whole file, or save it again as FLAC or WAV"
         )
     return samples, rate, where
 

@@ -15,7 +15,7 @@ from voice2face import (
     folder_command,
     picture_commands,
 )
-from voice2face.errors import Voice2FaceError
+from voice2face.errors import SettingError, Voice2FaceError
 from voice2face.paths import expanded
 from voice2face.portrait import check_folder_of, format_of
 from voice2face.quick_start import import_pipeline
@@ -177,6 +177,8 @@ def run(words: list[str]) -> bool:
 
 def make_portraits(options: argparse.Namespace) -> None:
     """Do what the parsed command line asks."""
+    if options.report is not None or options.contact_sheet is not None:
+        raise SettingError("--report and --contact-sheet are of folders; leave them out")
     output = options.output or Path(options.audio.with_suffix(".png").name)
     format_of(output)
     check_folder_of(expanded(output))

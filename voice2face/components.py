@@ -49,6 +49,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "latent_channels": (1, 256),
     "beside_channels": (0, 1024),
     "heard_attributes": (0, 2),
+    "attributes_emphasis": (0.0, 10.0),
     "latent_size": (1, 128),
     "embedding_dim": (1, 4096),
     "mels": (1, 512),

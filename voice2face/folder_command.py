@@ -9,9 +9,10 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -45,7 +46,7 @@ class Outcome:
         recording: its path.
         portrait: where its portrait lies, or would.
         status: ``"made"``, ``"there already"`` or ``"failed"``.
-        seed: of a portrait that was made.
+        seed: of the portrait.
         sex: that the voice sounds like.
         age: decade that the voice sounds like.
         speech_seconds: length of the speech found.
@@ -109,6 +110,9 @@ def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> li
 def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     """Do what the parsed command line asks; tells whether every recording has its portrait.
 
+    The report tells of a run that was ended early, too; of portraits that were there already, it
+    repeats what it told before.
+
     Raises:
         AudioNotFoundError: there are no recordings.
         OutputError: the folder, the report or the sheet cannot be written.
@@ -134,15 +138,23 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         if file is not None:
             check_folder_of(expanded(file))
 
+    drawn = {recording for recording, _ in waiting}
+    earlier = {} if options.report is None else read_report(expanded(options.report))
+    known = {}
+    for recording, path in zip(recordings, paths, strict=True):
+        if recording not in drawn:
+            there = Outcome(str(recording), str(path), "there already")
+            known[str(recording)] = earlier.get((there.recording, there.portrait), there)
+
     began = time.monotonic()
-    fresh = {outcome.recording: outcome for outcome in draw(waiting, options)}
+    try:
+        for outcome in draw(waiting, options):
+            known[outcome.recording] = outcome
+    finally:
+        outcomes = [known[str(name)] for name in recordings if str(name) in known]
+        if options.report is not None:
+            write_atomically(expanded(options.report), report(outcomes, options.report.suffix))
     seconds = time.monotonic() - began
-    outcomes = [
-        fresh.get(str(recording), Outcome(str(recording), str(path), "there already"))
-        for recording, path in zip(recordings, paths, strict=True)
-    ]
-    if options.report is not None:
-        write_atomically(expanded(options.report), report(outcomes, options.report.suffix))
     if options.contact_sheet is not None:
         write_sheet([path for path in paths if path.exists()], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
@@ -154,10 +166,10 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     return count["failed"] == 0
 
 
-def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> list[Outcome]:
+def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> Iterator[Outcome]:
     """Make and save the portraits that are not there yet; a bad recording stops nothing."""
     if not waiting:
-        return []
+        return
     import_pipeline()
     from tqdm.auto import tqdm
 
@@ -176,12 +188,11 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> l
         progress=not options.quiet,
         on_error="return",
     )
-    outcomes = []
     for (recording, path), result in zip(waiting, results, strict=True):
-        outcomes.append(settle(recording, path, result))
-        if outcomes[-1].error is not None:
-            tqdm.write(f"voice2face: {outcomes[-1].error}", file=sys.stderr)
-    return outcomes
+        outcome = settle(recording, path, result)
+        if outcome.error is not None:
+            tqdm.write(f"voice2face: {outcome.error}", file=sys.stderr)
+        yield outcome
 
 
 def settle(recording: Path, path: Path, result: Portrait | Voice2FaceError) -> Outcome:
@@ -226,6 +237,27 @@ def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode(errors="surrogateescape")
+
+
+def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
+    """What an earlier report tells, by recording and portrait; nothing if there is none."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+        as_json = file.suffix.lower() == ".json"
+        rows = json.loads(text) if as_json else csv.DictReader(io.StringIO(text, newline=""))
+        found = {}
+        for row in rows:
+            told: dict[str, Any] = {
+                name: value for name, value in row.items() if value not in (None, "")
+            }
+            for name, kind in (("seed", int), ("speech_seconds", float)):
+                if name in told:
+                    told[name] = kind(told[name])
+            outcome = Outcome(**told | {"status": "there already"})
+            found[outcome.recording, outcome.portrait] = outcome
+        return found
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def write_sheet(paths: Sequence[Path], file: Path) -> None:

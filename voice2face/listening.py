@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
-from voice2face.errors import AudioError
+from voice2face.errors import AudioError, NoSpeechError
 from voice2face.models import SpeakerEncoder, SpeechEncoder
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.portrait import Evidence
@@ -80,9 +81,24 @@ def find_in(waveform: NDArray[np.float32]) -> Speech:
     return Speech(speech, checksum, tuple(text for text, has in faults.items() if has(waveform)))
 
 
-def read_speech(recording: Any) -> Speech | AudioError:
-    """Decode a recording and find its speech, or say why that cannot be done."""
+def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
+    """Decode a recording, as ``load_audio`` takes it, and find its speech.
+
+    Raises:
+        AudioError: the recording cannot be used; names the file.
+    """
+    waveform = load_audio(recording, sample_rate)
     try:
-        return find_in(load_audio(recording))
+        return find_in(waveform)
+    except NoSpeechError as error:
+        of_path = isinstance(recording, (str, os.PathLike))
+        name = os.fspath(recording) if of_path else getattr(recording, "name", None)
+        raise NoSpeechError(f"{name}: {error}" if name else str(error)) from error
+
+
+def read_speech(recording: Any) -> Speech | AudioError:
+    """The speech of a recording, or why there is none."""
+    try:
+        return speech_of(recording)
     except AudioError as error:
         return error

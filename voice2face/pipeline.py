@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
@@ -13,10 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from voice2face.audio import load_audio
 from voice2face.devices import memory_errors
 from voice2face.errors import AudioError, SettingError
-from voice2face.listening import Speech, Voice, find_in, hear, read_speech
+from voice2face.listening import Speech, Voice, hear, read_speech, speech_of
 from voice2face.methods import Sample
 from voice2face.portrait import Portrait, Portraits, Provenance, RetrievedFace
 from voice2face.prefetch import read_ahead
@@ -159,7 +159,8 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``"latent"`` for Z^f.
             callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
                 returns a dictionary whose ``"latents"`` go on. With a method of two stages the
-                step counts on through both. It is not called for what is drawn again.
+                step counts on through both; of more than 64 pictures, it starts anew for each 64.
+                It is not called for what is drawn again.
 
         Returns:
             ``Portraits``, or the array or tensor that ``output_type`` names.
@@ -226,7 +227,8 @@ class Voice2FacePipeline(PretrainedNetworks):
         than four are held at a time.
 
         Args:
-            recordings: anything ``__call__`` takes as ``audio``; read as the portraits are taken.
+            recordings: a list, or another iterable, of anything ``__call__`` takes as ``audio``;
+                read as the portraits are taken.
             batch_size: recordings denoised together, 1 to 1024.
             seed: of every portrait; drawn at random for each where it is not given.
             progress: show a progress bar.
@@ -240,6 +242,8 @@ class Voice2FacePipeline(PretrainedNetworks):
             SettingError: an argument is out of range; raised at once, before any is taken.
         """
         check_whole("batch_size", batch_size, MOST_IMAGES)
+        if isinstance(recordings, (str, bytes, os.PathLike)):
+            raise SettingError(f"map takes several recordings; give [{recordings!r:.100}]")
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
         choose_seeds(1, seed, None)
@@ -294,7 +298,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         Raises:
             AudioError: the recording cannot be used.
         """
-        return self._hear(find_in(load_audio(audio, sample_rate)))
+        return self._hear(speech_of(audio, sample_rate))
 
     def _hear(self, speech: Speech) -> Voice:
         encoder = self.speech_encoder
@@ -322,6 +326,8 @@ class Voice2FacePipeline(PretrainedNetworks):
             SettingError: an argument is out of range, or there is not one seed for each voice.
             DeviceError: the device ran out of memory.
         """
+        if isinstance(voices, Voice):
+            raise SettingError("draw takes a list of voices; give [voice]")
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]

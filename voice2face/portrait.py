@@ -18,11 +18,13 @@ from PIL.PngImagePlugin import PngInfo
 from voice2face import __version__
 from voice2face.errors import OutputError
 from voice2face.paths import expanded
+from voice2face.settings import check_whole
 
 if TYPE_CHECKING:
     from voice2face.content_credentials import Signer
     from voice2face.settings import Settings
 
+MOST_COLUMNS = 1024
 PNG_COMPRESSION = 3  # zlib's; its usual 6 takes three times as long for 3 % fewer bytes
 SOFTWARE = "voice2face"
 DETAIL = "voice2face:"
@@ -180,35 +182,69 @@ class Portraits(Sequence[Portrait]):
 
     @property
     def evidence(self) -> Evidence:
-        """What the recording told; the same for all pictures of a call."""
+        """What the recording told: of the first picture, which a call's others share."""
         return self.items[0].evidence
 
-    def save(self, path: str | os.PathLike[str], *, signer: Signer | None = None) -> list[Path]:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int = 95,
+        signer: Signer | None = None,
+    ) -> list[Path]:
         """Write every picture: ``face.png``, or ``face-1.png``, ``face-2.png`` … for several.
+
+        Args:
+            path: as of ``Portrait.save``.
+            quality: as there.
+            signer: as there.
 
         Raises:
             OutputError: unknown ending, missing folder, or no permission.
             CredentialError: the pictures cannot be signed.
         """
         path = expanded(path)
-        if len(self.items) == 1:
-            return [self.items[0].save(path, signer=signer)]
+        names = [path.with_name(f"{path.stem}-{k + 1}{path.suffix}") for k in range(len(self))]
         return [
-            portrait.save(path.with_name(f"{path.stem}-{number}{path.suffix}"), signer=signer)
-            for number, portrait in enumerate(self.items, 1)
+            portrait.save(name, quality=quality, signer=signer)
+            for portrait, name in zip(self, names if len(self) > 1 else [path], strict=True)
         ]
 
     def grid(self, columns: int | None = None) -> Image.Image:
-        """All pictures in one, row by row."""
-        return side_by_side(self.images, min(columns or 4, len(self.items)))
+        """All pictures in one, row by row.
 
-    def save_grid(self, path: str | os.PathLike[str], columns: int | None = None) -> Path:
+        Args:
+            columns: pictures a row, from 1; four by default.
+
+        Raises:
+            SettingError: the columns are out of range.
+        """
+        columns = 4 if columns is None else columns
+        check_whole("columns", columns, MOST_COLUMNS)
+        return side_by_side(self.images, min(columns, len(self.items)))
+
+    def save_grid(
+        self,
+        path: str | os.PathLike[str],
+        columns: int | None = None,
+        *,
+        quality: int = 95,
+        signer: Signer | None = None,
+    ) -> Path:
         """Write all pictures in one, with the marks of being synthetic.
+
+        Args:
+            path: as of ``Portrait.save``.
+            columns: as of ``grid``.
+            quality: as of ``Portrait.save``.
+            signer: as there.
 
         Raises:
             OutputError: unknown ending, missing folder, or no permission.
+            CredentialError: the picture cannot be signed.
+            SettingError: the columns are out of range.
         """
-        return save_marked(self.grid(columns), path, {})
+        return save_marked(self.grid(columns), path, {}, quality=quality, signer=signer)
 
     def mean_face(self) -> Image.Image:
         """The average of the pictures: what they have in common, which is what the voice told."""

@@ -203,15 +203,18 @@ class PretrainedNetworks:
         """Move the networks and return the pipeline; this ends offloading and compiling.
 
         Args:
-            device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU.
-            dtype: as of ``from_pretrained``. What rounded the weights stays: load them anew for
-                full precision.
+            device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU; where only a type is
+                given, the networks stay where they are.
+            dtype: as of ``from_pretrained``; after ``half``, float16 on every GPU. What rounded the
+                weights stays: load them anew for full precision.
 
         Raises:
-            DeviceError: there is no such device.
+            DeviceError: there is no such device, or the type is none of floating point.
         """
-        chosen = choose_device(device)
-        dtype = dtype or default_dtype(chosen)
+        chosen = self.device if device is None and dtype is not None else choose_device(device)
+        dtype = dtype or self._dtype_on(chosen)
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise DeviceError(f"networks cannot be of type {dtype!r}; give torch.float32, say")
         leave_uncompiled(self._networks())
         try:
             for network in self._networks():
@@ -222,6 +225,10 @@ class PretrainedNetworks:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
         self._offload = None
         return self
+
+    def _dtype_on(self, device: torch.device) -> torch.dtype:
+        halved = self.dtype == torch.float16 and device.type != "cpu"
+        return torch.float16 if halved else default_dtype(device)
 
     def half(self) -> Self:
         """Make the networks float16 where they lie, and return the pipeline; ends compiling.
@@ -252,7 +259,7 @@ class PretrainedNetworks:
         chosen = choose_device(device)
         if chosen.type == "cpu":
             raise DeviceError("there is no GPU to lend to the networks; they run on the CPU as is")
-        self.to("cpu", dtype or default_dtype(chosen))
+        self.to("cpu", dtype or self._dtype_on(chosen))
         self._offload = Offload(chosen)
         return self
 
@@ -396,13 +403,17 @@ class PretrainedNetworks:
 
         Returns:
             ``(images, output_size, output_size, 3)`` uint8.
+
+        Raises:
+            DeviceError: the device ran out of memory.
         """
-        with self._turn(self.face_decoder):
-            decoder = self.face_decoder
-            parts = latents.to(decoder.device, decoder.dtype).split(16)
-            decoded = [decoder(part) for part in parts]
-        scaled = ((torch.cat(decoded).float().clamp(-1, 1) + 1) * 127.5).round().byte()
-        pictures: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
+        decoder = self.face_decoder
+        with memory_errors(self.device), self._turn(decoder):
+            decoded = [
+                ((part.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+                for part in map(decoder, latents.to(decoder.device, decoder.dtype).split(16))
+            ]
+        pictures: NDArray[np.uint8] = torch.cat(decoded).permute(0, 2, 3, 1).numpy()
         if pictures.shape[1] != self.output_size:
             size = (self.output_size, self.output_size)
             pictures = np.stack(

@@ -127,13 +127,12 @@ def variety_argument(text: str) -> float:
     """The value of a command's ``--variety``.
 
     Raises:
-        argparse.ArgumentTypeError: it is out of range.
-        ValueError: it is no number.
+        argparse.ArgumentTypeError: it is no number, or out of range.
     """
-    variety = float(text)
     try:
+        variety = float(text)
         check_number("variety", variety, 1.0)
-    except SettingError as error:
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return variety
 
@@ -210,8 +209,8 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
         seed = int(torch.randint(above, (1,), generator=generator, device=device))
     elif seed is None:
         seed = secrets.randbelow(LARGEST_RANDOM_SEED + 1)
-    if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count:
-        raise SettingError(f"seed is a whole number from 0 to 2**63 - 1, not {seed!r}")
+    if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count + 1:
+        raise SettingError(f"seed is a whole number from 0 to 2**63 - {count}, not {seed!r}")
     return [int(seed) + k for k in range(count)]
 
 

@@ -9,13 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from voice2face.paths import expanded
+
 MOST_ENTRIES = 1000
 
 
 def memory_file() -> Path:
     """Where the memory lies: beside the Hub's cache, in ``HF_HOME``."""
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    return Path(home).expanduser() / "voice2face" / "verified_files.json"
+    return expanded(home) / "voice2face" / "verified_files.json"
 
 
 def is_remembered(path: Path, sha256: str) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from voice2face.app.jobs import Tell
 from voice2face.app.limits import Limits
-from voice2face.audio import SAMPLE_RATE, load_audio
+from voice2face.audio import SAMPLE_RATE, UNKNOWN_FRAMES, load_audio
 from voice2face.errors import AudioFormatError
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.portrait import Evidence, encode_marked
@@ -105,6 +105,8 @@ def check_length(recording: bytes, limits: Limits) -> None:
             samples = sound.frames * sound.channels
     except soundfile.LibsndfileError:
         return  # load_audio says what is wrong with it
+    if sound.frames >= UNKNOWN_FRAMES:
+        return  # so it does of this
     if seconds > limits.recording_seconds or samples > limits.recording_seconds * DENSEST_RATE:
         raise AudioFormatError(
             f"{Upload.name} has {seconds:.0f} s and {samples} samples; up to "

@@ -37,12 +37,14 @@ def measure_autoencoder(
         for one, other in zip(decoded.split(64), target.split(64), strict=True)
     ]
     pictures = to_uint8(decoded)
-    same = (instruments.features(pictures) * instruments.features(originals)).sum(1)
+    made, true = instruments.features(pictures), instruments.features(originals)
     group = "face autoencoder, test faces"
     report.add(group, "mean absolute error (range -1 to 1)", float((decoded - target).abs().mean()))
     report.add(group, "perceptual distance", float(np.mean(distances)))
     name = "cosine of recognition features, original and reconstruction"
-    report.add(group, name, float(same.mean()))
+    report.add(group, name, float((made * true).sum(1).mean()))
+    name = "the same, reconstruction and another original"
+    report.add(group, name, float((made * true.roll(1, 0)).sum(1).mean()))
     rows = [images[k : k + 12] for k in (0, 12, 24) for images in (originals, pictures)]
     contact_sheet(rows).save(out / "reconstructions.png")
 

@@ -70,11 +70,16 @@ def part_features(images: np.ndarray, network: PerceptualLoss) -> dict[str, Tens
 def nearness_to_own(distances: np.ndarray, comparable: np.ndarray) -> np.ndarray:
     """How much farther other people's true parts are than one's own, ``(people,)``.
 
+    Some true faces are near to every portrait, others to none. That is taken off first, by each
+    true face's mean distance to comparable people's portraits: it tells nothing of a voice, but
+    would be most of the spread that ``students_t`` divides by.
+
     Args:
         distances: ``(people, people)``, from a portrait (row) to a true face (column).
         comparable: ``(people, people)`` boolean, who may be compared with whom; people who can be
             compared with nobody are left out.
     """
+    distances = distances - np.where(comparable, distances, 0.0).sum(0) / comparable.sum(0)
     others = comparable & ~np.eye(len(distances), dtype=bool)
     kept = others.any(1)
     mean_of_others = np.where(others, distances, 0.0).sum(1)[kept] / others.sum(1)[kept]

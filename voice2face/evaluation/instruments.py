@@ -88,10 +88,12 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
 class Artist:
     """A checkpoint with the settings that all portraits of a report are drawn with.
 
-    They are measured without the watermark, whose faint pattern would count as sharpness.
+    They are measured at the decoder's own size, as faces are at theirs, since to enlarge pictures
+    and shrink them again sharpens them, and without the watermark, whose faint pattern would count
+    as sharpness, too.
 
     Attributes:
-        pipe: the checkpoint.
+        pipe: the checkpoint; its pictures keep the decoder's size from here on.
         preset: sampler, steps and guidance.
         variety: of faces and light.
     """
@@ -99,6 +101,9 @@ class Artist:
     pipe: Voice2FacePipeline
     preset: str = DEFAULT_PRESET
     variety: float = DEFAULT_VARIETY
+
+    def __post_init__(self) -> None:
+        self.pipe.output_size = self.pipe.face_decoder.config.image_size
 
     def draw(self, voices: list[Voice], seeds: list[int]) -> np.ndarray:
         """One portrait a voice, ``(N, size, size, 3)`` uint8."""

@@ -7,18 +7,21 @@ import numpy as np
 from voice2face.training.tables import UNKNOWN, FaceTable
 
 
-def random_faces(faces: FaceTable, sex: np.ndarray, age: np.ndarray | None = None) -> np.ndarray:
+def random_faces(
+    faces: FaceTable, sex: np.ndarray, age: np.ndarray | None = None, *, seed: int = 0
+) -> np.ndarray:
     """A face for each row, of its sex and age, without replacement where possible.
 
     Args:
         faces: to draw from.
         sex: ``(N,)``, index into ``SEXES``.
         age: ``(N,)``, index into ``AGE_DECADES``; any without it, or where no such face is.
+        seed: of the draw.
 
     Returns:
         ``(N, size, size, 3)`` uint8.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     ages = np.full(len(sex), UNKNOWN) if age is None else age
     chosen = np.zeros(len(sex), int)
     for who, decade in sorted(set(zip(sex.tolist(), ages.tolist(), strict=True))):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from voice2face.models.heard_attributes import (
     ATTRIBUTES,
+    emphasised_attributes,
     heard_attributes,
     standardised_attributes,
 )
@@ -58,6 +59,8 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         good_portrait: the quality asked for when sampling, in the same units as the mean.
         good_portrait_std: how far it varies from picture to picture.
         heard_attributes: 2 where sex and age are told as numbers too, 0 where they are not.
+        attributes_emphasis: how many times as far from the middle as they are heard sex and age are
+            told when sampling.
     """
 
     @register_to_config
@@ -77,6 +80,7 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         good_portrait_std: Sequence[float] = (0.0,) * len(QUALITY_NAMES),
         beside_channels: int = 0,
         heard_attributes: int = 0,
+        attributes_emphasis: float = 1.0,
     ) -> None:
         super().__init__()
         if heard_attributes not in (0, len(ATTRIBUTES)):
@@ -119,8 +123,8 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
             quality: ``(batch, 6)``, in the units of ``quality_mean``.
             speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is told.
             quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is told.
-            attributes: ``(batch, 2)`` as ``heard_attributes`` returns them, NaN where unknown;
-                read off Z^s by default. Not told where ``speech_kept`` is false.
+            attributes: ``(batch, 2)`` as ``heard_attributes`` returns them, NaN where unknown; by
+                default those of Z^s, emphasised. Not told where ``speech_kept`` is false.
         """
         batch, device = speech.shape[0], speech.device
         kept = torch.ones(batch, dtype=torch.bool, device=device)
@@ -138,7 +142,8 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         numbers = flagged * quality_kept[:, None]
         if self.config.heard_attributes:
             if attributes is None:
-                attributes = heard_attributes(self.describe(speech))
+                heard = heard_attributes(self.describe(speech))
+                attributes = emphasised_attributes(heard, self.config.attributes_emphasis)
             told = standardised_attributes(attributes.to(numbers)) * speech_kept[:, None]
             numbers = torch.cat([numbers, told], 1)
         return Condition(tokens, numbers.to(self.dtype))

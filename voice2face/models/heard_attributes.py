@@ -10,6 +10,7 @@ from voice2face.models.speech_encoder import SpeechEncoding
 ATTRIBUTES = ("sex", "age")
 MIDDLE_DECADE = 2.0
 SPREAD_DECADES = 1.5
+OLDEST_DECADE = 6.0
 
 
 def heard_attributes(encoding: SpeechEncoding) -> Tensor:
@@ -28,6 +29,19 @@ def heard_attributes(encoding: SpeechEncoding) -> Tensor:
     reached, within = cumulative.gather(1, decade), share.gather(1, decade)
     age = decade + 1.0 - (reached - 0.5) / within
     return torch.stack([sex, age[:, 0]], 1)
+
+
+def emphasised_attributes(attributes: Tensor, emphasis: float) -> Tensor:
+    """Sex and age farther from the middle than heard, as a denoiser that follows too little needs.
+
+    Args:
+        attributes: ``(batch, 2)`` as ``heard_attributes`` returns them.
+        emphasis: how many times as far; 1 changes nothing. No age leaves the decades of adults that
+            are told of in training.
+    """
+    sex, age = attributes.split(1, 1)
+    age = MIDDLE_DECADE + emphasis * (age - MIDDLE_DECADE)
+    return torch.cat([emphasis * sex, age.clamp(0.0, OLDEST_DECADE)], 1)
 
 
 def standardised_attributes(attributes: Tensor) -> Tensor:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.kept import fingerprint, kept_in
 from voice2face.training.latent_pairs import labelled_attributes
 from voice2face.training.latent_reader import LatentReader, held_out_and_train
-from voice2face.training.loop import replace_file
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.picture_reader import PictureReader
 from voice2face.training.tables import FaceTable
@@ -88,26 +86,33 @@ def trained_reader(
         perceptual_weights: of the network whose features the picture reader looks at.
         kept: the folder.
         seed: of everything random.
+
+    Raises:
+        SystemExit: no face is labelled, or what is kept was learnt from something else.
     """
     of_faces, of_portraits = (LatentReader(*portraits.shape[1:3]) for _ in range(2))
     reader = AttributeReader([of_faces, of_portraits])
-    file = kept / "reader.safetensors"
-    if not file.exists():
-        attributes = labelled_attributes(faces, np.arange(len(faces)), np.random.default_rng(seed))
-        known = attributes.isfinite().all(1)
-        latents, attributes = latents[known], attributes[known]
-        figures = of_faces.fit(latents, attributes, seed=seed)
+    attributes = labelled_attributes(faces, np.arange(len(faces)), np.random.default_rng(seed))
+    known = attributes.isfinite().all(1)
+    if not known.any():
+        raise SystemExit("no face is labelled with sex and age: give --attribute-weight 0")
+
+    def learn() -> dict[str, Tensor]:
+        of_known, labels = latents[known], attributes[known]
+        figures = of_faces.fit(of_known, labels, seed=seed)
         logger.info("reader of faces' latents: %s", figures)
         pictures = PictureReader(PerceptualLoss(perceptual_weights).to(teacher.device))
-        figures = pictures.fit(faces.images[known.numpy()], attributes, seed=seed)
+        figures = pictures.fit(faces.images[known.numpy()], labels, seed=seed)
         logger.info("reader of pictures: %s", figures)
         seen = pictures(decode_portraits(teacher, portraits))
         figures = of_portraits.fit(portraits, seen, seed=seed)
         logger.info("reader of portraits' latents: %s", figures)
-        held_out, _ = held_out_and_train(len(latents), seed)
-        reader.calibrate(latents[held_out], attributes[held_out])
-        replace_file(file, partial(save_file, reader.state_dict()))
-    reader.load_state_dict(load_file(file))
+        held_out, _ = held_out_and_train(len(of_known), seed)
+        reader.calibrate(of_known[held_out], labels[held_out])
+        return reader.state_dict()
+
+    made_of = fingerprint(teacher.face_decoder, latents, portraits, faces.ids, [seed])
+    reader.load_state_dict(kept_in(kept / "reader.safetensors", made_of, learn))
     return reader.eval().requires_grad_(False).to(teacher.device)
 
 

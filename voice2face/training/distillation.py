@@ -38,8 +38,9 @@ from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.few_step_student import Student
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.images import contact_sheet
+from voice2face.training.kept import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
-from voice2face.training.latent_pairs import FacePairs, LatentPairs
+from voice2face.training.latent_pairs import Batch, FacePairs, LatentPairs
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
@@ -84,7 +85,7 @@ class Distillation:
         networks: that learn.
         teacher: the checkpoint, unchanged.
         student: how it draws.
-        reader: reads sex and age off latents.
+        reader: reads sex and age off latents, where that is asked for.
         features: what the teacher sees in latents.
         doubt: says in which portraits a face would hardly be found.
         train: trajectories to learn.
@@ -98,7 +99,7 @@ class Distillation:
         networks: DistillationNetworks,
         teacher: Voice2FacePipeline,
         student: Student,
-        reader: AttributeReader,
+        reader: AttributeReader | None,
         features: DenoiserFeatures,
         doubt: FaceDoubt | None,
         train: Trajectories,
@@ -111,7 +112,6 @@ class Distillation:
         self.train, self.held_out, self.faces = train, held_out, faces
         self.arguments = arguments
 
-    @parametrize.cached()
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of single steps of some trajectories, and of whole ways from noise of others."""
         arguments, denoiser = self.arguments, self.networks.denoiser
@@ -121,12 +121,16 @@ class Distillation:
         start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
         parts = parts.to(device)
         told = (self.train.speech[rows].to(device), self.train.quality[rows].to(device))
-        with mixed_precision(device):
+        whole = max(arguments.attribute_weight, arguments.adversarial_weight, arguments.face_weight)
+        # the student's weights are the same in all of its steps; the discriminator's are not to be
+        # kept, since one verdict moves them and another does not
+        with parametrize.cached(), mixed_precision(device):
             seen = self.student.velocity(denoiser, *told, start, parts)
+            portraits = self._draw_portraits(rng) if whole > 0 else None
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
         losses = {"loss": imitation, "imitation": imitation}
-        if max(arguments.attribute_weight, arguments.adversarial_weight, arguments.face_weight) > 0:
-            losses |= self._portrait_losses(rng)
+        if portraits is not None:
+            losses |= self._portrait_losses(*portraits)
             listens = number >= ADVERSARIAL_FROM
             losses["loss"] = (
                 imitation
@@ -137,30 +141,35 @@ class Distillation:
             )
         return losses
 
-    def _portrait_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Of portraits drawn for voices of real faces.
+    def _draw_portraits(self, rng: np.random.Generator) -> tuple[Batch, Tensor]:
+        """Real faces with voices, and the latents of portraits drawn for these voices.
 
-        Half of them are asked for with the picture qualities of those faces, and the discriminator
-        compares them; it is not told of the voice: whether a portrait goes with it is for the
-        reader to say. The other half is asked for as portraits are, which differ more.
-        ``attributes`` is the mean square of what is read off them all less what is expected of what
-        was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
+        Half of them are asked for with the picture qualities of those faces, the other half as
+        portraits are, which differ more.
         """
         denoiser = self.networks.denoiser
-        device = denoiser.device
         count = self.arguments.whole_portraits
         compared = -(-count // 2)
-        faces = self.faces.sample(rng, count).to(device)
+        faces = self.faces.sample(rng, count).to(denoiser.device)
         seeds = rng.integers(2**62, size=count - compared).tolist()
         asked = denoiser.good_portraits([torch.Generator().manual_seed(seed) for seed in seeds])
         quality = torch.cat([faces.quality[:compared], asked])
         noise = torch.randn_like(faces.clean)
-        with torch.no_grad():
-            heard = heard_attributes(self.teacher.speech_encoder.describe(faces.speech))
+        learning_steps = self.arguments.learning_steps
+        drawn = self.student.draw(denoiser, faces.speech, quality, noise, learning_steps)
+        return faces, drawn
+
+    def _portrait_losses(self, faces: Batch, drawn: Tensor) -> dict[str, Tensor]:
+        """Of the latents of portraits.
+
+        The discriminator compares the first half of them with the real faces whose qualities they
+        were asked for; it is not told of the voice: whether a portrait goes with it is for the
+        reader to say. ``attributes`` is the mean square of what is read off them all less what is
+        expected of what was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
+        """
+        device = drawn.device
+        compared = -(-len(drawn) // 2)
         with mixed_precision(device):
-            drawn = self.student.draw(
-                denoiser, faces.speech, quality, noise, self.arguments.learning_steps
-            )
             voiceless = torch.zeros(compared, dtype=torch.bool, device=device)
             told = self.features.denoiser.condition(
                 faces.speech[:compared], faces.quality[:compared], voiceless
@@ -169,13 +178,20 @@ class Distillation:
                 real = self.features(faces.clean[:compared], told)
             made = self.features(drawn[:compared], told)
             adversarial, discriminator = self.networks.discriminator.losses(real, made)
-        attributes = (self.reader(drawn) - self.reader.expected(heard)).square().mean()
+        nothing = drawn.new_zeros(())
         return {
-            "attributes": attributes,
+            "attributes": self._misread(drawn, faces.speech) if self.reader else nothing,
             "adversarial": adversarial,
             "discriminator": discriminator,
-            "doubt": drawn.new_zeros(()) if self.doubt is None else self.doubt(drawn),
+            "doubt": self.doubt(drawn) if self.doubt else nothing,
         }
+
+    def _misread(self, latents: Tensor, speech: Tensor) -> Tensor:
+        """Mean square of what is read off latents less what is expected of what was heard."""
+        assert self.reader is not None
+        with torch.no_grad():
+            heard = heard_attributes(self.teacher.speech_encoder.describe(speech))
+        return (self.reader(latents) - self.reader.expected(heard)).square().mean()
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """How held-out portraits compare with the teacher's; writes update and contact sheet.
@@ -196,12 +212,10 @@ class Distillation:
         update.save_pretrained(out / "few_step_update")
         rows = [self.teacher.decode(part[:SHOWN], watermark=False) for part in (goal, drawn)]
         contact_sheet(rows).save(out / "portraits.png")
-        expected = self.reader.expected(
-            heard_attributes(self.teacher.speech_encoder.describe(speech))
-        )
         figures = {"distance": (drawn - goal).square().mean().sqrt() / goal.square().mean().sqrt()}
         for of, latents in (("", drawn), ("_of_teacher", goal)):
-            figures["attributes" + of] = (self.reader(latents) - expected).square().mean()
+            if self.reader is not None:
+                figures["attributes" + of] = self._misread(latents, speech)
             if self.doubt is not None:
                 figures["doubt" + of] = self.doubt(latents)
         return {name: float(figure) for name, figure in figures.items()}
@@ -320,6 +334,12 @@ def main(arguments: argparse.Namespace) -> None:
         weaker = load_component(Denoiser, arguments.weaker / "denoiser").to(device)
         autoguidance = Autoguidance(weaker, arguments.autoguidance)
 
+    teaching: list[nn.Module] = [method.denoiser, method.face_prior, teacher.speech_encoder]
+    how: list[object] = [settings, arguments.steps, arguments.seed, arguments.limit]
+    if autoguidance is not None:
+        teaching.append(autoguidance.weaker)
+        how.append(autoguidance.scale)
+
     def drawn(split: str, shards: int) -> Trajectories:
         @cache
         def voices() -> tuple[Pairing, Tensor]:
@@ -339,24 +359,23 @@ def main(arguments: argparse.Namespace) -> None:
                 autoguidance,
             )
 
-        made = kept_trajectories(kept / split, shards, shard)
-        if made.latents.shape[1] != arguments.steps + 1:
-            raise SystemExit(f"{kept} was drawn for other --steps; choose another --trajectories")
-        return made
+        return kept_trajectories(kept / split, shards, shard, fingerprint(*teaching, how))
 
     train = drawn("train", -(-arguments.portraits // SHARD))
     held_out = drawn("validation", HELD_OUT_SHARDS)
     encoders = Encoders(teacher.face_encoder, teacher.speech_encoder, teacher.face_decoder)
     encoded = encoders.encode(arguments, "train")
-    reader = trained_reader(
-        teacher,
-        encoded.faces,
-        encoded.tables.latents[:, 0],
-        train.latents[:, -1].float(),
-        arguments.perceptual_weights,
-        kept,
-        arguments.seed,
-    )
+    reader = None
+    if arguments.attribute_weight > 0:
+        reader = trained_reader(
+            teacher,
+            encoded.faces,
+            encoded.tables.latents[:, 0],
+            train.latents[:, -1].float(),
+            arguments.perceptual_weights,
+            kept,
+            arguments.seed,
+        )
     face_check = method.face_check
     doubt = None if face_check is None else FaceDoubt(face_check, train.latents[:, -1].float())
     chosen = exemplary_faces(encoded.faces, method.denoiser)
@@ -367,8 +386,9 @@ def main(arguments: argparse.Namespace) -> None:
         denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)
     )
     student = Student(teacher, arguments.steps)
-    teaching = method.denoiser.requires_grad_(False)
-    features = DenoiserFeatures(teaching, teacher.scheduler, student.shift)
+    features = DenoiserFeatures(
+        method.denoiser.requires_grad_(False), teacher.scheduler, student.shift
+    )
     networks = DistillationNetworks(denoiser, LatentDiscriminator(features.widths))
     networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learning = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]

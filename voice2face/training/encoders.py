@@ -77,7 +77,10 @@ class Encoders:
             )
             return vars(tables)
 
-        made_of = fingerprint(self.face_encoder, self.speech_encoder, faces.ids, voices.ids)
+        quality = torch.from_numpy(faces.quality)
+        made_of = fingerprint(
+            self.face_encoder, self.speech_encoder, quality, faces.ids, voices.ids
+        )
         tables = EncodedTables(**kept_in(latents / f"latents_{split}.safetensors", made_of, encode))
         chosen = ChosenFaces(pairing, ~hidden_eyes(faces.images))
         return Encoded(faces, voices, chosen, tables)

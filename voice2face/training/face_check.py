@@ -205,7 +205,9 @@ def main(arguments: argparse.Namespace) -> None:
         out = Path(arguments.out)
         draw = partial(portraits_of_voices, arguments, pipe, split, count)
         drawing = [part for part in pipe.method.networks() if not isinstance(part, FaceCheck)]
-        made_of = fingerprint(*drawing, pipe.speech_encoder, [count, arguments.seed])
+        made_of = fingerprint(
+            *drawing, pipe.speech_encoder, [count, arguments.seed, arguments.limit]
+        )
         latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
         made_of = fingerprint(pipe.face_decoder, [made_of])
         see = partial(seen_in, latents, pipe)

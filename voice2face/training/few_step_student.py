@@ -59,6 +59,9 @@ class Student:
         latents = noise
         for part, turn in enumerate(self.turns):
             parts = torch.full((len(noise),), part, device=noise.device)
+            if part == len(self.turns) - learning_steps:
+                # older versions of PyTorch would go on with casts that know no gradient
+                torch.clear_autocast_cache()
             with torch.set_grad_enabled(part >= len(self.turns) - learning_steps):
                 velocity = self.velocity(denoiser, speech, quality, latents, parts)
             latents = turn.cos() * latents - turn.sin() * velocity

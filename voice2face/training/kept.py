@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -16,19 +17,24 @@ from voice2face.training.loop import replace_file
 NOTE = "made_of"
 
 
-def fingerprint(*parts: nn.Module | Iterable[object]) -> str:
-    """A checksum of networks' weights, and of ids and numbers as text.
+def fingerprint(*parts: nn.Module | Tensor | Iterable[object]) -> str:
+    """A checksum of networks' weights and configurations, of tensors, and of anything as text.
 
     Weights count as float16, as which checkpoints keep them.
     """
     digest = hashlib.sha256()
     for part in parts:
+        tensors = {"": part} if isinstance(part, Tensor) else {}
         if isinstance(part, nn.Module):
-            for name, tensor in part.state_dict().items():
-                digest.update(name.encode())
-                value = tensor.half() if tensor.is_floating_point() else tensor
-                digest.update(value.cpu().contiguous().numpy().tobytes())
-        else:
+            tensors = part.state_dict()
+            config = getattr(part, "config", {})
+            told = {name: config[name] for name in sorted(config) if not name.startswith("_")}
+            digest.update(json.dumps(told).encode())
+        for name, tensor in tensors.items():
+            digest.update(name.encode())
+            value = tensor.half() if tensor.is_floating_point() else tensor
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        if not isinstance(part, (nn.Module, Tensor)):
             digest.update("\0".join(map(str, part)).encode())
     return digest.hexdigest()
 

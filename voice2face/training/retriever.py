@@ -1,7 +1,7 @@
 """The retrieval index of Fine-portraitist: one entry for each voice, with a face that goes with it.
 
 With true pairs the face is the speaker's own. With faces and voices of strangers it is one of the
-same sex and age decade, and each face is used once.
+same sex and age decade, or of any age where the voice's is unknown, and each face is used once.
 """
 
 from __future__ import annotations

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.methods.guided_sampling import Autoguidance, sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
-from voice2face.training.loop import replace_file
+from voice2face.training.kept import kept_in
 from voice2face.training.mixed_precision import mixed_precision
 
 # of the portraits that are drawn for each split, far from each other and from those of portraits
@@ -50,6 +49,8 @@ def draw_trajectories(
     autoguidance: Autoguidance | None = None,
 ) -> Trajectories:
     """Draw one portrait for each voice and keep what it passed through.
+
+    Of UniPC, which looks at a Z^t before it corrects it, that is the Z^t looked at.
 
     Args:
         denoiser: draws.
@@ -93,7 +94,7 @@ def draw_trajectories(
 
 
 def kept_trajectories(
-    folder: Path, shards: int, draw_shard: Callable[[int], Trajectories]
+    folder: Path, shards: int, draw_shard: Callable[[int], Trajectories], made_of: str
 ) -> Trajectories:
     """Read what a folder keeps, and draw what it lacks.
 
@@ -101,14 +102,15 @@ def kept_trajectories(
         folder: of the shards.
         shards: how many there are to be.
         draw_shard: makes one by its number.
+        made_of: ``fingerprint`` of what draws, and how.
+
+    Raises:
+        SystemExit: what is kept was drawn by something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:05}.safetensors" for number in range(shards)]
     for number, file in enumerate(tqdm(files, desc="trajectories", unit="shard")):
-        if not file.exists():
-            drawn = draw_shard(number)._asdict()
-            tensors = {name: tensor.contiguous() for name, tensor in drawn.items()}
-            replace_file(file, partial(save_file, tensors))
+        kept_in(file, made_of, lambda: draw_shard(number)._asdict())  # noqa: B023
     return read_trajectories(files)
 
 

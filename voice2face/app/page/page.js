@@ -46,6 +46,11 @@ async function use(file) {
   latest = file;
   const opened = await openRecording(file, limits.recording_seconds);
   if (latest !== file) return; // another one was chosen while this one was opened
+  if (opened.seconds > limits.recording_seconds) {
+    const minutes = Math.round(limits.recording_seconds / 60);
+    complain(`${file.name} is over ${minutes} minutes; cut out a part with one speaker.`);
+    return;
+  }
   recording = opened.blob;
   take.show(file, opened);
   at("draw").disabled = false;

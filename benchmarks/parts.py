@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,20 @@ def recurrent_operations(
     return 2 * positions * (math.prod(from_input) + math.prod(from_hidden))
 
 
+def cudnn_operations(
+    sequence: torch.Size, weights: Sequence[torch.Size], *_: Any, **__: Any
+) -> int:
+    """The same of cuDNN's recurrent layers, which are given all weights and biases at once."""
+    matrices = sum(math.prod(weight) for weight in weights if len(weight) == 2)
+    return 2 * math.prod(sequence[:2]) * matrices
+
+
 def operations_of(run: Callable[[], object]) -> int:
     """Floating-point operations of matrix products, convolutions and attention in a call."""
-    recurrent = {torch.ops.aten.mkldnn_rnn_layer: recurrent_operations}
+    recurrent = {
+        torch.ops.aten.mkldnn_rnn_layer: recurrent_operations,
+        torch.ops.aten._cudnn_rnn: cudnn_operations,
+    }
     with FlopCounterMode(display=False, custom_mapping=recurrent) as counter:
         run()
     return int(counter.get_total_flops())

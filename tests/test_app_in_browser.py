@@ -230,6 +230,11 @@ def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> No
         file.truncate((20 << 20) + 1)
     page["file"].send_keys(str(huge))
     page.wait(lambda: "huge.wav is over 21 MB" in page["problem"].text)
+    long = tmp_path / "long.wav"
+    sf.write(long, np.zeros(601 * 8_000, np.float32), 8_000, subtype="PCM_U8")
+    page["file"].send_keys(str(long))
+    page.wait(lambda: "long.wav is over 10 minutes" in page["problem"].text)
+    assert not page["draw"].is_enabled()
 
 
 def test_drawing_can_be_stopped(page: Page, female_speech: Path) -> None:

@@ -34,7 +34,6 @@ from voice2face.errors import (
     CheckpointNotFoundError,
     ChecksumError,
     OutputError,
-    SettingError,
 )
 from voice2face.models import FacePrior, SpeechEncoder
 from voice2face.pretrained_networks import components_of
@@ -228,33 +227,20 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
             checkpoints.resolve(name)
 
 
-@given(
-    st.sampled_from(sorted(components_of("scldm"))),
-    st.booleans(),
-    st.integers(0, 10**6),
-    st.integers(1, 255),
-)
-@FUZZ
-def test_any_flipped_byte_is_noticed(
-    saved: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    name: str,
-    weights: bool,
-    place: int,
-    mask: int,
-) -> None:
-    path = saved / name / WEIGHTS_FILE if weights else config_of(saved, name)
-    if not path.is_file():
-        path = config_of(saved, name)
-    original = path.read_bytes()
-    damaged = bytearray(original)
-    damaged[place % len(damaged)] ^= mask
-    try:
-        path.write_bytes(bytes(damaged))
-        with pytest.raises(ChecksumError):
-            checkpoints.resolve(saved)
-    finally:
-        path.write_bytes(original)
+@pytest.mark.parametrize("name", sorted(components_of("scldm")))
+def test_a_flipped_byte_of_any_file_is_noticed(saved: Path, name: str) -> None:
+    files = [path for path in (saved / name).iterdir() if path.is_file()]
+    assert files
+    for path in files:
+        original = path.read_bytes()
+        damaged = bytearray(original)
+        damaged[len(damaged) // 2] ^= 1
+        try:
+            path.write_bytes(bytes(damaged))
+            with pytest.raises(ChecksumError):
+                checkpoints.resolve(saved)
+        finally:
+            path.write_bytes(original)
 
 
 @given(st.integers(0, 10**6), st.binary(max_size=12), st.integers(0, 12))
@@ -389,12 +375,6 @@ def test_checkpoints_never_replace_other_files(
     with pytest.raises(OutputError, match="holds other files"):
         tiny_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
-
-
-def test_only_safetensors_are_written(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="safetensors only"):
-        tiny_pipeline.save_pretrained(tmp_path / "x", safe=False)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])

@@ -17,7 +17,7 @@ from benchmarks.comparisons import (
     stable_diffusion_unet,
     to_bytes,
 )
-from benchmarks.parts import operations_of
+from benchmarks.parts import cudnn_operations, operations_of
 from voice2face import Voice2FacePipeline
 from voice2face.settings import PRESETS
 
@@ -36,6 +36,8 @@ def test_operations_of_recurrent_layers_are_counted() -> None:
     recurrent = torch.nn.LSTM(40, 256, 3, batch_first=True)
     weights = 1024 * (40 + 256) + 2 * 1024 * (256 + 256)
     assert operations_of(lambda: recurrent(torch.zeros(2, 8, 40))) == 2 * (2 * 8) * weights
+    shapes = [weight.shape for weight in recurrent.parameters()]
+    assert cudnn_operations(torch.Size((2, 8, 40)), shapes, 4, None) == 2 * (2 * 8) * weights
 
 
 def test_the_one_pass_generator_makes_a_picture_as_large_as_a_portrait(

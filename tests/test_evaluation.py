@@ -145,10 +145,13 @@ def test_one_command_writes_the_report(
     command.main()
     report = json.loads((out / "report.json").read_text())
     assert report["the voice is heard, test speakers: portraits"]["sex"]["cases"] == 8
-    ceiling = report["the person is met: true face, frontal"]
-    assert 0.0 <= ceiling["mean rank, %"] <= 100.0
+    for name, of_picture in (("Speech2Face", True), ("voice2face", False)):
+        person = report[f"the person is met: {name}"]
+        same = person["cos x100, a picture"] == pytest.approx(person["cos x100, seeds averaged"])
+        assert same == of_picture, "of one picture the average is that picture"
+        if of_picture:
+            assert person["R@10 x100, a picture"] == pytest.approx(person["R@10 x100"])
     steady = report["it is steady"]
-    assert steady["likeness, telephone band"] <= 1.001
     assert steady["same sex, all clips of the speaker"]["cases"] == 4, "speakers of two clips"
     always = {
         figures["age within 10 years, if always 30-39"]["value"]
@@ -228,7 +231,6 @@ def test_varieties_are_measured_side_by_side(compared) -> None:
     assert list(report) == [f"variety: {number:g}" for number in variety.VARIETIES]
     distances = [figures["Fréchet distance"] for figures in report.values()]
     assert len(set(distances)) == len(distances), "they draw differently"
-    assert all(0.0 <= figures["precision"] <= 1.0 for figures in report.values())
     with Image.open(out / "variety.png") as sheet:
         assert sheet.height == len(variety.VARIETIES) * 32
 
@@ -265,6 +267,15 @@ def test_ablation_trains_and_measures_every_variant(
         figures = report[f"ablation, 1 steps: {variant.name}"]
         assert 0.0 < figures["held-out loss"] < 10.0
         assert figures["sex"]["cases"] == 4 * ablation.PORTRAITS_A_VOICE
+    betas = {
+        json.loads(file.read_text())["weight"] for file in out.glob("*/face_prior/config.json")
+    }
+    assert betas == {variant.beta for variant in ablation.VARIANTS}
+    told = {
+        json.loads(file.read_text())["heard_attributes"]
+        for file in out.glob("*/denoiser/config.json")
+    }
+    assert told == {0, 2}
     moved = report["the prior, L1 it moves"]
     assert set(moved) == {"from N = 2 to 4", "from N = 4 to 8"}
     assert min(moved.values()) > 0.0

@@ -119,7 +119,7 @@ def test_another_retriever_gives_other_faces(
     portraitist: Voice2FacePipeline, tone: np.ndarray, tmp_path: Path
 ) -> None:
     before = portraitist(tone, 16_000, seed=1, num_inference_steps=2)
-    cast = FaceRetriever.load(tiny_retriever(4, "cast-member").save(tmp_path / "cast"))
+    cast = FaceRetriever.load(tiny_retriever(4, "cast-member").save_pretrained(tmp_path / "cast"))
     portraitist.retriever = cast
     after = portraitist(tone, 16_000, seed=1, num_inference_steps=2)
     assert after.evidence.retrieved[0].id.startswith("cast-member-")

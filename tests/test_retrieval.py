@@ -128,7 +128,7 @@ def test_entries_are_added_and_removed_by_id() -> None:
 
 def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
     retriever = FaceRetriever(made_up(6))
-    retriever.save(tmp_path)
+    retriever.save_pretrained(tmp_path)
     again = FaceRetriever.load(tmp_path)
     assert again.entries.ids == retriever.entries.ids
     assert again.entries.licences == retriever.entries.licences
@@ -139,7 +139,7 @@ def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [ENTRIES_FILE]
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        retriever.save(tmp_path / "file")
+        retriever.save_pretrained(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_entries_that_do_not_fit_are_refused(field: str, value: object, message:
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match="cannot be read"):
         FaceRetriever.load(tmp_path)
-    FaceRetriever(made_up(4)).save(tmp_path)
+    FaceRetriever(made_up(4)).save_pretrained(tmp_path)
     file = tmp_path / ENTRIES_FILE
     tensors = load_file(file)
     save_file(tensors, file)

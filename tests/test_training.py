@@ -6,10 +6,13 @@ import copy
 import hashlib
 import io
 import json
+import os
+import signal
 import sys
 import zipfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,15 +28,16 @@ from voice2face.components import load_component
 from voice2face.models import SPEECH_ENCODERS, Denoiser, SpeakerEncoder
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
-from voice2face.training import speaker_weights
+from voice2face.training import augmentation, speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.decoder import coarse_difference
-from voice2face.training.diffusion import balanced_prior
+from voice2face.training.diffusion import Diffusion, DiffusionOptions, balanced_prior
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
-from voice2face.training.loop import ema_update
+from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update
 from voice2face.training.losses import (
     PerceptualLoss,
     age_loss,
@@ -42,7 +46,14 @@ from voice2face.training.losses import (
 )
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
-from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable, load_faces, load_voices
+from voice2face.training.tables import (
+    SAMPLE_RATE,
+    UNKNOWN,
+    FaceTable,
+    VoiceTable,
+    load_faces,
+    load_voices,
+)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -332,9 +343,12 @@ def test_training_stops_when_the_time_is_up(
     assert rows[-1]["step"] == 1
 
 
-def test_data_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit):
         run(monkeypatch, "diffusion", "--encoders", tmp_path, "--out", tmp_path)
+    assert "give --faces with --voices" in capsys.readouterr().err
 
 
 def test_tables_are_read_by_split(tables: dict[str, str]) -> None:
@@ -453,3 +467,106 @@ def test_augmented_voices_keep_length_and_range(seed: int) -> None:
     assert np.abs(changed).max() <= 1.0
     assert np.isfinite(changed).all()
     assert not np.array_equal(changed, excerpt)
+
+
+def loudest_frequency(waveform: np.ndarray) -> float:
+    return float(np.abs(np.fft.rfft(waveform)).argmax() * SAMPLE_RATE / len(waveform))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_change_of_a_voice_does_what_it_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tone = (0.4 * np.sin(2 * np.pi * 1_000 * np.arange(32_000) / SAMPLE_RATE)).astype(np.float32)
+    white = (0.1 * rng.standard_normal(32_000)).astype(np.float32)
+
+    faster = loudest_frequency(augmentation.random_speed(tone, rng))
+    assert 1.0 < abs(faster - 1_000) <= 75.0, "pitch follows speed"
+    noise = augmentation.random_noise(tone, rng) - tone
+    below = 10 * np.log10(np.square(tone).mean() / np.square(noise).mean())
+    assert 4.9 < below < 40.1
+    click = np.zeros(32_000, np.float32)
+    click[100] = 1.0
+    echo = augmentation.random_room(click, rng)
+    assert echo[100] == pytest.approx(1.0, abs=1e-3)
+    assert np.square(echo[101:]).sum() > 1e-3
+    assert np.square(echo[101 + round(0.4 * SAMPLE_RATE) :]).sum() < 1e-6
+    before, after = (np.abs(np.fft.rfft(x)) for x in (white, augmentation.random_band(white, rng)))
+    changed = 20 * np.log10(after[100:-100] / before[100:-100])
+    assert changed.max() - changed.min() > 1.0
+    coded = augmentation.random_codec(tone, rng)
+    assert not np.array_equal(coded, tone)
+    assert np.square(coded).mean() == pytest.approx(np.square(tone).mean(), rel=0.25)
+
+
+def test_the_rate_rises_stays_and_falls(tmp_path: Path) -> None:
+    network = torch.nn.Linear(1, 1)
+    options = LoopOptions(out=tmp_path, max_steps=1_000, warmup_steps=100, cooldown=0.25)
+    loop = TrainingLoop(network, torch.optim.SGD(network.parameters(), 1.0), options)
+    factors = {}
+    for step in (0, 49, 99, 500, 749, 875, 1_000):
+        loop.progress.step = step
+        factors[step] = loop.rate_factor()
+    expected = {0: 0.01, 49: 0.5, 99: 1.0, 500: 1.0, 749: 1.0, 875: 0.5, 1_000: 0.0}
+    assert factors == pytest.approx(expected)
+
+
+def test_a_run_that_is_asked_to_end_keeps_its_state_and_odd_gradients_move_nothing(
+    tmp_path: Path,
+) -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    start = float(network.weight)
+    options = LoopOptions(out=tmp_path, max_steps=100, warmup_steps=1, cooldown=0.0)
+    loop = TrainingLoop(network, torch.optim.SGD(network.parameters(), 1.0), options)
+
+    def step(number: int, _: np.random.Generator) -> dict[str, torch.Tensor]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        bad = float("inf") if number == 0 else 1.0
+        return {"loss": bad * network.weight.sum()}
+
+    seen = []
+    loop.run(step, lambda _: seen.append(float(network.weight.detach())) or {})
+    assert loop.progress.step == 2, "the step that was asked to end is the last"
+    assert (tmp_path / "training_state.safetensors").is_file()
+    assert seen == [pytest.approx(start - 1.0)], "only the second step moved the weight"
+
+
+class Told(Exception):
+    """Carries what the denoiser was told."""
+
+
+DROPS = ("drop_speech", "drop_all", "drop_attributes", "drop_attention")
+
+
+@pytest.mark.parametrize("dropped", DROPS)
+def test_what_is_dropped_is_not_told(dropped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dict(tiny_components()["denoiser"].config)
+    denoiser = Denoiser.from_config(config, heard_attributes=2)
+    torch.nn.init.normal_(denoiser.no_speech)
+    batch = Batch(
+        torch.randn(3, 4, 8, 8),
+        torch.ones(3, 6),
+        torch.nn.functional.normalize(torch.randn(3, 16), dim=1),
+        torch.tensor([[1.0, 3.0]] * 3),
+        None,
+    )
+
+    def refuse(*arguments: object) -> None:
+        raise Told(arguments[-1])
+
+    monkeypatch.setattr("voice2face.training.diffusion.denoising_loss", refuse)
+    every = dict.fromkeys(DROPS, 0.0)
+    stage = Diffusion(
+        denoiser,
+        *(None, None, None, SimpleNamespace(sample=lambda *_: batch), None),
+        DiffusionOptions(batch_size=3, **every | {dropped: 1.0}),
+        *(Path(), torch.device("cpu")),
+    )
+    with pytest.raises(Told) as caught:
+        stage.step(0, np.random.default_rng(0))
+    condition = caught.value.args[0]
+    silent = dropped != "drop_attributes"
+    assert bool((condition.speech == denoiser.no_speech.to(condition.speech.dtype)).all()) == silent
+    quality, attributes = condition.numbers[:, :7], condition.numbers[:, 7:]
+    assert bool(quality.any()) == (dropped != "drop_all")
+    assert bool(attributes.any()) == (dropped == "drop_attention")

@@ -35,6 +35,7 @@ from voice2face.models import (
 from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
 from voice2face.onnx_runtime import run_by_onnxruntime
+from voice2face.pixels import to_model_range, to_uint8
 from voice2face.watermark import embed
 
 if TYPE_CHECKING:
@@ -320,21 +321,17 @@ class PretrainedNetworks:
     def _turn(self, *networks: torch.nn.Module) -> AbstractContextManager[None]:
         return self._offload.turn(*networks) if self._offload else nullcontext()
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, safe: bool = True) -> Path:
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write the checkpoint as a folder that ``from_pretrained`` reads.
 
         It appears as a whole: a crash leaves what was there before, or the new checkpoint.
 
         Args:
             folder: a new folder, an empty one, or an older checkpoint to replace.
-            safe: weights are written as safetensors; there is no other way, false is refused.
 
         Raises:
-            SettingError: ``safe`` is false.
             OutputError: the folder cannot be written, or holds other files.
         """
-        if not safe:
-            raise SettingError("weights are written as safetensors only; leave safe=True")
         return checkpoints.save_checkpoint(
             folder,
             self._parts(),
@@ -385,7 +382,7 @@ class PretrainedNetworks:
             np.asarray(face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
             for face in faces
         ]
-        images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        images = to_model_range(np.stack(pixels))
         if bottom_only:
             images = bottom_face(images)
         with memory_errors(self.device), self._turn(self.face_encoder):
@@ -409,11 +406,8 @@ class PretrainedNetworks:
         """
         decoder = self.face_decoder
         with memory_errors(self.device), self._turn(decoder):
-            decoded = [
-                ((part.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
-                for part in map(decoder, latents.to(decoder.device, decoder.dtype).split(16))
-            ]
-        pictures: NDArray[np.uint8] = torch.cat(decoded).permute(0, 2, 3, 1).numpy()
+            parts = latents.to(decoder.device, decoder.dtype).split(16)
+            pictures = np.concatenate([to_uint8(decoder(part)) for part in parts])
         if pictures.shape[1] != self.output_size:
             size = (self.output_size, self.output_size)
             pictures = np.stack(

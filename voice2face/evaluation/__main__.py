@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
 from voice2face.evaluation.evaluate import evaluate
-from voice2face.evaluation.instruments import Artist, add_drawing_options
+from voice2face.evaluation.instruments import Artist, add_drawing_options, add_measuring_options
 from voice2face.pipeline import Voice2FacePipeline
 
 
@@ -15,16 +14,8 @@ def main() -> None:
     """Parse the arguments, measure, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation", description=__doc__)
     parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of faces-*.parquet and voices-*.parquet"
-    )
-    parser.add_argument(
-        "--networks", type=Path, required=True, help="folder of the measuring networks"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    add_measuring_options(parser)
     add_drawing_options(parser)
-    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)

@@ -24,7 +24,12 @@ from safetensors.torch import load_file
 
 from voice2face.components import load_component
 from voice2face.evaluation.comparison import Comparison
-from voice2face.evaluation.instruments import Artist, Instruments, add_drawing_options
+from voice2face.evaluation.instruments import (
+    Artist,
+    Instruments,
+    add_drawing_options,
+    add_measuring_options,
+)
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.models import (
@@ -178,14 +183,11 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     """Read an ablation's command line, and load what it measures with."""
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
     parser.add_argument("--collaborative", type=Path, required=True, help="output of stage 1")
-    parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
-    parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
-    parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
+    add_measuring_options(parser)
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each variant")
     parser.add_argument("--block-channels", type=int, nargs="+", default=[64, 128])
     add_drawing_options(parser)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    parser.set_defaults(device="cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)

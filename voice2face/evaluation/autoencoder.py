@@ -11,7 +11,8 @@ import torch
 from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.images import contact_sheet, to_model_range, to_uint8
+from voice2face.pixels import to_model_range, to_uint8
+from voice2face.training.contact_sheets import contact_sheet
 
 FACES = 512
 

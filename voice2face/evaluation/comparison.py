@@ -11,7 +11,7 @@ import numpy as np
 
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
-from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.instruments import Artist, Instruments, add_measuring_options
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
@@ -97,14 +97,10 @@ def run_comparison(
     parser = argparse.ArgumentParser(prog=f"python -m voice2face.evaluation.{name}")
     parser.description = description.partition("\n\n")[2]
     parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
-    parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
-    parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the table")
+    add_measuring_options(parser)
     parser.add_argument(
         "--portraits-a-voice", type=int, default=2, help="seeds a speaker (default: %(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)

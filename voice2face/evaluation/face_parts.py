@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,11 +19,16 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.evaluation.instruments import Artist, Instruments, add_drawing_options
+from voice2face.evaluation.instruments import (
+    Artist,
+    Instruments,
+    add_drawing_options,
+    add_measuring_options,
+)
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.images import to_model_range
+from voice2face.pixels import to_model_range
 from voice2face.training.losses import PerceptualLoss
 
 SEEDS = 4
@@ -129,17 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.face_parts")
     parser.description = (__doc__ or "").partition("\n\n")[2]
     parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of faces-*.parquet and pairs-dev.parquet"
-    )
-    parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
-    parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
+    add_measuring_options(parser)
     add_drawing_options(parser)
-    parser.add_argument("--limit", type=int, help="faces to read of each split, for a trial run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
-    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
+    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     faces = str(options.data / "faces-*.parquet")
     instruments = Instruments.load(faces, options.networks, options.limit)
     artist = Artist(pipe, options.preset, options.variety)

@@ -67,6 +67,21 @@ class Instruments:
         return picture_features(self.test_faces.images, self.perceptual)
 
 
+def add_measuring_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what is measured with, and where to."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder of faces-*.parquet, voices-*.parquet and, where true pairs are measured, "
+        "pairs-dev.parquet",
+    )
+    parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Declare how portraits are drawn."""
     parser.add_argument(

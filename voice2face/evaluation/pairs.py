@@ -20,7 +20,7 @@ from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.voices import add_common_answer, said_of
 from voice2face.listening import Voice
-from voice2face.training.images import contact_sheet
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows
 
 logger = logging.getLogger("voice2face.evaluation")

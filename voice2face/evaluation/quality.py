@@ -24,8 +24,8 @@ from voice2face.evaluation.pictures import (
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices
 from voice2face.training.augmentation import random_crop
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.hidden_eyes import hidden_eyes
-from voice2face.training.images import contact_sheet
 from voice2face.training.tables import SAMPLE_RATE
 
 GOOD = "the picture is good, test speakers"

@@ -48,7 +48,8 @@ def build_index(options: argparse.Namespace) -> Path:
         train("retriever", *arguments)
     entries = FaceRetriever.load(index).entries
     nothing = torch.zeros_like(entries.faces)
-    FaceRetriever(entries._replace(faces=nothing, bottoms=nothing.clone())).save(blank(index))
+    without = entries._replace(faces=nothing, bottoms=nothing.clone())
+    FaceRetriever(without).save_pretrained(blank(index))
     return index
 
 

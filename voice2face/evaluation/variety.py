@@ -17,8 +17,8 @@ from voice2face.evaluation.distribution import precision_and_recall
 from voice2face.evaluation.instruments import Artist
 from voice2face.evaluation.pictures import picture_features, sharpness
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.hidden_eyes import hidden_eyes
-from voice2face.training.images import contact_sheet
 
 GROUP = "variety"
 VARIETIES = (1.0, 0.7, 0.4, 0.0)

@@ -250,7 +250,7 @@ class FaceRetriever:
             take(self.entries, kept), self._kind, top_k=self.top_k, temperature=self.temperature
         )
 
-    def save(self, folder: Path) -> Path:
+    def save_pretrained(self, folder: Path) -> Path:
         """Write the entries, in half precision, to a folder that ``load`` reads.
 
         An older file is replaced once the new one is complete.
@@ -279,13 +279,9 @@ class FaceRetriever:
             raise OutputError(f"{folder} cannot be written to: {error}") from error
         return folder
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the entries as the part of a checkpoint; see ``save``."""
-        self.save(folder)
-
     @classmethod
     def load(cls, folder: Path, search: type[ExactSearch | FaissSearch] = ExactSearch) -> Self:
-        """Read what ``save`` wrote; the latents stay on the disk until they are retrieved.
+        """Read what ``save_pretrained`` wrote; latents stay on the disk until they are retrieved.
 
         Raises:
             ArchitectureError: the file is missing, damaged, or holds something else.

@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.models.speech_encoder import AttributeHeads, SpeechEncoding
+from voice2face.models.speech_encoder import HearsWindows, SpeechEncoding
 
 WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.010
@@ -76,7 +76,7 @@ class MelSpectrogram(nn.Module):
             return (filters.to(waveform.device) @ spectrum.abs().square()).mT
 
 
-class SpeakerEncoder(AttributeHeads, ModelMixin, ConfigMixin):
+class SpeakerEncoder(HearsWindows, ModelMixin, ConfigMixin):
     """GE2E's recurrent network, then one linear layer to Z^s.
 
     The network hears slices of 1.6 s that overlap by half; its answers are averaged, standardised
@@ -143,7 +143,7 @@ class SpeakerEncoder(AttributeHeads, ModelMixin, ConfigMixin):
                 longer windows work too, since slices are averaged.
 
         Returns:
-            The embedding and the two heads' logits.
+            The embedding, the two heads' logits, and what tells speakers apart.
         """
         return self.project(self.speaker_features(waveform))
 

@@ -91,27 +91,17 @@ class SpeechBlock(nn.Sequential):
 
 
 class AttributeHeads:
-    """What speech encoders have in common: a window's length, and heads for sex and age.
+    """Heads for sex and age over Z^s, of speech encoders and of denoisers that are told of both.
 
-    The heads shape the embedding while training and give the evidence of a portrait.
-
-    Attributes:
-        least_likeness: cosine of ``SpeechEncoding.speaker`` that two windows of one person exceed.
+    They shape the embedding while training and give the evidence of a portrait.
     """
 
-    config: Any
     dtype: torch.dtype
-    least_likeness: ClassVar[float] = 0.8
 
     def add_heads(self, embedding_dim: int) -> None:
         """Make the heads, once ``nn.Module`` is ready."""
         self.sex_head = nn.Linear(embedding_dim, 2)
         self.age_head = nn.Linear(embedding_dim, len(AGE_DECADES))
-
-    @property
-    def window_samples(self) -> int:
-        """Samples of one window."""
-        return round(self.config.sample_rate * self.config.window_seconds)
 
     def describe(self, embedding: Tensor) -> SpeechEncoding:
         """Attach the heads' logits to unit-length embeddings ``(batch, embedding_dim)``."""
@@ -119,7 +109,23 @@ class AttributeHeads:
         return SpeechEncoding(embedding, self.sex_head(scaled), self.age_head(scaled), embedding)
 
 
-class SpeechEncoder(AttributeHeads, ModelMixin, ConfigMixin):
+class HearsWindows(AttributeHeads):
+    """What speech encoders have in common: a window's length, and the heads.
+
+    Attributes:
+        least_likeness: cosine of ``SpeechEncoding.speaker`` that two windows of one person exceed.
+    """
+
+    config: Any
+    least_likeness: ClassVar[float] = 0.8
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one window."""
+        return round(self.config.sample_rate * self.config.window_seconds)
+
+
+class SpeechEncoder(HearsWindows, ModelMixin, ConfigMixin):
     """The Speech2Face CNN over an STFT spectrogram, with CBAM, as SCLDM describes it.
 
     Time is averaged away after the last level while frequency keeps its place; a linear layer
@@ -175,7 +181,7 @@ class SpeechEncoder(AttributeHeads, ModelMixin, ConfigMixin):
                 longer windows work too, since time is averaged.
 
         Returns:
-            The embedding and the two heads' logits.
+            The embedding, the two heads' logits, and the embedding again as the speaker's.
         """
         features = self.blocks(self.spectrogram(waveform).to(self.dtype))
         mean = features.mean(3)

@@ -18,16 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from voice2face.components import load_component
 from voice2face.models import (
-    SPEECH_ENCODERS,
     FaceDecoder,
     FaceEncoder,
     SpeakerEncoder,
     SpeechEncoder,
 )
+from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.augmentation import augment_voice, random_crop
-from voice2face.training.images import contact_sheet, to_model_range, to_uint8
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_loss, sex_loss
 from voice2face.training.mixed_precision import mixed_precision
@@ -60,7 +59,6 @@ class CollaborativeOptions:
         heads_weight: weight of the sex and age losses.
         latent_noise: standard deviation of the noise on Z^f before decoding.
         window_seconds: shortest and longest excerpt of speech in a step.
-        freeze_faces: train the speech encoder alone, towards a frozen face encoder.
     """
 
     batch_size: int = 32
@@ -71,7 +69,6 @@ class CollaborativeOptions:
     heads_weight: float = 1.0
     latent_noise: float = 0.1
     window_seconds: tuple[float, float] = (2.0, 5.0)
-    freeze_faces: bool = False
 
 
 class CollaborativeNetworks(nn.Module):
@@ -128,15 +125,12 @@ class Collaborative:
         return losses | {"loss": total}
 
     def _look(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses of the face autoencoder, none if it is frozen, and the faces' embeddings."""
+        """Losses of the face autoencoder, and the faces' embeddings."""
         images = self.faces.images[rows]
         mirrored = rng.random(len(images)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
         target = to_model_range(images).to(self.device)
         encoder = self.networks.face_encoder
-        if self.options.freeze_faces:
-            with torch.no_grad(), mixed_precision(self.device):
-                return {}, encoder.embed(encoder.eval()(target))
         with mixed_precision(self.device):
             latents = encoder(target)
             noisy = latents + self.options.latent_noise * torch.randn_like(latents)
@@ -206,15 +200,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=CollaborativeOptions.batch_size, help="pairs a step"
     )
-    parser.add_argument(
-        "--start-from",
-        type=Path,
-        metavar="FOLDER",
-        help="components of an earlier run to go on from",
-    )
-    parser.add_argument(
-        "--freeze-faces", action="store_true", help="train the speech encoder alone"
-    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -225,14 +210,13 @@ def main(arguments: argparse.Namespace) -> None:
     held_out = load_split(arguments, "validation", arguments.image_size)[:2]
     networks = build_networks(arguments)
     networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    options = CollaborativeOptions(
-        batch_size=arguments.batch_size, freeze_faces=arguments.freeze_faces
-    )
+    options = CollaborativeOptions(batch_size=arguments.batch_size)
     speech = [p for n, p in networks.named_parameters() if not n.startswith("face")]
-    groups = [{"params": speech, "lr": options.speech_rate, "weight_decay": 0.05}]
-    if not options.freeze_faces:
-        face = [p for n, p in networks.named_parameters() if n.startswith("face")]
-        groups.append({"params": face, "lr": options.face_rate, "weight_decay": 0.01})
+    face = [p for n, p in networks.named_parameters() if n.startswith("face")]
+    groups = [
+        {"params": speech, "lr": options.speech_rate, "weight_decay": 0.05},
+        {"params": face, "lr": options.face_rate, "weight_decay": 0.01},
+    ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
     loop_settings = loop_options(arguments)
     loop = TrainingLoop(networks, optimizer, loop_settings)
@@ -251,14 +235,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def build_networks(arguments: argparse.Namespace) -> CollaborativeNetworks:
-    """New networks of the asked size, or those of an earlier run."""
-    folder: Path | None = arguments.start_from
-    if folder is not None:
-        return CollaborativeNetworks(
-            load_component(SPEECH_ENCODERS, folder / "speech_encoder"),
-            load_component(FaceEncoder, folder / "face_encoder"),
-            load_component(FaceDecoder, folder / "face_decoder"),
-        )
+    """New networks of the asked size."""
     shape = {
         "image_size": arguments.image_size,
         "patch_size": max(2, arguments.image_size // 64),

@@ -23,9 +23,10 @@ from torch.nn import functional as F
 from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.pixels import to_model_range, to_uint8
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.drawn_portraits import drawn_portraits
-from voice2face.training.images import contact_sheet, to_model_range, to_uint8
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.mixed_precision import mixed_precision

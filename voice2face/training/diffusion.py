@@ -18,10 +18,11 @@ from voice2face.methods.guided_sampling import sample_guided
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import Denoiser, FaceDecoder, FacePrior
 from voice2face.models.heard_attributes import ATTRIBUTES
+from voice2face.pixels import to_uint8
 from voice2face.settings import Settings
 from voice2face.training.asked_quality import quality_settings
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
-from voice2face.training.images import contact_sheet, to_uint8
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.latents import EncodedTables
 from voice2face.training.loop import TrainingLoop

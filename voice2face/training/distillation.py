@@ -32,12 +32,12 @@ from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.few_step_student import Student
 from voice2face.training.heard_voices import hear_split, voices_of
-from voice2face.training.images import contact_sheet
 from voice2face.training.kept import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import Batch, FacePairs, LatentPairs

@@ -21,10 +21,10 @@ from tqdm.auto import tqdm
 
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
 from voice2face.training.heard_voices import hear_split, voices_of
-from voice2face.training.images import contact_sheet
 from voice2face.training.kept import fingerprint, kept_tensor
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.options import add_data_options, add_loop_options, loop_options

@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
+from voice2face.pixels import to_model_range
 from voice2face.training.augmentation import augment_voice, random_crop
-from voice2face.training.images import to_model_range
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.tables import QUALITY_COLUMNS, FaceTable, VoiceTable
 

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
+
+from voice2face.training.atomic_files import replace_file
 
 logger = logging.getLogger("voice2face.training")
 
@@ -63,7 +65,6 @@ class Progress:
 
     step: int = 0
     elapsed: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 StepFunction = Callable[[int, np.random.Generator], dict[str, Tensor]]
@@ -88,13 +89,6 @@ def attention_that_learns(networks: nn.Module) -> AbstractContextManager[None]:
     """Plain matrix products on a CPU, where fused attention over 64 tokens is slow backwards."""
     on_cpu = next(networks.parameters()).device.type == "cpu"
     return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
-
-
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file beside its place and move it there, so that a crash leaves old or new."""
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    partial.replace(path)
 
 
 class TrainingLoop:
@@ -236,7 +230,6 @@ class TrainingLoop:
         row = {"step": self.progress.step, "elapsed": round(self.progress.elapsed, 1)} | {
             name: round(value, 5) for name, value in figures.items()
         }
-        self.progress.history.append(row)
         with (self.options.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         logger.info("%s", row)

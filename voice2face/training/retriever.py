@@ -18,7 +18,7 @@ from voice2face.components import load_component
 from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
 from voice2face.models.face_retriever import Entries, FaceRetriever
-from voice2face.training.images import to_model_range
+from voice2face.pixels import to_model_range
 from voice2face.training.options import add_data_options, load_split
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import embed_clips
@@ -107,4 +107,4 @@ def main(arguments: argparse.Namespace) -> None:
     entries = encode_entries(
         faces, voices, rows, face_encoder, speech_encoder, arguments.licence, device
     )
-    FaceRetriever(entries).save(arguments.out)
+    FaceRetriever(entries).save_pretrained(arguments.out)

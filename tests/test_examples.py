@@ -45,8 +45,8 @@ def test_folder(tmp_path: Path, female_speech: Path) -> None:
     (recordings / "broken.wav").write_text("this is no audio")
     done = run("folder.py", recordings, portraits)
     assert "broken.wav" in done.stderr
-    assert [path.name for path in portraits.iterdir()] == ["talk.png"]
-    with Image.open(portraits / "talk.png") as image:
+    assert [path.name for path in portraits.iterdir()] == ["talk.flac.png"]
+    with Image.open(portraits / "talk.flac.png") as image:
         assert image.info["voice2face:seed"] == "0"
 
 

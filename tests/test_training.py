@@ -290,6 +290,16 @@ def test_what_was_kept_of_other_networks_is_refused(tmp_path: Path) -> None:
             kept_in(file, changed, lambda: {"values": torch.zeros(2)})
 
 
+def test_a_fingerprint_is_of_weights_configurations_and_tensors() -> None:
+    denoiser: Denoiser = tiny_components()["denoiser"]
+    told = Denoiser.from_config(denoiser.config, attributes_emphasis=2.0)
+    told.load_state_dict(denoiser.state_dict())
+    assert fingerprint(told) != fingerprint(denoiser), "they draw differently"
+    assert fingerprint(copy.deepcopy(denoiser)) == fingerprint(denoiser)
+    assert fingerprint(torch.zeros(3)) == fingerprint(torch.zeros(3))
+    assert fingerprint(torch.zeros(3)) != fingerprint(torch.ones(3))
+
+
 @pytest.mark.parametrize(("quick", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
     quick: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch

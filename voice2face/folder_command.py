@@ -138,11 +138,11 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         if file is not None:
             check_folder_of(expanded(file))
 
-    drawn = {recording for recording, _ in waiting}
+    without = {recording for recording, _ in waiting}
     earlier = {} if options.report is None else read_report(expanded(options.report))
     known = {}
     for recording, path in zip(recordings, paths, strict=True):
-        if recording not in drawn:
+        if recording not in without:
             there = Outcome(str(recording), str(path), "there already")
             known[str(recording)] = earlier.get((there.recording, there.portrait), there)
 

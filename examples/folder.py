@@ -10,7 +10,7 @@ portraits.mkdir(exist_ok=True)
 endings = {".wav", ".flac", ".mp3"}
 files = sorted(path for path in recordings.iterdir() if path.suffix.lower() in endings)
 pipe = Voice2FacePipeline.from_pretrained()
-results = pipe.map(files, batch_size=8, seed=0, on_error="return")
+results = pipe.map(files, batch_size=8, on_error="return")
 for file, result in zip(files, results, strict=True):
     if isinstance(result, Portrait):
         result.save(portraits / f"{file.name}.png")

@@ -25,7 +25,13 @@ from voice2face import Portrait, Voice2FacePipeline
 from voice2face.errors import AudioError, OutputError, SettingError
 from voice2face.folder_command import find_recordings
 from voice2face.portrait import write_atomically
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
+from voice2face.settings import (
+    DEFAULT_PRESET,
+    DEFAULT_VARIETY,
+    PRESETS,
+    seed_of_name,
+    variety_argument,
+)
 
 HELP = """\
 examples:
@@ -69,11 +75,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def seed_of(name: str, seed: int) -> int:
-    """The same for an id in every run."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
-
-
 def stem_of(name: str) -> str:
     """An id as a file's name; ``unquote`` reads it again."""
     return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda found: quote(found[0], safe=""), name)
@@ -96,7 +97,7 @@ class Painter:
             except AudioError as error:
                 errors[name] = str(error)
         if voices:
-            seeds = [seed_of(name, self.options.seed) for name in voices]
+            seeds = [seed_of_name(name, self.options.seed) for name in voices]
             drawn = self.pipe.draw(
                 list(voices.values()),
                 seeds,

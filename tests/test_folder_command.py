@@ -76,10 +76,28 @@ def test_a_second_run_makes_what_is_missing(
     assert main([*arguments, "-q", "--report", str(table)]) == 0
     later = {Path(row["portrait"]).name: row for row in json.loads(table.read_text())}
     assert later == rows | {"b.png": rows["b.png"] | {"status": "there already"}}
-    assert main([*arguments, "--overwrite", "--seed", "5"]) == 0
-    assert "4 made, 0 there already" in capsys.readouterr().out
-    with Image.open(out / "a.png") as image:
-        assert image.info["voice2face:seed"] == "5"
+
+
+def test_each_recording_of_a_folder_has_its_own_seed(
+    recordings: Path, checkpoint: str, tmp_path: Path
+) -> None:
+    def seeds(folder: str, *more: str) -> dict[str, int]:
+        out = tmp_path / folder
+        arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1", *more]
+        assert main([*arguments, "-q"]) == 0
+        found = {}
+        for name in made(out):
+            with Image.open(out / name) as image:
+                found[name] = int(image.info["voice2face:seed"])
+        return found
+
+    (recordings / "broken.wav").unlink()
+    first = seeds("out", "--seed", "5")
+    assert len(set(first.values())) == 4
+    (recordings / "a.wav").rename(recordings / "other.wav")
+    renamed = seeds("out-again", "--seed", "5")
+    assert renamed.items() >= {(name, first[name]) for name in first if name != "a.png"}
+    assert seeds("out-other", "--seed", "6").items().isdisjoint(renamed.items())
 
 
 def test_no_two_recordings_share_a_portrait(tmp_path: Path) -> None:

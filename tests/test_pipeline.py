@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,13 @@ from voice2face.errors import (
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, choose_seeds
+from voice2face.settings import (
+    DEFAULT_PRESET,
+    DEFAULT_VARIETY,
+    PRESETS,
+    choose_seeds,
+    seed_of_name,
+)
 
 
 @pytest.fixture
@@ -138,7 +145,8 @@ def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarra
     seconds = [portrait.evidence.speech_seconds for portrait in (first, *rest)]
     assert seconds == sorted(seconds)
     assert len(seconds) == 5
-    alone = tiny_pipeline(tone[:36_000], 16_000, seed=1, num_inference_steps=2)
+    assert [portrait.seed for portrait in (first, *rest)] == [1, 2, 3, 4, 5]
+    alone = tiny_pipeline(tone[:36_000], 16_000, seed=5, num_inference_steps=2)
     assert np.abs(pixels(alone.images[0]) - pixels(rest[-1].image)).max() <= 1
 
 
@@ -168,11 +176,32 @@ def test_map_hands_errors_back_in_their_place(
     assert kinds == [
         *("Portrait", "NoSpeechError", "AudioNotFoundError", "Portrait", "NoSpeechError"),
     ]
-    assert results[0].image.tobytes() == results[3].image.tobytes()
+    assert [results[0].seed, results[3].seed] == [3, 6], "those that fail have a seed, too"
     with pytest.raises(NoSpeechError):
         list(tiny_pipeline.map(recordings, **settings))
     with pytest.raises(SettingError, match="on_error is raise or return"):
         tiny_pipeline.map([], on_error="ignore")
+
+
+def test_map_takes_a_seed_for_each(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
+    recordings, settings = [(tone, 16_000)] * 3, {"num_inference_steps": 1, "progress": False}
+    one, other, again = tiny_pipeline.map(recordings, seed=iter([7, 2, 7]), **settings)
+    assert [one.seed, other.seed, again.seed] == [7, 2, 7]
+    assert np.abs(pixels(one.image) - pixels(again.image)).max() <= 1
+    assert np.abs(pixels(one.image) - pixels(other.image)).max() > 1
+    drawn = [portrait.seed for portrait in tiny_pipeline.map(recordings, **settings)]
+    assert len(set(drawn)) == 3, "at random"
+    with pytest.raises(SettingError, match="fewer seeds than recordings"):
+        list(tiny_pipeline.map(recordings, seed=[1, 2], **settings))
+    with pytest.raises(SettingError, match="seed is a whole number"):
+        list(tiny_pipeline.map(recordings, seed=[1, "two", 3], **settings))
+    with pytest.raises(SettingError, match=r"from 0 to 2\*\*63 - 3"):
+        tiny_pipeline.map(recordings, seed=2**63 - 2, **settings)
+
+
+def test_a_name_has_the_same_seed_in_every_run() -> None:
+    assert seed_of_name("female/0.flac", seed=0) == 251081629
+    assert seed_of_name(os.fsdecode(b"caf\xe9.wav"), seed=0) < 2**32
 
 
 def test_saving_and_loading_gives_the_same_pictures(

@@ -29,7 +29,8 @@ examples:
   voice2face talk.wav -o face.png --seed 7     the same portrait every time
   voice2face talk.wav -o face.png --num-images 4
                                                face-1.png … face-4.png, four plausible speakers
-  voice2face talk.wav --guidance 3             follows sex and age of the voice more strongly
+  voice2face talk.wav --preset balanced --guidance 3
+                                               follows sex and age of the voice more strongly
   voice2face talk.wav --preset best            by the papers' 50 steps instead of four distilled
   voice2face talk.wav --variety 0.5            more typical faces in more even light
 
@@ -81,7 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--num-images", type=int, default=1, metavar="N", help="portraits to make (default: 1)"
     )
     parser.add_argument(
-        "--seed", type=int, help="makes the same portrait again (default: a new one each time)"
+        "--seed",
+        type=int,
+        help="makes the same portrait again (default: a new one each time); a folder's recordings "
+        "get one each, which follows from this one and their path",
     )
     parser.add_argument(
         "--preset",
@@ -90,13 +94,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="trade of time for quality: sampler, steps and guidance (default: %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help="steps, 1 to 1000, in place of the preset's"
+        "--steps",
+        type=int,
+        metavar="N",
+        help="1 to 1000, in place of the preset's; with other than its 4, 'fast' is 'balanced'",
     )
     parser.add_argument(
         "--guidance",
         type=float,
         metavar="X",
-        help="how strongly the voice is followed; 1 is as trained (default: the preset's)",
+        help="how strongly sex and age of the voice are followed, 0 to 20; 1 is as trained; with "
+        "other than its 2, 'fast' is 'balanced' (default: the preset's)",
     )
     parser.add_argument(
         "--variety",

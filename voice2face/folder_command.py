@@ -28,6 +28,7 @@ from voice2face.portrait import (
 )
 from voice2face.quick_start import import_pipeline
 from voice2face.replay import open_picture
+from voice2face.settings import choose_seeds, seed_of_name
 
 AUDIO_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
@@ -176,10 +177,15 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> I
     from voice2face.pipeline import Voice2FacePipeline
 
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
+    folder, seeds = expanded(options.audio), None
+    if options.seed is not None:
+        choose_seeds(1, options.seed, None)
+        names = [recording.relative_to(folder).as_posix() for recording, _ in waiting]
+        seeds = [seed_of_name(name, options.seed) for name in names]
     results = pipe.map(
         [recording for recording, _ in waiting],
         batch_size=options.batch_size,
-        seed=options.seed,
+        seed=seeds,
         preset=options.preset,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,

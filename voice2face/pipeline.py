@@ -31,6 +31,7 @@ from voice2face.settings import (
     check_whole,
     choose_numbers,
     choose_seeds,
+    seeds_in_turn,
 )
 
 MOST_LATENTS_AT_ONCE = 64
@@ -216,7 +217,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         recordings: Iterable[Any],
         *,
         batch_size: int = 16,
-        seed: int | None = None,
+        seed: int | Iterable[int] | None = None,
         progress: bool = True,
         on_error: Literal["raise", "return"] = "raise",
         **settings: Unpack[DrawSettings],
@@ -230,7 +231,8 @@ class Voice2FacePipeline(PretrainedNetworks):
             recordings: a list, or another iterable, of anything ``__call__`` takes as ``audio``;
                 read as the portraits are taken.
             batch_size: recordings denoised together, 1 to 1024.
-            seed: of every portrait; drawn at random for each where it is not given.
+            seed: of the first recording; the one after *k* others has ``seed + k``. Or a seed for
+                each, in order. Drawn at random for each where it is not given.
             progress: show a progress bar.
             on_error: ``"raise"`` ends at the first recording that cannot be used; ``"return"``
                 yields its ``AudioError`` in the portrait's place and goes on.
@@ -239,19 +241,21 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         Raises:
             AudioError: a recording cannot be used; the portraits before its batch were yielded.
-            SettingError: an argument is out of range; raised at once, before any is taken.
+            SettingError: an argument is out of range; raised at once, before any is taken. Or
+                there are fewer seeds than recordings.
         """
         check_whole("batch_size", batch_size, MOST_IMAGES)
         if isinstance(recordings, (str, bytes, os.PathLike)):
             raise SettingError(f"map takes several recordings; give [{recordings!r:.100}]")
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
-        choose_seeds(1, seed, None)
+        known = max(1, len(recordings)) if isinstance(recordings, Sized) else 1
+        seeds = seeds_in_turn(seed, known)
         drawing = self._settings(**settings)
         return self._stream(
             recordings,
             batch_size,
-            seed,
+            seeds,
             drawing,
             progress=progress,
             past_errors=on_error == "return",
@@ -261,7 +265,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         self,
         recordings: Iterable[Any],
         batch_size: int,
-        seed: int | None,
+        seeds: Iterator[int],
         settings: Settings,
         *,
         progress: bool,
@@ -273,9 +277,15 @@ class Voice2FacePipeline(PretrainedNetworks):
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             heard = self._hear_all(read_ahead(read_speech, recordings), past_errors=past_errors)
             while batch := list(islice(heard, batch_size)):
-                voices = [one for one in batch if isinstance(one, Voice)]
-                seeds = [choose_seeds(1, seed, None)[0] for _ in voices]
-                drawn = iter(self._draw(voices, seeds, settings) if voices else ())
+                numbers = list(islice(seeds, len(batch)))
+                if len(numbers) < len(batch):
+                    raise SettingError("there are fewer seeds than recordings; give one for each")
+                voices, own = [], []
+                for one, number in zip(batch, numbers, strict=True):
+                    if isinstance(one, Voice):
+                        voices.append(one)
+                        own.append(number)
+                drawn = iter(self._draw(voices, own, settings) if voices else ())
                 for one in batch:
                     yield next(drawn) if isinstance(one, Voice) else one
                     bar.update()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, repeat
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -212,6 +215,38 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
     if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count + 1:
         raise SettingError(f"seed is a whole number from 0 to 2**63 - {count}, not {seed!r}")
     return [int(seed) + k for k in range(count)]
+
+
+def seeds_in_turn(seed: int | Iterable[int] | None, recordings: int = 1) -> Iterator[int]:
+    """One seed for each of many recordings.
+
+    Args:
+        seed: the first, which the others follow upwards; or one for each; or ``None``, random ones.
+        recordings: how many there are, or the least that there may be.
+
+    Raises:
+        SettingError: a seed is no whole number from 0 on; a first one at once, others in their
+            turn.
+    """
+    if seed is None:
+        return (choose_seeds(1, None, None)[0] for _ in repeat(None))
+    if isinstance(seed, Iterable) and not isinstance(seed, str):
+        return (choose_seeds(1, one, None)[0] for one in seed)
+    return count(choose_seeds(recordings, seed, None)[0])
+
+
+def seed_of_name(name: str, seed: int) -> int:
+    """A recording's own seed, by its name: the same in every run, whatever lies beside it.
+
+    Args:
+        name: of the recording, the only one of that name.
+        seed: another one gives all recordings other seeds.
+
+    Returns:
+        A seed below 2**32.
+    """
+    told = f"{seed}/{name}".encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.sha256(told).digest()[:4])
 
 
 def is_whole(value: object) -> bool:

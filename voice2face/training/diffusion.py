@@ -17,7 +17,7 @@ from voice2face.components import load_component
 from voice2face.methods.guided_sampling import sample_guided
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import Denoiser, FaceDecoder, FacePrior
-from voice2face.models.heard_attributes import ATTRIBUTES
+from voice2face.models.heard_attributes import ATTRIBUTES, heard_attributes
 from voice2face.pixels import to_uint8
 from voice2face.settings import Settings
 from voice2face.training.asked_quality import quality_settings
@@ -33,6 +33,7 @@ from voice2face.training.options import add_data_options, add_loop_options, loop
 # that sex and age go, and portraits differ as much as test faces do.
 ATTRIBUTES_EMPHASIS = 1.6
 SHEET_SETTINGS = Settings(25, 2.0, 0.0, "unfinished")
+LOG_NOISE_MEAN, LOG_NOISE_STD = 0.3, 1.0  # about EDM2's, at latents of unit variance
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class DiffusionOptions:
         drop_attributes: share of rows trained with the voice, but not told sex and age.
         drop_attention: share of rows told sex and age, but nothing to attend to.
         embedding_noise: length of the noise added to the unit-length Z^s.
+        lognormal: share of rows whose noise level is drawn lognormally.
     """
 
     batch_size: int = 64
@@ -56,6 +58,7 @@ class DiffusionOptions:
     drop_attributes: float = 0.1
     drop_attention: float = 0.0
     embedding_noise: float = 0.15
+    lognormal: float = 0.0
 
 
 def noise_schedule(prediction_type: str) -> DDIMScheduler:
@@ -73,6 +76,27 @@ def noise_schedule(prediction_type: str) -> DDIMScheduler:
         clip_sample=False,
         timestep_spacing="trailing",
     )
+
+
+def draw_timesteps(schedule: DDIMScheduler, count: int, lognormal: float) -> Tensor:
+    """Noise levels to learn from, as ``(count,)`` steps of the schedule.
+
+    The paper draws every step alike. EDM (Karras et al. 2022, arXiv 2206.00364) draws the noise,
+    as a share of the signal, lognormally: ``ln(sigma) ~ N(mean, std)``, where
+    ``sigma_t = sqrt((1 - abar_t) / abar_t)``. That teaches most at the levels at which a face takes
+    shape, and least where little can be seen or little is left to do.
+
+    Args:
+        schedule: of the noise.
+        count: of levels.
+        lognormal: share of them, 0 to 1, that is drawn so; the others are drawn as in the paper.
+    """
+    alpha_bar = schedule.alphas_cumprod.double()
+    log_noise = 0.5 * torch.log((1.0 - alpha_bar) / alpha_bar)
+    wanted = LOG_NOISE_MEAN + LOG_NOISE_STD * torch.randn(count, dtype=torch.float64)
+    nearest = torch.searchsorted(log_noise, wanted).clamp(max=len(log_noise) - 1)
+    alike = torch.randint(0, len(log_noise), (count,))
+    return torch.where(torch.rand(count) < lognormal, nearest, alike)
 
 
 def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: float) -> FacePrior:
@@ -117,7 +141,7 @@ class Diffusion:
         noisy = batch.speech + options.embedding_noise * nn.functional.normalize(
             torch.randn_like(batch.speech), dim=1
         )
-        dropped = torch.from_numpy(rng.random(count)).to(self.device)
+        dropped = torch.from_numpy(rng.random(count)).float().to(self.device)
         quality_kept = dropped >= options.drop_all
         speech_kept = dropped >= options.drop_all + options.drop_speech
         attributes = batch.attributes.clone()
@@ -142,7 +166,7 @@ class Diffusion:
                 self.schedule,
                 batch.clean,
                 torch.randn_like(batch.clean),
-                torch.randint(0, 1000, (count,), device=self.device),
+                draw_timesteps(self.schedule, count, options.lognormal).to(self.device),
                 condition._replace(speech=speech, beside=batch.beside),
             ).mean()
         return {"loss": loss}
@@ -160,7 +184,9 @@ class Diffusion:
             for name, kept in (("loss", True), ("loss_without_voice", False)):
                 keep = torch.full((len(batch.clean),), kept, device=self.device)
                 with mixed_precision(self.device):
-                    condition = denoiser.condition(batch.speech, batch.quality, keep)
+                    condition = denoiser.condition(
+                        batch.speech, batch.quality, keep, attributes=self._heard(batch.speech)
+                    )
                     loss = denoising_loss(
                         denoiser,
                         self.prior,
@@ -174,6 +200,12 @@ class Diffusion:
         self._contact_sheet(denoiser)
         denoiser.save_pretrained(self.out / "denoiser")
         return sums
+
+    def _heard(self, speech: Tensor) -> Tensor | None:
+        """Sex and age as they are heard, not emphasised: as labels tell them in training."""
+        if not self.denoiser.config.heard_attributes:
+            return None
+        return heard_attributes(self.denoiser.describe(speech))
 
     def _contact_sheet(self, denoiser: Denoiser, people: int = 10, seeds: int = 5) -> None:
         batch = self.held_out.sample(np.random.default_rng(1), people).to(self.device)
@@ -234,6 +266,7 @@ def train_denoiser(
         batch_size=arguments.batch_size,
         rate=arguments.rate,
         drop_attention=arguments.drop_attention,
+        lognormal=arguments.lognormal,
     )
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
@@ -330,6 +363,15 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         default=DiffusionOptions.drop_attention,
         metavar="SHARE",
         help="share of the pairs in which only these numbers tell of the voice "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--lognormal",
+        type=float,
+        default=DiffusionOptions.lognormal,
+        metavar="SHARE",
+        help="share of the pairs whose noise level is drawn lognormally, which teaches most at the "
+        "levels at which a face takes shape; the others are drawn uniformly, as in the paper "
         "(default: %(default)s)",
     )
 

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 
 from voice2face.training.atomic_files import replace_file
+from voice2face.training.kept import fingerprint
 
 logger = logging.getLogger("voice2face.training")
 
@@ -42,7 +43,7 @@ class LoopOptions:
         log_every: steps between two lines of the log.
         evaluate_every: seconds between two evaluations on held-out data.
         save_every: seconds between two saved states.
-        seed: of everything random; each step draws from (seed, step) alone.
+        seed: of everything random; each step draws from seed, first weights and step alone.
     """
 
     out: Path
@@ -61,10 +62,18 @@ class LoopOptions:
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        elapsed: seconds of training.
+        origin: of the weights that the run began with, so that a run that goes on from another's
+            weights draws batches and noise of its own.
+    """
 
     step: int = 0
     elapsed: float = 0.0
+    origin: int = 0
 
 
 StepFunction = Callable[[int, np.random.Generator], dict[str, Tensor]]
@@ -106,7 +115,7 @@ class TrainingLoop:
         self.networks = networks
         self.optimizer = optimizer
         self.options = options
-        self.progress = Progress()
+        self.progress = Progress(origin=int(fingerprint(networks)[:8], 16))
         self.averaged = AveragedModel(
             networks, multi_avg_fn=ema_update(options.ema_decay), use_buffers=True
         )
@@ -205,8 +214,8 @@ class TrainingLoop:
         number = self.progress.step
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.rate_factor()
-        torch.manual_seed(self.options.seed * 1_000_003 + number)
-        rng = np.random.default_rng([self.options.seed, number])
+        rng = np.random.default_rng([self.options.seed, self.progress.origin, number])
+        torch.manual_seed(int(rng.integers(2**63)))
         self.networks.train()
         with attention_that_learns(self.networks):
             losses = step(number, rng)

@@ -9,12 +9,12 @@ import torch
 
 from tests.conftest import tiny_components
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeakerEncoder, SpeechEncoder
-from voice2face.models.attention import CBAM
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
+from voice2face.models.cbam import CBAM
 from voice2face.models.heard_attributes import emphasised_attributes, heard_attributes
 from voice2face.models.speaker_encoder import mel_filters
 from voice2face.models.speech_encoder import SpeechEncoding
-from voice2face.training.diffusion import told_attributes
+from voice2face.training.diffusion import with_attribute_inputs
 
 NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]
 
@@ -185,7 +185,7 @@ def test_what_is_heard_is_emphasised_but_no_child_is_asked_for() -> None:
 
 def test_a_denoiser_that_learns_of_attributes_starts_as_it_was() -> None:
     denoiser: Denoiser = tiny_components()["denoiser"].eval()
-    wider = told_attributes(denoiser).eval()
+    wider = with_attribute_inputs(denoiser).eval()
     speech, quality = torch.nn.functional.normalize(torch.randn(1, 16), dim=1), torch.zeros(1, 6)
     latents, time = torch.randn(1, 4, 8, 8), torch.tensor([300])
     torch.testing.assert_close(

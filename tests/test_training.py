@@ -34,7 +34,7 @@ from voice2face.training.decoder import coarse_difference
 from voice2face.training.diffusion import Diffusion, DiffusionOptions, balanced_prior
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.hidden_eyes import hidden_eyes
-from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
 from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from voice2face.errors import AppError
-from voice2face.quick_start import import_pipeline
+from voice2face.fast_import import import_pipeline
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MOST_CONNECTIONS = 64

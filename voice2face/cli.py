@@ -16,9 +16,9 @@ from voice2face import (
     picture_commands,
 )
 from voice2face.errors import SettingError, Voice2FaceError
+from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded
 from voice2face.portrait import check_folder_of, format_of
-from voice2face.quick_start import import_pipeline
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
+from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded
 from voice2face.portrait import (
     Portrait,
@@ -26,7 +27,6 @@ from voice2face.portrait import (
     side_by_side,
     write_atomically,
 )
-from voice2face.quick_start import import_pipeline
 from voice2face.replay import open_picture
 from voice2face.settings import choose_seeds, seed_of_name
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from voice2face import checkpoints
 from voice2face.errors import CredentialError, PictureError
-from voice2face.quick_start import import_pipeline
+from voice2face.fast_import import import_pipeline
 from voice2face.replay import open_picture, read_portrait, replay
 
 

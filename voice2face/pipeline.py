@@ -70,7 +70,7 @@ class MapSettings(DrawSettings, total=False):
     """What ``map`` may set besides the recordings and what becomes of errors."""
 
     batch_size: int
-    seed: int | None
+    seed: int | Iterable[int] | None
     progress: bool
 
 

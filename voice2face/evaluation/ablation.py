@@ -23,6 +23,7 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
 from voice2face.components import load_component
+from voice2face.devices import choose_device
 from voice2face.evaluation.comparison import Comparison
 from voice2face.evaluation.instruments import (
     Artist,
@@ -189,6 +190,7 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     add_drawing_options(parser)
     parser.set_defaults(device="cpu")
     options = parser.parse_args()
+    options.device = choose_device(options.device)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.report import Report
@@ -51,5 +51,6 @@ def measure_autoencoder(
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:
-    """``(N, H, W, 3)`` pictures at ``size`` pixels."""
-    return np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_AREA) for i in images])
+    """``(N, H, W, 3)`` pictures at ``size`` pixels, as the encoder learnt from them."""
+    how = Image.Resampling.LANCZOS
+    return np.stack([np.asarray(Image.fromarray(i).resize((size, size), how)) for i in images])

@@ -44,10 +44,10 @@ def kernel_distance(
         one: ``(N, dim)`` features.
         other: ``(M, dim)`` features.
         subsets: number of random subsets that are averaged.
-        size: rows of each subset, as far as there are so many.
+        size: rows of each subset, but no more than half of either set, so that subsets differ.
         seed: of the subsets.
     """
-    size = min(size, len(one), len(other))
+    size = min(size, len(one) // 2, len(other) // 2)
     rng = np.random.default_rng(seed)
     dim = one.shape[1]
     values = []

@@ -88,7 +88,9 @@ def sample_guided(
     told = denoiser.condition(speech, quality)._replace(beside=beside)
     told_and_untold = with_untold(told, denoiser, speech, quality)
     if autoguidance is not None:
-        weaker_told = autoguidance.weaker.condition(speech, quality)._replace(beside=beside)
+        attributes = denoiser.told_of(speech) if config.heard_attributes else None
+        weaker_told = autoguidance.weaker.condition(speech, quality, attributes=attributes)
+        weaker_told = weaker_told._replace(beside=beside)
     shift = torch.zeros(shape) if shift is None else shift
     shift = shift.to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()

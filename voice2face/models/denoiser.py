@@ -142,11 +142,15 @@ class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
         numbers = flagged * quality_kept[:, None]
         if self.config.heard_attributes:
             if attributes is None:
-                heard = heard_attributes(self.describe(speech))
-                attributes = emphasised_attributes(heard, self.config.attributes_emphasis)
+                attributes = self.told_of(speech)
             told = standardised_attributes(attributes.to(numbers)) * speech_kept[:, None]
             numbers = torch.cat([numbers, told], 1)
         return Condition(tokens, numbers.to(self.dtype))
+
+    def told_of(self, speech: Tensor) -> Tensor:
+        """Sex and age of Z^s as they are told by default, emphasised, ``(batch, 2)``."""
+        heard = heard_attributes(self.describe(speech))
+        return emphasised_attributes(heard, self.config.attributes_emphasis)
 
     def good_portraits(self, generators: Sequence[torch.Generator], variety: float = 1.0) -> Tensor:
         """Draw the quality to ask for, one row a generator, ``(batch, 6)``.

@@ -11,7 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.models.attention import CBAM
+from voice2face.models.cbam import CBAM
 
 AGE_DECADES = ("20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 

@@ -7,6 +7,9 @@ import importlib
 import logging
 from collections.abc import Sequence
 
+from voice2face.devices import choose_device
+from voice2face.errors import DeviceError
+
 # what each stage does, and its module where that is called otherwise
 STAGES = {
     "collaborative": "stage 1: speech encoder, face encoder and face decoder",
@@ -32,9 +35,14 @@ def main(command_line: Sequence[str] | None = None) -> None:
         modules[name] = importlib.import_module(f"voice2face.training.{MODULES.get(name, name)}")
         modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
     arguments = parser.parse_args(command_line)
-    hears = hasattr(arguments, "pairs")
+    hears = hasattr(arguments, "voices")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
+    if hasattr(arguments, "device"):
+        try:
+            arguments.device = choose_device(arguments.device)
+        except DeviceError as error:
+            parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     modules[arguments.stage].main(arguments)
 

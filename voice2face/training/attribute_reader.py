@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import labelled_attributes
 from voice2face.training.latent_reader import LatentReader, held_out_and_train
 from voice2face.training.losses import PerceptualLoss

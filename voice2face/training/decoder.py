@@ -270,8 +270,11 @@ def main(arguments: argparse.Namespace) -> None:
 
     def load(split: str) -> tuple[FaceTable, FaceTable]:
         sizes = (encoder.config.image_size, arguments.image_size)
+        tables, column = arguments.faces, "image"
+        if arguments.pairs:
+            tables, column = arguments.pairs, "face"
         small, large = (
-            load_faces(arguments.faces, split, size, limit=arguments.limit) for size in sizes
+            load_faces(tables, split, size, limit=arguments.limit, column=column) for size in sizes
         )
         return small, large
 
@@ -281,7 +284,7 @@ def main(arguments: argparse.Namespace) -> None:
         if not files:
             raise SystemExit(f"{arguments.trajectories} holds no trajectories of a distillation")
         pipe = Voice2FacePipeline.from_pretrained(arguments.checkpoint, device=arguments.device)
-        portraits = drawn_portraits(pipe, read_trajectories(files).speech)
+        portraits = drawn_portraits(pipe, read_trajectories(files).speech, run=arguments.seed)
     options = DecoderOptions(batch_size=arguments.batch_size)
     optimizer = torch.optim.AdamW(
         [

@@ -20,7 +20,6 @@ from voice2face.models import Denoiser, FaceDecoder, FacePrior
 from voice2face.models.heard_attributes import ATTRIBUTES, heard_attributes
 from voice2face.pixels import to_uint8
 from voice2face.settings import Settings
-from voice2face.training.asked_quality import quality_settings
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
@@ -28,6 +27,7 @@ from voice2face.training.latents import EncodedTables
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
+from voice2face.training.target_quality import quality_settings
 
 # A denoiser follows sex and age less than it is told. Told more, it follows them as far as faces of
 # that sex and age go, and portraits differ as much as test faces do.
@@ -227,7 +227,7 @@ class Diffusion:
         contact_sheet(rows).save(self.out / "portraits.png")
 
 
-def told_attributes(denoiser: Denoiser) -> Denoiser:
+def with_attribute_inputs(denoiser: Denoiser) -> Denoiser:
     """The same denoiser, told of sex and age as well; until it is trained it pays them no heed."""
     config = {name: value for name, value in denoiser.config.items() if not name.startswith("_")}
     told = {"heard_attributes": len(ATTRIBUTES), "attributes_emphasis": ATTRIBUTES_EMPHASIS}
@@ -271,7 +271,7 @@ def train_denoiser(
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
         if arguments.heard_attributes:
-            denoiser = told_attributes(denoiser)
+            denoiser = with_attribute_inputs(denoiser)
     else:
         denoiser = Denoiser(
             latent_channels=encoders.face_encoder.config.latent_channels,

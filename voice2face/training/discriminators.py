@@ -59,21 +59,21 @@ class Discriminators(nn.Module):
 
     def loss(self, real: Tensor, made: Tensor) -> Tensor:
         """Hinge loss of the discriminators; no gradient reaches the pictures."""
-        return discriminating_loss(self(real), self(made.detach()))
+        return discriminator_loss(self(real), self(made.detach()))
 
     def loss_of_maker(self, made: Tensor) -> Tensor:
         """Hinge loss of what made the pictures; no gradient reaches the discriminators."""
-        return making_loss(unmoved(self, made))
+        return generator_loss(unmoved(self, made))
 
 
-def discriminating_loss(real: list[Tensor], made: list[Tensor]) -> Tensor:
+def discriminator_loss(real: list[Tensor], made: list[Tensor]) -> Tensor:
     """Hinge loss of what gave these verdicts on real and on made things."""
     opinions = zip(real, made, strict=True)
     losses = [F.relu(1 - one).mean() + F.relu(1 + other).mean() for one, other in opinions]
     return torch.stack(losses).mean()
 
 
-def making_loss(made: list[Tensor]) -> Tensor:
+def generator_loss(made: list[Tensor]) -> Tensor:
     """Hinge loss of what made the things that these are the verdicts on."""
     return -torch.stack([verdict.mean() for verdict in made]).mean()
 

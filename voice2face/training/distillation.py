@@ -38,7 +38,7 @@ from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.few_step_student import Student
 from voice2face.training.heard_voices import hear_split, voices_of
-from voice2face.training.kept import fingerprint
+from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import Batch, FacePairs, LatentPairs
 from voice2face.training.loop import TrainingLoop
@@ -52,9 +52,9 @@ from voice2face.training.options import (
 )
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.trajectories import (
-    FIRST_SEEDS,
     Trajectories,
     draw_trajectories,
+    first_seed,
     kept_trajectories,
 )
 
@@ -111,6 +111,7 @@ class Distillation:
         self.reader, self.features, self.doubt = reader, features, doubt
         self.train, self.held_out, self.faces = train, held_out, faces
         self.arguments = arguments
+        self.looks = arguments.adversarial_weight > 0 or reader is not None or doubt is not None
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of single steps of some trajectories, and of whole ways from noise of others."""
@@ -121,12 +122,11 @@ class Distillation:
         start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
         parts = parts.to(device)
         told = (self.train.speech[rows].to(device), self.train.quality[rows].to(device))
-        whole = max(arguments.attribute_weight, arguments.adversarial_weight, arguments.face_weight)
         # the student's weights are the same in all of its steps; the discriminator's are not to be
         # kept, since one verdict moves them and another does not
         with parametrize.cached(), mixed_precision(device):
             seen = self.student.velocity(denoiser, *told, start, parts)
-            portraits = self._draw_portraits(rng) if whole > 0 else None
+            portraits = self._draw_portraits(rng) if self.looks else None
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
         losses = {"loss": imitation, "imitation": imitation}
         if portraits is not None:
@@ -167,6 +167,15 @@ class Distillation:
         reader to say. ``attributes`` is the mean square of what is read off them all less what is
         expected of what was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
         """
+        nothing = drawn.new_zeros(())
+        losses = {
+            "attributes": self._misread(drawn, faces.speech) if self.reader else nothing,
+            "adversarial": nothing,
+            "discriminator": nothing,
+            "doubt": self.doubt(drawn) if self.doubt else nothing,
+        }
+        if self.arguments.adversarial_weight == 0:
+            return losses
         device = drawn.device
         compared = -(-len(drawn) // 2)
         with mixed_precision(device):
@@ -178,13 +187,7 @@ class Distillation:
                 real = self.features(faces.clean[:compared], told)
             made = self.features(drawn[:compared], told)
             adversarial, discriminator = self.networks.discriminator.losses(real, made)
-        nothing = drawn.new_zeros(())
-        return {
-            "attributes": self._misread(drawn, faces.speech) if self.reader else nothing,
-            "adversarial": adversarial,
-            "discriminator": discriminator,
-            "doubt": self.doubt(drawn) if self.doubt else nothing,
-        }
+        return losses | {"adversarial": adversarial, "discriminator": discriminator}
 
     def _misread(self, latents: Tensor, speech: Tensor) -> Tensor:
         """Mean square of what is read off latents less what is expected of what was heard."""
@@ -346,7 +349,7 @@ def main(arguments: argparse.Namespace) -> None:
             return hear_split(arguments, teacher, split)
 
         def shard(number: int) -> Trajectories:
-            first = FIRST_SEEDS[split] + number * SHARD
+            first = first_seed(split, arguments.seed) + number * SHARD
             rng = np.random.default_rng([arguments.seed, first])
             return draw_trajectories(
                 method.denoiser,
@@ -377,7 +380,9 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.seed,
         )
     face_check = method.face_check
-    doubt = None if face_check is None else FaceDoubt(face_check, train.latents[:, -1].float())
+    doubt = None
+    if face_check is not None and arguments.face_weight > 0:
+        doubt = FaceDoubt(face_check, train.latents[:, -1].float())
     chosen = exemplary_faces(encoded.faces, method.denoiser)
     faces = FacePairs(encoded.faces, encoded.tables, ChosenFaces(encoded.pairing, chosen))
     start = arguments.start_from

@@ -9,12 +9,15 @@ from tqdm.auto import tqdm
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
 from voice2face.training.mixed_precision import mixed_precision
-from voice2face.training.trajectories import FIRST_SEEDS
+from voice2face.training.trajectories import first_seed
 
 DRAWN_AT_ONCE = 64
+AFTER_TRAJECTORIES = 5 * 10**8
 
 
-def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor, split: str = "train") -> Tensor:
+def drawn_portraits(
+    pipe: Voice2FacePipeline, speech: Tensor, split: str = "train", run: int = 0
+) -> Tensor:
     """Z^f of one portrait for each voice, unchecked and with full variety.
 
     In all else they are drawn as by default.
@@ -22,9 +25,10 @@ def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor, split: str = "trai
     Args:
         pipe: draws.
         speech: ``(N, speech_dim)``.
-        split: whose seeds to draw with, see ``FIRST_SEEDS``.
+        split: whose seeds to draw with, other than those of trajectories.
+        run: see ``first_seed``.
     """
-    first_seed = FIRST_SEEDS[split]
+    after = first_seed(split, run) + AFTER_TRAJECTORIES
     numbers = pipe.numbers()
     settings = Settings(
         numbers.num_inference_steps,
@@ -38,7 +42,7 @@ def drawn_portraits(pipe: Voice2FacePipeline, speech: Tensor, split: str = "trai
     parts = []
     for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
         voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)
-        seeds = range(first_seed + first, first_seed + first + len(voices))
+        seeds = range(after + first, after + first + len(voices))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with mixed_precision(pipe.device):
             sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)

@@ -18,7 +18,7 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.training.hidden_eyes import hidden_eyes
-from voice2face.training.kept import fingerprint, kept_in
+from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latents import EncodedTables, encode_tables
 from voice2face.training.options import load_split
 from voice2face.training.pairing import ChosenFaces, Pairing

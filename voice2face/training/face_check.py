@@ -25,7 +25,7 @@ from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
 from voice2face.training.heard_voices import hear_split, voices_of
-from voice2face.training.kept import fingerprint, kept_tensor
+from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
 from voice2face.training.trajectories import FIRST_SEEDS
@@ -154,7 +154,7 @@ def portraits_of_voices(
     """Z^f of portraits of ``count`` voices, as often of each sex and age as training pairs them."""
     rng = np.random.default_rng([arguments.seed, FIRST_SEEDS[split]])
     voices = voices_of(*hear_split(arguments, pipe, split), rng, count)
-    return drawn_portraits(pipe, voices, split)
+    return drawn_portraits(pipe, voices, split, arguments.seed)
 
 
 def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:

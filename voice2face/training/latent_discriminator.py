@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import Condition
-from voice2face.training.discriminators import discriminating_loss, making_loss, unmoved
+from voice2face.training.discriminators import discriminator_loss, generator_loss, unmoved
 
 CHANNELS = 64
 LEAST_NOISE, MOST_NOISE = 0.05, 0.75  # as shares of the schedule's steps
@@ -47,8 +47,8 @@ class LatentDiscriminator(nn.Module):
 
     def losses(self, real: list[Tensor], made: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Hinge losses of what drew the latents and of the heads, each without the other."""
-        heads = discriminating_loss(self(real), self([part.detach() for part in made]))
-        return making_loss(unmoved(self, made)), heads
+        heads = discriminator_loss(self(real), self([part.detach() for part in made]))
+        return generator_loss(unmoved(self, made)), heads
 
 
 class DenoiserFeatures:

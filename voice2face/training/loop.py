@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 
 from voice2face.training.atomic_files import replace_file
-from voice2face.training.kept import fingerprint
+from voice2face.training.kept_files import fingerprint
 
 logger = logging.getLogger("voice2face.training")
 
@@ -39,7 +39,7 @@ class LoopOptions:
         warmup_steps: steps over which the learning rate rises.
         cooldown: last share of the run over which the learning rate falls to zero.
         ema_decay: decay of the averaged weights.
-        max_gradient_norm: gradients are scaled down to this norm.
+        max_gradient_norm: gradients of each group of the optimiser are scaled down to this norm.
         log_every: steps between two lines of the log.
         evaluate_every: seconds between two evaluations on held-out data.
         save_every: seconds between two saved states.
@@ -221,8 +221,12 @@ class TrainingLoop:
             losses = step(number, rng)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.networks.parameters(), self.options.max_gradient_norm)
-        if math.isfinite(float(norm)):
+        # networks that learn against each other are not to hold each other back
+        norms = [
+            nn.utils.clip_grad_norm_(group["params"], self.options.max_gradient_norm)
+            for group in self.optimizer.param_groups
+        ]
+        if all(math.isfinite(float(norm)) for norm in norms):
             self.optimizer.step()
             self.averaged.update_parameters(self.networks)
         else:
@@ -237,7 +241,7 @@ class TrainingLoop:
 
     def _log(self, figures: dict[str, float]) -> None:
         row = {"step": self.progress.step, "elapsed": round(self.progress.elapsed, 1)} | {
-            name: round(value, 5) for name, value in figures.items()
+            name: float(f"{value:.6g}") for name, value in figures.items()
         }
         with (self.options.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")

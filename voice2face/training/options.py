@@ -25,7 +25,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def add_face_options(parser: argparse.ArgumentParser) -> None:
     """Declare where the faces lie, for a stage that hears nothing."""
     data = parser.add_argument_group("data")
-    data.add_argument("--faces", nargs="+", required=True, help="parquet files of faces")
+    either = data.add_mutually_exclusive_group(required=True)
+    either.add_argument("--faces", nargs="+", help="parquet files (or patterns) of faces")
+    either.add_argument("--pairs", nargs="+", help="parquet files (or patterns) of true pairs")
     data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
 
 
@@ -107,7 +109,7 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         help="seconds between evaluations (default: %(default)s)",
     )
     loop.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    loop.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    loop.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 
 def loop_options(arguments: argparse.Namespace) -> LoopOptions:

@@ -18,12 +18,12 @@ from tqdm.auto import tqdm
 from voice2face.models import FaceEncoder, FacePrior, FaceRetriever
 from voice2face.models.bottom_face import bottom_face
 from voice2face.pixels import to_model_range
-from voice2face.training.asked_quality import quality_settings
 from voice2face.training.diffusion import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoded, Encoders
-from voice2face.training.kept import fingerprint, kept_tensor
+from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
 from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.target_quality import quality_settings
 
 BESIDE = {"bottom": 1, "upper": 2}
 

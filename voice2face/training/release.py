@@ -14,6 +14,7 @@ from voice2face.checkpoints import (
     CARD,
     FORMAT_VERSION,
     MANIFEST_FILE,
+    PACKAGED_WEIGHTS,
     component_folder,
     describe_files,
     read_model_index,
@@ -25,10 +26,37 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
 
 SAID = ("licence", "training_data", "hub")
+OF_STAGES = (
+    *("collaborative", "decoder", "diffusion", "distillation"),
+    *("face_check", "bottom", "upper", "retriever"),
+)
 
 
 def places(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Where each component of the checkpoint lies; none where no stage is given."""
+    """Where each component of the checkpoint lies; none where no stage is given.
+
+    Raises:
+        SystemExit: a stage is given that would have no part in it.
+    """
+    found = gathered(arguments)
+    given = {name: getattr(arguments, name) for name in OF_STAGES}
+    left_over = [
+        f"--{name.replace('_', '-')}"
+        for name, place in given.items()
+        if place is not None and not any(part.is_relative_to(place) for part in found.values())
+    ]
+    if left_over:
+        raise SystemExit(
+            f"{', '.join(left_over)} would have no part in the checkpoint; SCLDM's is made of "
+            "--collaborative and --diffusion (and --distillation), Fine-portraitist's of "
+            "--collaborative, --bottom, --upper and --retriever (either with --decoder and "
+            "--face-check)"
+        )
+    return found
+
+
+def gathered(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Where each component of what can be made of the stages lies; none where too few are given."""
     one, two = arguments.collaborative, arguments.diffusion
     bottom, upper, retriever = arguments.bottom, arguments.upper, arguments.retriever
     if one is None:
@@ -106,7 +134,12 @@ def leave_out_shared(folder: Path) -> None:
 
 
 def write_manifest(
-    folder: Path, file: Path, report: Path | None, said: Mapping[str, Any] | None = None
+    folder: Path,
+    file: Path,
+    report: Path | None,
+    said: Mapping[str, Any] | None = None,
+    *,
+    changed: bool = True,
 ) -> None:
     """Enter a packaged checkpoint into the manifest, and make it the default of a new one.
 
@@ -116,6 +149,7 @@ def write_manifest(
         report: see ``describe``.
         said: licence and training data, where they are said anew; an entry that is there keeps its
             own otherwise.
+        changed: whether the networks did, so that figures that were measured before say nothing.
     """
     content: dict[str, Any] = {"format_version": FORMAT_VERSION, "checkpoints": {}}
     if file.exists():
@@ -124,6 +158,8 @@ def write_manifest(
     before = {"licence": "", "training_data": []} | content["checkpoints"].get(folder.name, {})
     kept = {name: value for name, value in before.items() if name in SAID}
     entry = describe(folder, report)
+    if report is None and not changed:
+        entry["figures"] = before.get("figures", {})
     long = {name: entry.pop(name) for name in ("figures", "files")}
     content["checkpoints"][folder.name] = entry | kept | dict(said or {}) | long
     file.write_text(json.dumps(content, indent=2) + "\n")
@@ -156,11 +192,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("NAME", "LICENCE"),
         help="what the weights learnt from, once for each data set (default: as the manifest says)",
     )
-    parser.add_argument("--manifest", type=Path, default=MANIFEST_FILE, help="manifest to write")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="manifest to list it in (default: for a folder of the package, the package's; else "
+        "none)",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Gather the stages where they are given, then write the manifest of the folder."""
+    """Gather the stages where they are given, then list the folder in the manifest."""
     to = Path(arguments.to).absolute()
     folders = places(arguments)
     if folders:
@@ -176,4 +217,8 @@ def main(arguments: argparse.Namespace) -> None:
         said["training_data"] = [
             {"name": name, "licence": licence} for name, licence in arguments.training_data
         ]
-    write_manifest(to, arguments.manifest, arguments.report, said)
+    manifest = arguments.manifest
+    if manifest is None and to.parent == PACKAGED_WEIGHTS:
+        manifest = MANIFEST_FILE
+    if manifest is not None:
+        write_manifest(to, manifest, arguments.report, said, changed=bool(folders))

@@ -19,8 +19,9 @@ from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, Spee
 from voice2face.models.bottom_face import bottom_face
 from voice2face.models.face_retriever import Entries, FaceRetriever
 from voice2face.pixels import to_model_range
+from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.options import add_data_options, load_split
-from voice2face.training.pairing import Pairing
+from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.speech_scores import embed_clips
 from voice2face.training.tables import FaceTable, VoiceTable
 
@@ -94,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "own licence where the table names one",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the pairs that are drawn")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -102,6 +103,7 @@ def main(arguments: argparse.Namespace) -> None:
     face_encoder = load_component(FaceEncoder, arguments.encoders / "face_encoder")
     speech_encoder = load_component(SPEECH_ENCODERS, arguments.encoders / "speech_encoder")
     faces, voices, pairing = load_split(arguments, "train", face_encoder.config.image_size)
+    pairing = ChosenFaces(pairing, ~hidden_eyes(faces.images))
     rows = draw_pairs(pairing, arguments.entries, arguments.seed)
     device = torch.device(arguments.device)
     entries = encode_entries(

@@ -22,7 +22,7 @@ from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
 from voice2face.pixels import to_model_range
 from voice2face.training.augmentation import augment_voice, random_crop
-from voice2face.training.kept import fingerprint, kept_tensor
+from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import age_loss, contrastive_loss, sex_loss
 from voice2face.training.mixed_precision import mixed_precision

@@ -85,7 +85,7 @@ def read_rows(
 
     Raises:
         FileNotFoundError: no file matches.
-        ValueError: no row is left.
+        ValueError: there is no column ``split``, or no row is left.
     """
     patterns = [paths] if isinstance(paths, str) else list(paths)
     files = sorted(
@@ -99,7 +99,12 @@ def read_rows(
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
             table = pa.Table.from_batches([batch])
-            if split is not None and "split" in table.column_names:
+            if split is not None:
+                if "split" not in table.column_names:
+                    raise ValueError(
+                        f"{file} has no column split; without one, what is trained on and what is "
+                        "held out would be the same"
+                    )
                 table = table.filter(pc.equal(table["split"], split))
             for row in table.to_pylist():
                 yield row

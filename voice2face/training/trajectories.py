@@ -15,12 +15,23 @@ from tqdm.auto import tqdm
 from voice2face.methods.guided_sampling import Autoguidance, sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
-from voice2face.training.kept import kept_in
+from voice2face.training.kept_files import kept_in
 from voice2face.training.mixed_precision import mixed_precision
 
 # of the portraits that are drawn for each split, far from each other and from those of portraits
 # that the evaluation measures
 FIRST_SEEDS = {"train": 10**9, "validation": 2 * 10**9}
+SEEDS_OF_A_RUN = 10**7
+
+
+def first_seed(split: str, run: int) -> int:
+    """Of the portraits of a split that a run draws.
+
+    Args:
+        split: ``"train"`` or ``"validation"``.
+        run: the run's own seed; runs with different ones draw from different noise.
+    """
+    return FIRST_SEEDS[split] + SEEDS_OF_A_RUN * (run % 50)
 
 
 class Trajectories(NamedTuple):

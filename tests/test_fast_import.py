@@ -14,7 +14,7 @@ def printed_by(code: str) -> str:
 def test_the_pipeline_is_imported_without_the_compiler_which_works_when_it_is_wanted() -> None:
     code = """
 import sys
-from voice2face.quick_start import import_pipeline
+from voice2face.fast_import import import_pipeline
 import_pipeline()
 assert "voice2face.pipeline" in sys.modules
 print("torch._dynamo" in sys.modules)
@@ -28,7 +28,7 @@ print(torch._dynamo is sys.modules["torch._dynamo"])
 def test_whoever_wants_more_than_the_marks_meanwhile_gets_the_compiler() -> None:
     code = """
 import sys
-from voice2face.quick_start import CompilerStandIn, compiler_replaced
+from voice2face.fast_import import CompilerStandIn, compiler_replaced
 import torch
 with compiler_replaced():
     from torch._dynamo import allow_in_graph
@@ -47,11 +47,11 @@ print(config.__name__, real is not allow_in_graph)
 def test_where_the_library_fails_without_the_compiler_it_gets_it() -> None:
     code = """
 import sys
-from voice2face import quick_start
+from voice2face import fast_import
 def refuse(*_, **__):
     raise ImportError("this version needs the compiler")
-quick_start.CompilerStandIn.disable = refuse
-quick_start.import_pipeline()
+fast_import.CompilerStandIn.disable = refuse
+fast_import.import_pipeline()
 from voice2face.pipeline import Voice2FacePipeline
 print(Voice2FacePipeline.__name__, "torch._dynamo" in sys.modules)
 """

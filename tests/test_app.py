@@ -399,6 +399,8 @@ def test_command_serves_until_interrupted(female_speech: Path) -> None:
         assert found, line
         port = int(found[1])
         assert get(port, "/").headers["Server"] is None
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as idle:
+            assert idle.recv(1) == b"", "who asks for nothing is not waited for"
         visits = [Visit(port, female_speech.read_bytes(), steps=100).events() for _ in range(2)]
         assert [next(visit)[0] for visit in visits] == ["heard", "waiting"]
         server.send_signal(signal.SIGINT)

@@ -234,7 +234,7 @@ def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> No
     sf.write(long, np.zeros(601 * 8_000, np.float32), 8_000, subtype="PCM_U8")
     page["file"].send_keys(str(long))
     page.wait(lambda: "long.wav is over 10 minutes" in page["problem"].text)
-    assert not page["draw"].is_enabled()
+    assert page["draw"].is_enabled(), "the recording before is still there"
 
 
 def test_drawing_can_be_stopped(page: Page, female_speech: Path) -> None:

@@ -63,6 +63,28 @@ def test_both_guidances_add_up() -> None:
     assert not torch.allclose(draw(None, ONE_STEP), expected, atol=1e-2)
 
 
+def test_both_denoisers_are_told_the_same_of_a_voice() -> None:
+    config = dict(tiny_components("v_prediction")["denoiser"].config)
+    torch.manual_seed(0)
+    denoiser = Denoiser.from_config(config, heard_attributes=2, attributes_emphasis=1.6).eval()
+    less = Denoiser.from_config(config, heard_attributes=2).eval()
+    less.load_state_dict(denoiser.state_dict())
+    schedule = tiny_components("v_prediction")["scheduler"]
+    drawn = [
+        sample_guided(
+            denoiser,
+            schedule,
+            SPEECH,
+            QUALITY,
+            [torch.Generator().manual_seed(seed) for seed in (7, 8)],
+            FOUR_STEPS,
+            autoguidance=autoguidance,
+        )
+        for autoguidance in (None, Autoguidance(less, 3.0))
+    ]
+    torch.testing.assert_close(*drawn, atol=1e-4, rtol=1e-4)
+
+
 def test_a_scale_of_one_or_an_equal_denoiser_guides_nowhere() -> None:
     alone = draw(None, FOUR_STEPS)
     equal = tiny_components("v_prediction")["denoiser"]

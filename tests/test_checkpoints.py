@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import tiny_portraitist
@@ -200,6 +201,52 @@ def test_links_out_of_the_checkpoint_are_refused(folder: Path, tmp_path: Path) -
     config.symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(ArchitectureError, match="leads out of the checkpoint"):
         Voice2FacePipeline.from_pretrained(folder)
+
+
+def test_cards_that_link_elsewhere_are_refused(folder: Path, tmp_path: Path) -> None:
+    secret, card = tmp_path / "secret", folder / checkpoints.CARD
+    secret.write_text("what is nobody's business")
+    card.unlink()
+    card.symlink_to(secret)
+    with pytest.raises(ArchitectureError, match="leads out of the checkpoint"):
+        Voice2FacePipeline.from_pretrained(folder)
+
+
+def test_cards_are_read_whatever_they_are_written_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / checkpoints.CARD).write_bytes("# Stimme für Gesichter".encode("latin-1"))
+    assert Voice2FacePipeline.from_pretrained(folder).card == "# Stimme f\ufffdr Gesichter"
+    monkeypatch.setattr(checkpoints, "LARGEST_CARD_BYTES", 4)
+    with pytest.raises(ArchitectureError, match="no model card"):
+        Voice2FacePipeline.from_pretrained(folder)
+
+
+def test_a_package_may_be_made_of_links(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked = tmp_path / "package" / "tiny"
+    for file in folder.rglob("*"):
+        if file.is_file():
+            link = linked / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    with pytest.raises(ArchitectureError, match="leads out of the checkpoint"):
+        Voice2FacePipeline.from_pretrained(linked)
+    monkeypatch.setattr(checkpoints, "PACKAGED_WEIGHTS", linked.parent)
+    assert Voice2FacePipeline.from_pretrained(linked).name == "tiny"
+
+
+def test_a_full_disk_is_an_error_of_ours(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(type(tiny_pipeline.face_decoder), "save_pretrained", full)
+    with pytest.raises(OutputError, match="cannot be written: No space left"):
+        tiny_pipeline.save_pretrained(tmp_path / "full")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pickles_beside_the_weights_are_ignored(folder: Path) -> None:

@@ -39,6 +39,16 @@ def test_several_pictures_quietly(
     assert capsys.readouterr() == ("", "")
 
 
+def test_names_that_cannot_be_printed_end_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "voice2face", "inspect", "\u5f35.png", "\u674e.png"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == "\\u5f35.png:\n\\u674e.png:\n"
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("cannot be read") == 2
+
+
 def test_picture_is_named_after_the_recording(
     recording: str, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

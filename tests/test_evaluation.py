@@ -170,10 +170,10 @@ def test_one_command_writes_the_report(
 
     card, readme, speed = (tmp_path / name for name in ("card.md", "readme.md", "speed.txt"))
     card.write_text("above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n")
-    markers = ("speakers", "true pairs", "speed")
+    markers = ("speakers", "true pairs", "speed", "glance")
     readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in markers))
     speed.write_text("### speed\n\n| cold | 3.5 |\n")
-    arguments = ["--report", out / "report.json", "--card", card, "--readme", readme]
+    arguments = ["--report", out / "report.json", "--page", card, "--page", readme]
     arguments += ["--table", "speed", speed, "--checkpoint", "one"]
     arguments += ["--beside", "two", out / "report.json"]
     monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
@@ -187,9 +187,17 @@ def test_one_command_writes_the_report(
     assert f" {whole:.1%} |" in readme.read_text()
     assert "<!-- speed -->\n\n| cold | 3.5 |\n" in readme.read_text()
     assert "| measure | one | two |" in readme.read_text()
-    assert "| measure | one | two | Speech2Face |" in readme.read_text()
+    assert (
+        "| measure | one | two | Speech2Face | random real face of that sex |\n"
+        in readme.read_text()
+    )
     publish.main()
     assert card.read_text() == written
+    monkeypatch.setattr(
+        sys, "argv", ["publish", *map(str, [*arguments, "--table", "other", speed])]
+    )
+    with pytest.raises(ValueError, match="no page has the marker 'other'"):
+        publish.main()
 
 
 @pytest.fixture
@@ -237,7 +245,8 @@ def test_varieties_are_measured_side_by_side(compared) -> None:
 
 def test_figures_need_their_markers() -> None:
     with pytest.raises(ValueError, match="once each"):
-        publish.fill("no markers", "figures", "1")
+        publish.fill("<!-- figures --> and no end", "figures", "1")
+    assert publish.fill("no markers", "figures", "1") == "no markers"
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.devices import choose_device, default_dtype
 from voice2face.errors import (
+    AudioFormatError,
     DeviceError,
     NoSpeechError,
     OutputError,
@@ -413,6 +414,39 @@ def test_too_little_speech_names_the_recording(
         tiny_pipeline(silent)
     (error,) = tiny_pipeline.map([str(silent)], on_error="return", progress=False)
     assert "silent.wav: the recording is silent" in str(error)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")]
+)
+def test_a_recording_that_memory_cannot_hold_is_named(
+    error: Exception,
+    tiny_pipeline: Voice2FacePipeline,
+    recording: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("voice2face.listening.find_in", fail)
+    with pytest.raises(AudioFormatError, match=r"talk\.wav is too long for this machine"):
+        tiny_pipeline(recording)
+    (result,) = tiny_pipeline.map([recording], on_error="return", progress=False)
+    assert isinstance(result, AudioFormatError)
+
+
+def test_pictures_too_large_for_their_format_are_refused(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, tmp_path: Path
+) -> None:
+    portraits = tiny_pipeline(tone, 16_000, num_images=1, num_inference_steps=1)
+    tall = Portraits(portraits.items * 350)  # 350 * 48 pixels
+    with pytest.raises(OutputError, match=r"48x16800 pixels cannot be saved as WEBP .* choose"):
+        tall.save_grid(tmp_path / "all.webp", columns=1)
+    tall.save_grid(tmp_path / "all.png", columns=1)
+    for quality in (0, 96, 90.5, None):
+        with pytest.raises(SettingError, match="quality is 1 to 95"):
+            portraits.save(tmp_path / "face.jpg", quality=quality)
+    assert [path.name for path in tmp_path.iterdir()] == ["all.png"]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

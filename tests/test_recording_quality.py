@@ -38,6 +38,10 @@ def test_noise_is_noticed(male_speech: Path, decibels: float, noisy: bool) -> No
     assert is_noisy(speech + scale * noise) is noisy
 
 
+def test_an_offset_of_the_microphone_is_no_noise(male_speech: Path) -> None:
+    assert not is_noisy(load_audio(male_speech) + np.float32(0.02))
+
+
 def test_a_recording_tells_all_that_is_wrong_with_it(
     pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
 ) -> None:

@@ -135,6 +135,15 @@ def test_manifest_and_files_agree() -> None:
     assert total < LARGEST_BYTES
 
 
+def test_git_leaves_line_ends_of_the_weights_alone() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not in a clone")
+    card = checkpoints.PACKAGED_WEIGHTS.relative_to(ROOT) / checkpoints.manifest()["default"]
+    command = ["git", "check-attr", "text", card / "README.md", card / "model_index.json"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.rpartition(" ")[2] for line in said.splitlines()] == ["unset", "unset"]
+
+
 def test_card_is_valid_and_carries_the_figures() -> None:
     for name, entry in checkpoints.manifest()["checkpoints"].items():
         card = ModelCard.load(checkpoints.PACKAGED_WEIGHTS / name / "README.md")
@@ -150,6 +159,7 @@ def test_card_is_valid_and_carries_the_figures() -> None:
         for section in sections:
             assert f"## {section}" in card.text
         lines = card.text.splitlines()
+        assert entry["figures"]
         for figures in entry["figures"].values():
             for measure, value in figures.items():
                 rows = [line for line in lines if line.startswith(f"| {measure} |")]

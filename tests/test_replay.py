@@ -106,6 +106,33 @@ def test_a_checkpoint_is_never_fetched_because_a_picture_names_it(
     assert "say where it is: --model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("written", ["\x1b[2J", "scldm-192\nseed: 999"])
+def test_what_would_move_the_terminal_is_not_printed(
+    written: str, picture: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with Image.open(picture) as image:
+        info = PngInfo()
+        for name, value in image.info.items():
+            if str(name).startswith(DETAIL):
+                info.add_text(name, written if name.endswith("checkpoint") else value)
+        image.save(picture, pnginfo=info)
+    assert main(["inspect", str(picture)]) == 1
+    printed = capsys.readouterr()
+    assert "no plain text" in printed.err
+    assert written not in printed.out + printed.err
+
+
+def test_pictures_that_pillow_fails_on_are_refused(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("decoding of color planes failed")
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(PictureError, match="color planes"):
+        read_portrait(picture)
+
+
 @pytest.mark.parametrize("content", ["missing", "text", "plain", "odd"])
 def test_other_pictures_are_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "face.png"

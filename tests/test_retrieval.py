@@ -88,6 +88,17 @@ def test_the_benchmark_compares_clusters_with_the_exact_search(
     assert lines[5] == f"| recall@1 | 1.000 | {faiss.recall_at_1:.3f} | {faiss.recall_at_1:.2f} |"
 
 
+def test_another_default_device_changes_nothing() -> None:
+    entries = made_up(20)
+    expected = FaceRetriever(entries).retrieve(entries.speech[:2], top_k=3)
+    with torch.device("meta"):
+        retriever = FaceRetriever(entries)
+        found = retriever.retrieve(entries.speech[:2], top_k=3)
+        retriever.remove(["face-0"])
+    assert found.ids == expected.ids
+    torch.testing.assert_close(found.faces, expected.faces)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_entries_can_be_left_out(kind: type) -> None:
     entries = made_up(20)
@@ -183,6 +194,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         FaceRetriever.load(tmp_path)
     for name, value in (
         ("id_ends", torch.tensor([5, 3, 9, 12])),
+        ("id_ends", torch.tensor([6.0, 12.0, 18.0, 24.0])),
         ("licence_ends", torch.tensor([0, 0, 0, 9_999])),
         ("speech", torch.ones(4, 8)),
     ):

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,7 +32,15 @@ from voice2face.training import __main__ as command
 from voice2face.training import augmentation, speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.decoder import coarse_difference
-from voice2face.training.diffusion import Diffusion, DiffusionOptions, balanced_prior
+from voice2face.training.diffusion import (
+    LOG_NOISE_MEAN,
+    LOG_NOISE_STD,
+    Diffusion,
+    DiffusionOptions,
+    balanced_prior,
+    draw_timesteps,
+    noise_schedule,
+)
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
@@ -85,10 +94,9 @@ def test_two_stages_make_a_checkpoint(
     assert {"held_out_absolute", "held_out_perceptual"} <= set(rows[-1])
 
     sharper = tmp_path / "sharper"
-    larger = ["--faces", data[1], "--start-from", one, *perceptual[:2], "--image-size", 96]
-    if kind != "true pairs":
-        run(monkeypatch, "decoder", *larger, "--out", sharper, *common)
-        assert (sharper / "reconstructions.png").is_file()
+    larger = [*data[:2], "--start-from", one, *perceptual[:2], "--image-size", 96]
+    run(monkeypatch, "decoder", *larger, "--out", sharper, *common)
+    assert (sharper / "reconstructions.png").is_file()
 
     index = tmp_path / "index"
     wanted = ["--encoders", one, "--out", index, "--entries", 6, "--licence", "CC0-1.0"]
@@ -541,6 +549,102 @@ def test_a_run_that_is_asked_to_end_keeps_its_state_and_odd_gradients_move_nothi
     assert seen == [pytest.approx(start - 1.0)], "only the second step moved the weight"
 
 
+def test_runs_that_begin_otherwise_draw_otherwise(tmp_path: Path) -> None:
+    def drawn(weight: float, folder: str, seed: int = 0) -> list[tuple[float, float]]:
+        network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(network.weight, weight)
+        options = LoopOptions(out=tmp_path / folder, max_steps=2, resume=True, seed=seed)
+        loop = TrainingLoop(network, torch.optim.SGD(network.parameters(), 1.0), options)
+        seen = []
+
+        def step(_: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+            seen.append((float(rng.random()), float(torch.rand(1))))
+            if len(seen) == 1 and folder == "stopped":
+                loop._stop = True
+            return {"loss": network.weight.sum()}
+
+        loop.run(step, lambda _: {})
+        return seen
+
+    first = drawn(1.0, "first")
+    assert len(set(first)) == 2
+    assert drawn(1.0, "again") == first
+    assert drawn(1.0, "stopped") + drawn(1.0, "stopped") == first
+    assert not set(drawn(2.0, "other")) & set(first)
+    assert not set(drawn(1.0, "seed", seed=1)) & set(first)
+
+
+def test_groups_of_parameters_do_not_hold_each_other_back(tmp_path: Path) -> None:
+    networks = torch.nn.ModuleList(torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    start = [float(network.weight.detach()) for network in networks]
+    groups = [{"params": network.parameters(), "lr": 1.0} for network in networks]
+    options = LoopOptions(out=tmp_path, max_steps=1, warmup_steps=1, cooldown=0.0)
+    loop = TrainingLoop(networks, torch.optim.SGD(groups), options)
+
+    def step(*_: object) -> dict[str, torch.Tensor]:
+        return {"loss": 0.5 * networks[0].weight.sum() + 1000.0 * networks[1].weight.sum()}
+
+    loop.run(step, lambda _: {})
+    moved = [
+        before - float(network.weight) for before, network in zip(start, networks, strict=True)
+    ]
+    assert moved == pytest.approx([0.5, 1.0], rel=1e-4)
+
+
+def test_lognormal_levels_are_those_of_edm() -> None:
+    torch.manual_seed(0)
+    schedule = noise_schedule("v_prediction")
+    alpha_bar = schedule.alphas_cumprod.double()
+    log_noise = 0.5 * torch.log((1 - alpha_bar) / alpha_bar)
+    levels = log_noise[draw_timesteps(schedule, 20_000, 1.0)]
+    assert float(levels.mean()) == pytest.approx(LOG_NOISE_MEAN, abs=0.03)
+    assert float(levels.std()) == pytest.approx(LOG_NOISE_STD, abs=0.03)
+    alike = draw_timesteps(schedule, 20_000, 0.0).double()
+    assert float(alike.mean()) == pytest.approx(499.5, abs=6)
+    assert (int(alike.min()), int(alike.max())) == (0, 999)
+
+
+def test_tables_say_what_is_held_out(tables: dict[str, str], tmp_path: Path) -> None:
+    table = pq.read_table(tables["faces-0"]).drop_columns("split")
+    pq.write_table(table, tmp_path / "faces.parquet")
+    with pytest.raises(ValueError, match="no column split"):
+        load_faces(str(tmp_path / "faces.parquet"), "train", 32)
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ["--face-check", "one"],
+        ["--collaborative", "one"],
+        ["--diffusion", "two", "--distillation", "three"],
+        ["--collaborative", "one", "--diffusion", "two", "--bottom", "three"],
+        ["--collaborative", "one", "--bottom", "two", "--upper", "three"],
+    ],
+)
+def test_release_refuses_what_has_no_part(
+    stages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="would have no part in the checkpoint"):
+        run(monkeypatch, "release", *stages, "--to", tmp_path / "released")
+
+
+def test_listing_again_keeps_the_figures(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, manifest = tiny_pipeline.save_pretrained(tmp_path / "tiny"), tmp_path / "manifest.json"
+    figures = tmp_path / "report.json"
+    figures.write_text(json.dumps({"a group": {"a measure": 0.5}}))
+    listing = ["release", "--to", folder, "--manifest", manifest]
+    for more in (["--report", figures], ["--licence", "CC0-1.0"]):
+        run(monkeypatch, *listing, *more)
+    entry = json.loads(manifest.read_text())["checkpoints"]["tiny"]
+    assert entry["figures"] == {"a group": {"a measure": 0.5}}
+    assert entry["licence"] == "CC0-1.0"
+    manifest.unlink()
+    run(monkeypatch, "release", "--to", folder)
+    assert not manifest.exists(), "what is not in the package is in no manifest"
+
+
 class Told(Exception):
     """Carries what the denoiser was told."""
 
@@ -568,7 +672,13 @@ def test_what_is_dropped_is_not_told(dropped: str, monkeypatch: pytest.MonkeyPat
     every = dict.fromkeys(DROPS, 0.0)
     stage = Diffusion(
         denoiser,
-        *(None, None, None, SimpleNamespace(sample=lambda *_: batch), None),
+        *(
+            None,
+            None,
+            noise_schedule("v_prediction"),
+            SimpleNamespace(sample=lambda *_: batch),
+            None,
+        ),
         DiffusionOptions(batch_size=3, **every | {dropped: 1.0}),
         *(Path(), torch.device("cpu")),
     )

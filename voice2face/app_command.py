@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from voice2face.errors import AppError
 from voice2face.fast_import import import_pipeline
@@ -67,6 +68,7 @@ def run(arguments: list[str]) -> None:
         raise AppError("--key is of a certificate; say which: --certificate FILE")
     try:
         import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
 
         import_pipeline()
         from voice2face.app import create_app
@@ -84,8 +86,18 @@ def run(arguments: list[str]) -> None:
                 app.state.queue.close()
                 await super().shutdown(sockets)
 
+        class ImpatientProtocol(H11Protocol):
+            """Closes connections on which nothing is asked, whose number is limited."""
+
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+
         config = uvicorn.Config(
             app,
+            http=ImpatientProtocol,
             log_level="warning",
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,

@@ -26,6 +26,7 @@ from voice2face.verified_files import is_remembered, remember
 FORMAT_VERSION = 1
 MODEL_INDEX = "model_index.json"
 CARD = "README.md"
+LARGEST_CARD_BYTES = 4 << 20
 INDEX_KEYS = {"format_version", "method", "name", "output_size", "files"}
 METHODS = ("scldm", "fine_portraitist")
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
@@ -239,7 +240,8 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
 def check_place(folder: Path, name: str) -> Path:
     """The path of a checkpoint's file, which may not lie outside its folder.
 
-    The links of the Hub's cache, from a snapshot to the blobs beside it, are followed.
+    The links of the Hub's cache, from a snapshot to the blobs beside it, are followed, and those of
+    the package, which some installers make of every file.
 
     Raises:
         ArchitectureError: the name or a link leads elsewhere.
@@ -248,7 +250,8 @@ def check_place(folder: Path, name: str) -> Path:
         raise ArchitectureError(f"{folder}: {name!r:.80} is no name of a checkpoint's file")
     path = folder / name
     root = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    if not path.resolve().is_relative_to(root.resolve()):
+    inside = folder.parent == PACKAGED_WEIGHTS or path.resolve().is_relative_to(root.resolve())
+    if not inside:
         raise ArchitectureError(f"{path} is a link that leads out of the checkpoint")
     return path
 
@@ -347,6 +350,20 @@ def save_checkpoint(
         (fresh / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         (fresh / CARD).write_text(card, encoding="utf-8")
     return folder
+
+
+def read_card(folder: Path) -> str | None:
+    """The model card of a checkpoint, if there is one.
+
+    Raises:
+        ArchitectureError: it is a link that leads out of the folder, or too large.
+    """
+    path = check_place(folder, CARD)
+    if not path.is_file():
+        return None
+    if path.stat().st_size > LARGEST_CARD_BYTES:
+        raise ArchitectureError(f"{path} is over {LARGEST_CARD_BYTES >> 20} MiB: no model card")
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -148,6 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # that of a file's odd name, too, can be printed
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             done = run(sys.argv[1:] if arguments is None else list(arguments))

@@ -12,7 +12,10 @@ import torch
 from voice2face.errors import DeviceError
 
 BFLOAT16_CAPABILITY = (8, 0)  # of CUDA devices that compute in it
-LACKS_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+LACKS_OF_MEMORY = (
+    *("can't allocate memory", "not enough memory", "out of memory"),  # Linux, Windows, CUDA
+    "ALLOC_FAILED",  # CUDA's libraries
+)
 
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads are lost in a fork, and work shared out among them would never be done
@@ -54,6 +57,12 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that there is not enough memory."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in LACKS_OF_MEMORY)
+
+
 @contextmanager
 def memory_errors(device: torch.device) -> Iterator[None]:
     """Turn running out of memory into an error that says what to do.
@@ -64,8 +73,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and not any(words in str(error) for words in LACKS_OF_MEMORY):
+        if not lacks_memory(error):
             raise
         raise DeviceError(
             f"{device} ran out of memory; make fewer pictures at once or use the CPU"

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from voice2face.errors import OutputError
 
 AT_FDCWD = -100
@@ -36,8 +38,9 @@ def fresh_folder(folder: Path, index: str) -> Iterator[Path]:
             fresh.mkdir()
             yield fresh
             replace_folder(fresh, folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder} cannot be written: {reason}") from error
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:

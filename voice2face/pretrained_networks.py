@@ -149,7 +149,6 @@ class PretrainedNetworks:
             for file in files_of(kind):
                 if f"{name}/{file}" not in files:
                     raise ArchitectureError(f"{folder}: {name}/{file} is missing")
-        card = folder / checkpoints.CARD
         pipeline = cls(
             **{
                 name: load_component(kind, checkpoints.component_folder(folder, name, files))
@@ -157,7 +156,7 @@ class PretrainedNetworks:
             },
             output_size=index["output_size"],
             name=index["name"],
-            card=card.read_text(encoding="utf-8") if card.is_file() else None,
+            card=checkpoints.read_card(folder),
             checkpoint_sha256=checkpoints.sha256_of(folder / checkpoints.MODEL_INDEX),
         )
         return pipeline.to(chosen, dtype)

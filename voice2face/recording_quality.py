@@ -30,6 +30,7 @@ def is_noisy(waveform: Waveform) -> bool:
     """Whether the quiet moments of ``(samples,)``, mono at 16 kHz, are nearly as loud as speech."""
     frame = round(FRAME_SECONDS * SAMPLE_RATE)
     frames = waveform[: len(waveform) // frame * frame].reshape(-1, frame).astype(np.float64)
+    frames -= frames.mean(1, keepdims=True)  # a microphone's offset is no noise
     energy_db = 10.0 * np.log10(np.square(frames).mean(1) + 1e-12)
     quiet, loud = np.percentile(energy_db, [5, 95])
     return bool(loud - quiet < SMALLEST_RANGE_DB)

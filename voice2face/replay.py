@@ -64,6 +64,8 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
         if str(name).startswith(DETAIL)
     }
     try:
+        if not all(value.isprintable() for value in written.values()):
+            raise ValueError("what is written in it is no plain text")
         return SavedPortrait(
             pixels,
             int(written["seed"]),
@@ -108,7 +110,9 @@ def open_picture(path: str | os.PathLike[str], formats: list[str] | None = None)
             raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
         with Image.open(path, formats=formats) as image:
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow's formats raise whatever they like
         raise PictureError(f"{path} cannot be read as a picture: {error}") from error
 
 

@@ -68,7 +68,6 @@ class JobQueue:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._jobs: list[Job] = []
-        self._turn = asyncio.Lock()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="voice2face-app")
 
     def admit(self) -> Job:
@@ -109,8 +108,7 @@ class JobQueue:
             self.dismiss(job)
 
     async def _serve(self, job: Job, work: Work) -> None:
-        async with self._turn:
-            await asyncio.get_running_loop().run_in_executor(self._worker, self._do, job, work)
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._do, job, work)
         self._jobs.remove(job)
         self._tell_places()
         job.end()

@@ -103,7 +103,7 @@ def create_app(
         routes=[
             Route("/about", about),
             Route("/portraits", portraits, methods=["POST"]),
-            Mount("/", StaticFiles(directory=PAGE, html=True)),
+            Mount("/", StaticFiles(directory=PAGE, html=True, follow_symlink=True)),
         ],
         middleware=[
             Middleware(SafeHeaders),

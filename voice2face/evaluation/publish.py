@@ -1,6 +1,6 @@
-"""``python -m voice2face.evaluation.publish``: a report's figures into README and model card.
+"""``python -m voice2face.evaluation.publish``: a report's figures into README, docs and card.
 
-They go between markers like ``<!-- figures -->`` and ``<!-- /figures -->``, so that no published
+They go between markers like ``<!-- speakers -->`` and ``<!-- /speakers -->``, so that no published
 figure is typed by hand.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.evaluation.quality import GOOD
@@ -96,8 +97,11 @@ PAIR_ROWS = (
 )
 
 
+GLANCE_ROWS = (*PAIR_ROWS[:3], PAIR_ROWS[5], PAIR_ROWS[7], *PAIR_ROWS[9:12])
+
+
 def speakers_table(reports: dict[str, Report]) -> str:
-    """The README's table of held-out speakers and faces, a column for each checkpoint."""
+    """The table of held-out speakers and faces, a column for each checkpoint."""
     rows = [(label, group, "sex") for label, group in SPEAKER_ROWS]
     rows += [(label, group, "age within 10 years") for label, group in AGE_ROWS]
     rows.append((ALWAYS, AGE_ROWS[0][1], f"age within 10 years, if always {COMMON}"))
@@ -113,24 +117,30 @@ def heading(columns: list[str]) -> list[str]:
     return [f"| measure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
 
 
-def pairs_table(reports: dict[str, Report]) -> str:
-    """The README's table of true pairs, intervals left out; what is not ours is the first's."""
+def pairs_table(
+    reports: dict[str, Report],
+    rows: Sequence[tuple[str, str, str]] = PAIR_ROWS,
+    others: Sequence[str] = OTHERS,
+) -> str:
+    """The table of true pairs, intervals left out; what is not ours is the first's."""
     first = next(iter(reports.values()))
-    columns = [(report, OURS) for report in reports.values()] + [(first, name) for name in OTHERS]
-    lines = heading([*reports, *OTHERS])
-    for label, title, name in PAIR_ROWS:
+    columns = [(report, OURS) for report in reports.values()] + [(first, name) for name in others]
+    lines = heading([*reports, *others])
+    for label, title, name in rows:
         figures = [shown(report.figures[f"{title}: {who}"][name]) for report, who in columns]
         lines.append(f"| {label} | {' | '.join(figure.split(' ')[0] for figure in figures)} |")
     return "\n".join(lines)
 
 
 def fill(text: str, marker: str, content: str) -> str:
-    """Replace what lies between a pair of markers.
+    """Replace what lies between a pair of markers; a text without them stays as it is.
 
     Raises:
         ValueError: the text does not hold the pair exactly once.
     """
     begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    if begin not in text and end not in text:
+        return text
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"the text needs {begin} and {end} once each")
     before, _, rest = text.partition(begin)
@@ -149,7 +159,7 @@ def main() -> None:
     parser.description = (__doc__ or "").partition("\n\n")[2]
     parser.add_argument("--report", type=Path, required=True, help="report.json of the evaluation")
     parser.add_argument(
-        "--checkpoint", default=OURS, help="what the README calls it (default: %(default)s)"
+        "--checkpoint", default=OURS, help="what the tables call it (default: %(default)s)"
     )
     parser.add_argument(
         "--beside",
@@ -157,31 +167,44 @@ def main() -> None:
         action="append",
         default=[],
         metavar=("CHECKPOINT", "REPORT"),
-        help="another checkpoint's report, for the README's tables; may be given again",
+        help="another checkpoint's report, beside it in the tables; may be given again",
     )
-    parser.add_argument("--card", type=Path, help="model card to write all figures into")
-    parser.add_argument("--readme", type=Path, help="README to write the main figures into")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        action="append",
+        required=True,
+        help="to write into: 'figures' are all of the report, 'speakers' and 'true pairs' the main "
+        "ones, 'glance' those of a README; may be given again",
+    )
     parser.add_argument(
         "--table",
         nargs=2,
         action="append",
         default=[],
         metavar=("MARKER", "FILE"),
-        help="what another command printed, such as speed, presets or variety, for the README; may "
-        "be given again",
+        help="what another command printed, such as speed, presets or variety; may be given again",
     )
     options = parser.parse_args()
     report = read(options.report)
     reports = {options.checkpoint: report}
     reports |= {name: read(Path(file)) for name, file in options.beside}
-    if options.card is not None:
-        options.card.write_text(fill(options.card.read_text(), "figures", report.markdown()))
-    if options.readme is not None:
-        text = fill(options.readme.read_text(), "speakers", speakers_table(reports))
-        text = fill(text, "true pairs", pairs_table(reports))
-        for marker, file in options.table:
-            text = fill(text, marker, Path(file).read_text().removeprefix(f"### {marker}\n"))
-        options.readme.write_text(text)
+    tables = {
+        "figures": report.markdown(),
+        "glance": pairs_table(reports, GLANCE_ROWS, OTHERS[:2]),
+        "speakers": speakers_table(reports),
+        "true pairs": pairs_table(reports),
+    }
+    for marker, file in options.table:
+        tables[marker] = Path(file).read_text().removeprefix(f"### {marker}\n")
+    pages = {page: page.read_text() for page in options.page}
+    for marker, _ in options.table:
+        if not any(f"<!-- {marker} -->" in text for text in pages.values()):
+            raise ValueError(f"no page has the marker {marker!r}")
+    for page, text in pages.items():
+        for marker, table in tables.items():
+            text = fill(text, marker, table)
+        page.write_text(text)
 
 
 if __name__ == "__main__":

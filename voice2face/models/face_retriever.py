@@ -305,7 +305,7 @@ class FaceRetriever:
             return cls(entries, search)
         except ArchitectureError:
             raise
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
             raise ArchitectureError(f"{file} cannot be read: {error}") from error
 
 
@@ -335,7 +335,8 @@ def check_entries(entries: Entries) -> None:
 
 def highest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest of each query's scores ``(batch, N)``, and their rows; lower rows on a tie."""
-    rows = torch.empty(len(scores), min(count, scores.shape[1]), dtype=torch.int64)
+    shape = len(scores), min(count, scores.shape[1])
+    rows = torch.empty(shape, dtype=torch.int64, device=scores.device)
     lowest_kept = scores.topk(rows.shape[1], sorted=False).values.amin(1)
     for kept, of_query, lowest in zip(rows, scores, lowest_kept, strict=True):
         candidates = (of_query >= lowest).nonzero()[:, 0]  # topk takes any of those that tie
@@ -346,7 +347,7 @@ def highest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def take(entries: Entries, rows: Sequence[int]) -> Entries:
     """Some rows of entries."""
-    chosen = torch.tensor(rows)
+    chosen = torch.tensor(rows, device=entries.speech.device)
     return Entries(
         entries.speech[chosen],
         entries.faces[chosen],

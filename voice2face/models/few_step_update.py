@@ -53,14 +53,27 @@ class FewStepUpdate:
                 if name not in parameters:
                     raise ArchitectureError(f"the few-step update changes {name}, which is missing")
                 weight = parameters[name]
+                if self.size_of(name) != weight.numel():
+                    raise ArchitectureError(
+                        f"the few-step update of {name} has {self.size_of(name)} numbers, the "
+                        f"denoiser's weight {weight.numel()}"
+                    )
                 change = self.change_of(name)
-                if change.numel() != weight.numel() or len(change) != len(weight):
+                if len(change) != len(weight):
                     raise ArchitectureError(
                         f"the few-step update of {name} is {list(change.shape)}, the denoiser's "
                         f"weight {list(weight.shape)}"
                     )
                 weight.add_(change.view_as(weight).to(weight))
         return changed
+
+    def size_of(self, name: str) -> int:
+        """Into how many numbers of a parameter the update adds; 0 where it is incomplete."""
+        empty = torch.empty(0)
+        if name + ADDED in self.tensors:
+            return self.tensors[name + ADDED].numel()
+        up, down = (self.tensors.get(name + part, empty) for part in (UP, DOWN))
+        return len(up) * (down.numel() // max(1, len(down)))
 
     def change_of(self, name: str) -> Tensor:
         """What is added to one parameter, a matrix for a weight, a vector for a bias; float32.

@@ -334,7 +334,8 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--prediction-type",
         choices=("epsilon", "v_prediction"),
         default="epsilon",
-        help="epsilon is the paper's Eq. 6, v_prediction learns faster (default: %(default)s)",
+        help="epsilon is the paper's Eq. 6, v_prediction what released checkpoints learnt "
+        "with (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"

@@ -47,6 +47,7 @@ async function use(file) {
   const opened = await openRecording(file, limits.recording_seconds);
   if (latest !== file) return; // another one was chosen while this one was opened
   if (opened.seconds > limits.recording_seconds) {
+    at("draw").disabled = !recording; // the one before is still there
     const minutes = Math.round(limits.recording_seconds / 60);
     complain(`${file.name} is over ${minutes} minutes; cut out a part with one speaker.`);
     return;

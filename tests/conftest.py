@@ -139,6 +139,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "split": split,
             "gender": ("female", "male")[k % 2],
             "age": ("20-29", "30-39")[k // 2 % 2],
+            "group": ("one", "another")[k // 4 % 2],
         }
         for split in ("train", "validation", "test")
         for k in range(8)

@@ -24,19 +24,21 @@ from voice2face.evaluation import (
 )
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.distribution import (
+    covered_by,
     frechet_distance,
     kernel_distance,
     precision_and_recall,
 )
 from voice2face.evaluation.face_parts import nearness_to_own, students_t
 from voice2face.evaluation.instruments import Instruments
-from voice2face.evaluation.judge import FaceFeatures, Judge
+from voice2face.evaluation.judge import FaceFeatures, Judge, Verdict
 from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recall_at
 from voice2face.evaluation.sheets import captioned_sheet
+from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceRetriever
 from voice2face.settings import PRESETS
 from voice2face.training.losses import PerceptualLoss
@@ -151,6 +153,10 @@ def test_one_command_writes_the_report(
         assert same == of_picture, "of one picture the average is that picture"
         if of_picture:
             assert person["R@10 x100, a picture"] == pytest.approx(person["R@10 x100"])
+    heard = report["the voice is heard, test speakers: portraits"]
+    assert 0.0 <= heard["sex, mean over speakers"] <= 1.0
+    near = report["test faces by FairFace's group: portraits come near"]
+    assert {name: share["cases"] for name, share in near.items()} == {"another": 4, "one": 4}
     steady = report["it is steady"]
     assert steady["same sex, all clips of the speaker"]["cases"] == 4, "speakers of two clips"
     always = {
@@ -412,6 +418,18 @@ def test_precision_and_recall() -> None:
     assert precision > 0.9
     assert recall == pytest.approx(0.5, abs=0.15)
     assert precision_and_recall(real, real + 10.0) == (0.0, 0.0)
+    left = real[:, 0] < 0.5
+    near = covered_by(real, real[left])
+    assert near[left].all()
+    assert near[~left].mean() < 0.2
+
+
+def test_speakers_count_once_however_many_clips_they_have() -> None:
+    report, said = Report(), Verdict(np.array([0, 0, 0, 1]), np.zeros(4, int))
+    sex, age = np.array([0, 0, 0, 0]), np.zeros(4, int)
+    add_agreement(report, "voices", said, sex, age, np.array(["a", "a", "a", "b"]))
+    assert report.figures["voices"]["sex"].value == 0.75
+    assert report.figures["voices"]["sex, mean over speakers"] == 0.5
 
 
 def test_pictures_are_compared_with_the_test_faces_by_recognition_features(

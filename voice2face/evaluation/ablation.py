@@ -186,7 +186,9 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     parser.add_argument("--collaborative", type=Path, required=True, help="output of stage 1")
     add_measuring_options(parser)
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each variant")
-    parser.add_argument("--block-channels", type=int, nargs="+", default=[64, 128])
+    parser.add_argument(
+        "--block-channels", type=int, nargs="+", default=[64, 128], help="widths of the UNets"
+    )
     add_drawing_options(parser)
     parser.set_defaults(device="cpu")
     options = parser.parse_args()

@@ -71,11 +71,25 @@ def precision_and_recall(
         made: ``(M, dim)`` features.
         neighbours: which nearest neighbour's distance is the radius around a picture.
     """
-    between = _distances(made, real)
-    return (
-        float((between <= _radius(real, neighbours)[None]).any(1).mean()),
-        float((between <= _radius(made, neighbours)[:, None]).any(0).mean()),
+    precise, recalled = (
+        covered_by(one, other, neighbours=neighbours) for one, other in ((made, real), (real, made))
     )
+    return float(precise.mean()), float(recalled.mean())
+
+
+def covered_by(points: np.ndarray, others: np.ndarray, *, neighbours: int = 3) -> np.ndarray:
+    """Which points lie in the manifold of others: no farther from one than its neighbours do.
+
+    Args:
+        points: ``(N, dim)`` features.
+        others: ``(M, dim)`` features.
+        neighbours: see ``precision_and_recall``.
+
+    Returns:
+        ``(N,)`` boolean.
+    """
+    radius = _radius(others, neighbours)
+    return np.asarray((_distances(points, others) <= radius[None]).any(1))
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

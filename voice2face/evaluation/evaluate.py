@@ -6,6 +6,7 @@ from pathlib import Path
 
 from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
 from voice2face.evaluation.autoencoder import measure_autoencoder
+from voice2face.evaluation.groups import groups_of, measure_groups
 from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.pairs import measure_pairs
 from voice2face.evaluation.quality import GOOD, add_quality, measure_memory, measure_steadiness
@@ -44,6 +45,7 @@ def evaluate(
     real = instruments.test_faces
     hidden = bootstrap_share(hidden_eyes(real.images), real.ids)
     report.add(GOOD, "eyes are hidden, test faces", hidden)
+    measure_groups(portraits, instruments, groups_of(faces, "test", limit), report)
     measure_memory(portraits, instruments, report, out)
     measure_steadiness(artist, instruments, heard, report)
     pairs = data / "pairs-dev.parquet"

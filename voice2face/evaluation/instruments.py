@@ -76,7 +76,13 @@ def add_measuring_options(parser: argparse.ArgumentParser) -> None:
         help="folder of faces-*.parquet, voices-*.parquet and, where true pairs are measured, "
         "pairs-dev.parquet",
     )
-    parser.add_argument("--networks", type=Path, required=True, help="the measuring networks")
+    parser.add_argument(
+        "--networks",
+        type=Path,
+        required=True,
+        help="folder of mobileface_v2.torchscript.pt (face recognition) and "
+        "squeezenet1_0.safetensors (ImageNet features)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")

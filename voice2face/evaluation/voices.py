@@ -166,7 +166,10 @@ def add_agreement(
     """Enter how often sex and age decade were right; unknown ages do not count."""
     known = age != UNKNOWN
     near = within_one_decade(said.age, age)
-    report.add(group, "sex", bootstrap_share(said.sex == sex, speakers))
+    right = said.sex == sex
+    report.add(group, "sex", bootstrap_share(right, speakers))
+    each = [right[speakers == who].mean() for who in np.unique(speakers)]
+    report.add(group, "sex, mean over speakers", float(np.mean(each)))
     report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
     decades = [near[age == decade].mean() for decade in np.unique(age[known])]
     report.add(group, "age within 10 years, mean over decades", float(np.mean(decades)))

@@ -1,4 +1,4 @@
-"""The bottom face: what follows the voice most, from the nose down (Fine-portraitist).
+"""The bottom face: what the paper found to follow the voice most (Fine-portraitist).
 
 In the data's alignment the eyes lie at 0.30 of the picture's height and the mouth at 0.72. The
 bottom face starts at 0.375, below the eyes, so that nose, mouth and jaw belong to it. With eight

@@ -245,17 +245,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latents", type=Path, help="folder to keep the encoded tables in (default: --out)"
     )
     parser.add_argument(
-        "--portraits", type=int, default=4096, help="to draw and learn from (default: %(default)s)"
+        "--portraits",
+        type=int,
+        default=4096,
+        help="portraits to draw and to learn from (default: %(default)s)",
     )
     parser.add_argument(
         "--teacher-steps",
         type=int,
         default=16,
-        help="of UniPC, in which they are drawn; a multiple of --steps (default: %(default)s)",
+        help="steps of UniPC in which the portraits to learn from are drawn; a multiple of --steps "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=4, help="to learn (default: %(default)s)")
     parser.add_argument(
-        "--guidance", type=float, default=2.0, help="to learn (default: %(default)s)"
+        "--steps", type=int, default=4, help="that the update is to draw in (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=2.0,
+        help="scale of the guidance whose effect is learnt in (default: %(default)s)",
     )
     parser.add_argument(
         "--weaker",
@@ -275,39 +284,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attribute-weight",
         type=float,
         default=0.05,
-        help="of what is read off whole portraits; 0 here and below only imitates "
-        "(default: %(default)s)",
+        help="weight of the loss of sex and age that are read off whole portraits; with 0 here and "
+        "below, the update only imitates (default: %(default)s)",
     )
     parser.add_argument(
         "--adversarial-weight",
         type=float,
         default=0.02,
-        help="of the verdict of a discriminator that knows real faces (default: %(default)s)",
+        help="weight of the loss against a discriminator that knows real faces "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--face-weight",
         type=float,
         default=0.2,
-        help="of the face check's doubt that a face would be found, where the checkpoint has one "
-        "(default: %(default)s)",
+        help="weight of the face check's doubt that a face would be found, where the checkpoint "
+        "has a face check (default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
         type=int,
         default=36,
-        help="drawn a step for these three, 2 or more (default: %(default)s)",
+        help="whole portraits that are drawn in each training step for these three losses, 2 or "
+        "more (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-steps",
         type=int,
         default=2,
-        help="last steps of those that learn from it (default: %(default)s)",
+        help="last sampling steps of whole portraits through which gradients flow "
+        "(default: %(default)s)",
     )
     parser.add_argument(
-        "--rank", type=int, default=12, help="of the change of each weight (default: %(default)s)"
+        "--rank",
+        type=int,
+        default=12,
+        help="rank of the low-rank update of each weight (default: %(default)s)",
     )
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
-    parser.add_argument("--batch-size", type=int, default=32, help="single steps a step")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, help="sampling steps to imitate in each training step"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:

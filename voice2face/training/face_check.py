@@ -176,19 +176,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", help="folder or name of what draws (default: the one in the package)"
     )
     parser.add_argument(
-        "--portraits", type=int, default=16384, help="to draw and learn from (default: %(default)s)"
+        "--portraits",
+        type=int,
+        default=16384,
+        help="portraits to draw and to learn from (default: %(default)s)",
     )
     parser.add_argument(
-        "--held-out-portraits", type=int, default=2048, help="to measure with (default: 2048)"
+        "--held-out-portraits",
+        type=int,
+        default=2048,
+        help="portraits to draw and to measure with (default: 2048)",
     )
     parser.add_argument(
         "--refused",
         type=float,
         default=0.08,
         metavar="SHARE",
-        help="of the portraits, to be drawn again (default: %(default)s)",
+        help="share of the portraits that are refused and drawn again (default: %(default)s)",
     )
-    parser.add_argument("--width", type=int, default=24, help="channels (default: %(default)s)")
+    parser.add_argument(
+        "--width", type=int, default=24, help="channels of its layers (default: %(default)s)"
+    )
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--batch-size", type=int, default=128, help="latents a step")
 

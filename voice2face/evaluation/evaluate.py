@@ -35,12 +35,11 @@ def evaluate(
     faces = str(data / "faces-*.parquet")
     instruments = Instruments.load(faces, networks, limit)
     add_judge(report, instruments)
-    measure_autoencoder(pipe, instruments, report, out)
-
     table = load_voices(str(data / "voices-*.parquet"), "test", limit=limit)
     heard = hear(pipe, table)
     report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))
     portraits = measure_voices(artist, instruments, heard, report, out)
+    measure_autoencoder(pipe, instruments, report, out, len(portraits))
     add_quality(report, GOOD, portraits, instruments)
     real = instruments.test_faces
     hidden = bootstrap_share(hidden_eyes(real.images), real.ids)

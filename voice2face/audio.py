@@ -31,15 +31,15 @@ LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second
 LONGEST_SECONDS = 4 * 3600.0
 MOST_SAMPLES = 1 << 29  # a channel
-MOST_PLACES = 1000  # between two samples, at which torchaudio resamples
+MOST_FILTERS = 1000  # that torchaudio may lay out to resample
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
 MOST_CHANNELS = 64
 LARGEST_FILE_BYTES = 4 << 30
 WINDOW_SECONDS = 6.0
 LEAST_SPEECH_SECONDS = 1.0
-LOUD_SHARE = 0.05  # of the frames are loud, but of long recordings, in which there may be
-LOUD_SECONDS = 3.0  # little speech, no more than this
+LOUD_SHARE = 0.05  # of the frames, at least, are speech
+LOUD_SECONDS = 3.0  # are speech in a long recording, where that share would be more
 FRAME_SECONDS = 0.02  # energy is measured over frames of this length
 SPEECH_RANGE_DB = 35.0  # frames this far below the loud frames are pauses
 SILENCE_DB = -70.0  # recordings whose loud frames stay below this are silent
@@ -99,13 +99,13 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
 def resample(waveform: Waveform, rate: int) -> Waveform:
     """Bring ``(samples,)`` from ``rate`` to 16 kHz, by torchaudio where it can be imported.
 
-    It lays out a filter for each place between two samples. At odd rates there are thousands, which
-    would take gigabytes: soxr does these.
+    torchaudio lays out 16000 / gcd(rate, 16000) filters, which take gigabytes at odd rates: beyond
+    ``MOST_FILTERS``, soxr resamples.
     """
     if rate == SAMPLE_RATE:
         return waveform
     places = SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE)
-    if places <= MOST_PLACES and torchaudio_available():
+    if places <= MOST_FILTERS and torchaudio_available():
         return resample_with_torchaudio(waveform, rate)
     return resample_with_soxr(waveform, rate)
 

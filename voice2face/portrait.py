@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -19,6 +17,7 @@ from voice2face import __version__
 from voice2face.errors import OutputError
 from voice2face.paths import expanded
 from voice2face.settings import check_whole
+from voice2face.whole_files import replace_file
 
 if TYPE_CHECKING:
     from voice2face.content_credentials import Signer
@@ -364,16 +363,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the folder is missing or cannot be written to.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder; name the file to write in it")
-        partial.write_bytes(data)
-        partial.replace(path)
+        replace_file(path, lambda partial: partial.write_bytes(data))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}; choose another place"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

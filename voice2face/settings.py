@@ -62,9 +62,8 @@ class Settings:
         checkpoint: name of the checkpoint.
         watermark: whether the invisible watermark is in the picture.
         sampler: one of ``SAMPLERS``.
-        guidance_every: in every so-manyth step the denoiser looks at the latent with the voice
-            and without it; the steps between look with the voice alone, and add the difference that
-            was found last.
+        guidance_every: classifier-free guidance is computed in every n-th step; the steps between
+            reuse its last difference and evaluate the conditional half alone.
         variety: 1 draws faces as varied as the checkpoint learnt; less draws more typical ones in
             more even light, which are better made, down to 0.
     """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from voice2face.paths import expanded
+from voice2face.whole_files import replace_file
 
 MOST_ENTRIES = 1000
 
@@ -32,14 +32,10 @@ def remember(path: Path, sha256: str) -> None:
     entries[str(path.resolve())] = [*fingerprint(path), sha256]
     kept = dict(list(entries.items())[-MOST_ENTRIES:])
     file = memory_file()
-    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(kept, indent=0), encoding="utf-8")
-        partial.replace(file)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        text = json.dumps(kept, indent=0)
+        replace_file(file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def read_memory() -> dict[str, Any]:

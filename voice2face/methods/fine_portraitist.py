@@ -1,10 +1,9 @@
 """Fine-portraitist (Wang, Liu, Wang) in the paper's own terms.
 
 The paper found that the lower half of a face follows the voice most, so it is drawn first. The
-database entry whose
-voice is nearest to Z^s gives its whole face Z_f^r and its bottom face Z_b^r. A first diffusion
-model denoises the bottom face, a second one the whole face; what each may look at is concatenated
-to the noisy latent along the channels:
+database entry whose voice is nearest to Z^s gives its whole face Z_f^r and its bottom face Z_b^r. A
+first diffusion model denoises the bottom face, a second one the whole face; what each may look at
+is concatenated to the noisy latent along the channels:
 
     Z_b = speech-to-bottom(noise; Z^s, [Z_b^r])
     Z_f = bottom-to-upper(noise; Z^s, [Z_b, Z_f^r])

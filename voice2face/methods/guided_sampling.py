@@ -128,7 +128,7 @@ def sample_guided(
 
 
 def with_untold(told: Condition, denoiser: Denoiser, speech: Tensor, quality: Tensor) -> Condition:
-    """The condition, and below its rows the same without the voice.
+    """Stack the condition on its unconditional copy, for one batched pass.
 
     Args:
         told: of ``batch`` rows.

@@ -125,22 +125,7 @@ def denoising_loss(
     the same error of eps is weighted by ``1 / abar_t``.
     """
     noisy = shifted_noising(clean, noise, timesteps, schedule, prior)
-    return prediction_error(denoiser, schedule, noisy, clean, noise, timesteps, condition)
-
-
-def prediction_error(
-    denoiser: Denoiser,
-    schedule: DDIMScheduler,
-    noisy: Tensor,
-    clean: Tensor,
-    noise: Tensor,
-    timesteps: Tensor,
-    condition: Condition,
-) -> Tensor:
-    """Mean squared error of noise or velocity, as the schedule says, for each row ``(B,)``."""
     output = denoiser(noisy, timesteps, condition).float()
-    if schedule.config.prediction_type == "v_prediction":
-        target = schedule.get_velocity(clean, noise, timesteps)
-    else:
-        target = noise
+    velocity = schedule.config.prediction_type == "v_prediction"
+    target = schedule.get_velocity(clean, noise, timesteps) if velocity else noise
     return (output - target).square().mean((1, 2, 3))

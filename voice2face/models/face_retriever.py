@@ -7,7 +7,7 @@ id and a licence note. No entry holds a picture or a recording.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voice2face.errors import ArchitectureError, OutputError, SettingError
+from voice2face.whole_files import replace_file
 
 ENTRIES_FILE = "entries.safetensors"
 FORMAT = "voice2face retrieval entries 1"
@@ -268,20 +269,20 @@ class FaceRetriever:
             "licences": licences,
             "licence_ends": licence_ends,
         }
-        partial = folder / f".{ENTRIES_FILE}.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, {"format": FORMAT})
-            partial.replace(folder / ENTRIES_FILE)
+            replace_file(
+                folder / ENTRIES_FILE, partial(save_file, tensors, metadata={"format": FORMAT})
+            )
         except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise OutputError(f"{folder} cannot be written to: {error}") from error
         return folder
 
     @classmethod
     def load(cls, folder: Path, search: type[ExactSearch | FaissSearch] = ExactSearch) -> Self:
-        """Read what ``save_pretrained`` wrote; latents stay on the disk until they are retrieved.
+        """Read what ``save_pretrained`` wrote; latents are mapped from the file.
+
+        They are read once here, to be checked, and again when they are retrieved.
 
         Raises:
             ArchitectureError: the file is missing, damaged, or holds something else.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import soundfile as sf
 import soxr
 
 from voice2face.training.tables import SAMPLE_RATE
+
+THREADS = 4
 
 
 def random_crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,6 +86,12 @@ def random_codec(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     buffer.seek(0)
     decoded, _ = sf.read(buffer, dtype="float32")
     return np.resize(decoded, len(waveform)) if len(decoded) else waveform
+
+
+def augment_voices(waveforms: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """``augment_voice`` of each, several at once, each with randomness of its own."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(augment_voice, waveforms, rng.spawn(len(waveforms))))
 
 
 def augment_voice(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:

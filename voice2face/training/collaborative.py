@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,15 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.pixels import to_model_range, to_uint8
-from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.augmentation import augment_voices, random_crop
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.loop import TrainingLoop
-from voice2face.training.losses import PerceptualLoss, age_loss, contrastive_loss, sex_loss
+from voice2face.training.losses import (
+    PerceptualLoss,
+    contrastive_loss,
+    head_losses,
+    weighted,
+)
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,
@@ -42,8 +46,6 @@ from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import SAMPLE_RATE, FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")
-
-AUGMENTING_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -87,24 +89,19 @@ class CollaborativeNetworks(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
 
+@dataclass
 class Collaborative:
     """The step and the held-out evaluation of stage 1."""
 
-    def __init__(
-        self,
-        networks: CollaborativeNetworks,
-        faces: FaceTable,
-        voices: VoiceTable,
-        pairing: Pairing,
-        perceptual: PerceptualLoss,
-        held_out: tuple[FaceTable, VoiceTable],
-        options: CollaborativeOptions,
-        out: Path,
-        device: torch.device,
-    ) -> None:
-        self.networks, self.faces, self.voices = networks, faces, voices
-        self.pairing, self.perceptual = pairing, perceptual
-        self.held_out, self.options, self.out, self.device = held_out, options, out, device
+    networks: CollaborativeNetworks
+    faces: FaceTable
+    voices: VoiceTable
+    pairing: Pairing
+    perceptual: PerceptualLoss
+    held_out: tuple[FaceTable, VoiceTable]
+    options: CollaborativeOptions
+    out: Path
+    device: torch.device
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch of pairs."""
@@ -113,16 +110,13 @@ class Collaborative:
         heard, voice = self._listen(voice_rows, rng)
         matches = torch.from_numpy(self.pairing.matches(face_rows, voice_rows).T).to(self.device)
         contrastive = contrastive_loss(voice, embedded, matches, self.networks.log_scale)
-        losses = seen | heard | {"contrastive": contrastive}
         weights = {
-            "absolute": 1.0,
             "perceptual": self.options.perceptual_weight,
             "contrastive": self.options.contrastive_weight,
             "sex": self.options.heads_weight,
             "age": self.options.heads_weight,
         }
-        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        return losses | {"loss": total}
+        return weighted(seen | heard | {"contrastive": contrastive}, weights)
 
     def _look(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of the face autoencoder, and the faces' embeddings."""
@@ -145,18 +139,10 @@ class Collaborative:
         """Losses of the speech encoder's heads, and Z^s."""
         samples = int(rng.uniform(*self.options.window_seconds) * SAMPLE_RATE)
         excerpts = [random_crop(self.voices.waveforms[row], samples, rng) for row in rows]
-        with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
-            windows = list(pool.map(augment_voice, excerpts, rng.spawn(len(rows))))
-        speech = torch.from_numpy(np.stack(windows)).to(self.device)
+        speech = torch.from_numpy(np.stack(augment_voices(excerpts, rng))).to(self.device)
         with mixed_precision(self.device):
             encoding = self.networks.speech_encoder(speech)
-        sex = torch.from_numpy(self.voices.sex[rows]).to(self.device)
-        age = torch.from_numpy(self.voices.age[rows]).to(self.device)
-        losses = {
-            "sex": sex_loss(encoding.sex_logits.float(), sex),
-            "age": age_loss(encoding.age_logits.float(), age),
-        }
-        return losses, encoding.embedding
+        return head_losses(encoding, self.voices, rows), encoding.embedding
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """Held-out figures; writes the components and a sheet of faces and reconstructions."""

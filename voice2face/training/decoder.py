@@ -28,7 +28,7 @@ from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.loop import TrainingLoop
-from voice2face.training.losses import PerceptualLoss
+from voice2face.training.losses import PerceptualLoss, weighted
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_face_options,
@@ -101,10 +101,11 @@ def enlarge(decoder: FaceDecoder, image_size: int) -> FaceDecoder:
     return larger
 
 
+@dataclass
 class DecoderTraining:
     """The step and the held-out evaluation.
 
-    Args:
+    Attributes:
         networks: to be trained.
         start: the decoder as it was.
         encoder: frozen.
@@ -117,22 +118,16 @@ class DecoderTraining:
         device: to train on.
     """
 
-    def __init__(
-        self,
-        networks: DecoderNetworks,
-        start: FaceDecoder,
-        encoder: FaceEncoder,
-        faces: tuple[FaceTable, FaceTable],
-        held_out: tuple[FaceTable, FaceTable],
-        portraits: Tensor,
-        perceptual: PerceptualLoss,
-        options: DecoderOptions,
-        out: Path,
-        device: torch.device,
-    ) -> None:
-        self.networks, self.start, self.encoder, self.faces = networks, start, encoder, faces
-        self.held_out, self.portraits, self.perceptual = held_out, portraits, perceptual
-        self.options, self.out, self.device = options, out, device
+    networks: DecoderNetworks
+    start: FaceDecoder
+    encoder: FaceEncoder
+    faces: tuple[FaceTable, FaceTable]
+    held_out: tuple[FaceTable, FaceTable]
+    portraits: Tensor
+    perceptual: PerceptualLoss
+    options: DecoderOptions
+    out: Path
+    device: torch.device
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch, decoder's and discriminators' in one sum."""
@@ -151,18 +146,20 @@ class DecoderTraining:
                 "absolute": (decoded - target).abs().mean(),
                 "perceptual": self.perceptual(*random_views(rng, decoded, target)),
             }
-            total = losses["absolute"] + options.perceptual_weight * losses["perceptual"]
             if len(portraits):
                 with torch.no_grad():
                     before = self.start(portraits).float()
                 losses["coarse"] = coarse_difference(drawn, before)
                 losses["likeness"] = self.perceptual(*random_views(rng, drawn, before))
-                total = total + losses["coarse"] + options.likeness_weight * losses["likeness"]
             losses["adversarial"] = self.networks.discriminators.loss_of_maker(made)
             losses["discriminator"] = self.networks.discriminators.loss(target, made)
         listens = number >= options.adversarial_from
-        total = total + options.adversarial_weight * listens * losses["adversarial"]
-        return losses | {"loss": total + losses["discriminator"]}
+        weights = {
+            "perceptual": options.perceptual_weight,
+            "likeness": options.likeness_weight,
+            "adversarial": options.adversarial_weight * listens,
+        }
+        return weighted(losses, weights)
 
     def _portraits(self, rng: np.random.Generator) -> Tensor:
         if not len(self.portraits):

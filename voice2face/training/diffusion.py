@@ -62,7 +62,7 @@ class DiffusionOptions:
 
 
 def noise_schedule(prediction_type: str) -> DDIMScheduler:
-    """The forward process: the paper's linear betas for epsilon, a cosine for velocity.
+    """The forward process: latent diffusion's betas for epsilon, a cosine for velocity.
 
     With velocity prediction the last step may be pure noise, so the cosine's vanishing abar_T
     does no harm; epsilon prediction divides by sqrt(abar_T) and needs one that does not vanish.
@@ -114,24 +114,19 @@ def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: flo
     return FacePrior.from_latents(tables.latents[rows].mean(1), weight=beta)
 
 
+@dataclass
 class Diffusion:
     """The step and the held-out evaluation of a denoiser."""
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        prior: FacePrior,
-        decoder: FaceDecoder,
-        schedule: DDIMScheduler,
-        train: LatentPairs,
-        held_out: LatentPairs,
-        options: DiffusionOptions,
-        out: Path,
-        device: torch.device,
-    ) -> None:
-        self.denoiser, self.prior, self.decoder = denoiser, prior, decoder
-        self.schedule, self.train, self.held_out = schedule, train, held_out
-        self.options, self.out, self.device = options, out, device
+    denoiser: Denoiser
+    prior: FacePrior
+    decoder: FaceDecoder
+    schedule: DDIMScheduler
+    train: LatentPairs
+    held_out: LatentPairs
+    options: DiffusionOptions
+    out: Path
+    device: torch.device
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch."""

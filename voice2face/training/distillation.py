@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import Batch, FacePairs, LatentPairs
 from voice2face.training.loop import TrainingLoop
+from voice2face.training.losses import weighted
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
@@ -78,10 +80,11 @@ class DistillationNetworks(nn.Module):
         self.denoiser, self.discriminator = denoiser, discriminator
 
 
+@dataclass
 class Distillation:
     """The step and the held-out evaluation of an update.
 
-    Args:
+    Attributes:
         networks: that learn.
         teacher: the checkpoint, unchanged.
         student: how it draws.
@@ -94,24 +97,22 @@ class Distillation:
         arguments: of the command.
     """
 
-    def __init__(
-        self,
-        networks: DistillationNetworks,
-        teacher: Voice2FacePipeline,
-        student: Student,
-        reader: AttributeReader | None,
-        features: DenoiserFeatures,
-        doubt: FaceDoubt | None,
-        train: Trajectories,
-        held_out: Trajectories,
-        faces: LatentPairs,
-        arguments: argparse.Namespace,
-    ) -> None:
-        self.networks, self.teacher, self.student = networks, teacher, student
-        self.reader, self.features, self.doubt = reader, features, doubt
-        self.train, self.held_out, self.faces = train, held_out, faces
-        self.arguments = arguments
-        self.looks = arguments.adversarial_weight > 0 or reader is not None or doubt is not None
+    networks: DistillationNetworks
+    teacher: Voice2FacePipeline
+    student: Student
+    reader: AttributeReader | None
+    features: DenoiserFeatures
+    doubt: FaceDoubt | None
+    train: Trajectories
+    held_out: Trajectories
+    faces: LatentPairs
+    arguments: argparse.Namespace
+
+    @property
+    def looks(self) -> bool:
+        """Whether whole portraits are drawn to learn from."""
+        adversarial = self.arguments.adversarial_weight > 0
+        return adversarial or self.reader is not None or self.doubt is not None
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of single steps of some trajectories, and of whole ways from noise of others."""
@@ -122,24 +123,21 @@ class Distillation:
         start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
         parts = parts.to(device)
         told = (self.train.speech[rows].to(device), self.train.quality[rows].to(device))
-        # the student's weights are the same in all of its steps; the discriminator's are not to be
-        # kept, since one verdict moves them and another does not
+        # the student's weights may be cached; the discriminator's spectral norm may not: one of its
+        # passes needs gradients, the other must not have them
         with parametrize.cached(), mixed_precision(device):
             seen = self.student.velocity(denoiser, *told, start, parts)
             portraits = self._draw_portraits(rng) if self.looks else None
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
-        losses = {"loss": imitation, "imitation": imitation}
+        losses = {"imitation": imitation}
         if portraits is not None:
             losses |= self._portrait_losses(*portraits)
-            listens = number >= ADVERSARIAL_FROM
-            losses["loss"] = (
-                imitation
-                + arguments.attribute_weight * losses["attributes"]
-                + arguments.adversarial_weight * listens * losses["adversarial"]
-                + arguments.face_weight * losses["doubt"]
-                + losses["discriminator"]
-            )
-        return losses
+        weights = {
+            "attributes": arguments.attribute_weight,
+            "adversarial": arguments.adversarial_weight * (number >= ADVERSARIAL_FROM),
+            "doubt": arguments.face_weight,
+        }
+        return weighted(losses, weights)
 
     def _draw_portraits(self, rng: np.random.Generator) -> tuple[Batch, Tensor]:
         """Real faces with voices, and the latents of portraits drawn for these voices.

@@ -32,7 +32,7 @@ from voice2face.training.trajectories import FIRST_SEEDS
 
 SHOWN = 10
 SHADES = 16
-LOWER_PART = 0.3  # of a shade, whose spread above the bar is its unit
+SPREAD_QUANTILES = 0.3  # between the quantiles whose distance is a bin's spread
 # so much, and strong weight decay: or the check learns its portraits by heart
 PORTRAIT_NOISE = 0.5
 WEIGHT_DECAY = 0.5
@@ -60,14 +60,14 @@ class SeenPortraits(NamedTuple):
 
 
 class Bar:
-    """What clarity the least clear share reaches, by the brightness of the face.
+    """A quantile of clarity as a function of the face's brightness, interpolated between bins.
 
-    Clarity is also spread further among some shades than among others. Heights above the bar are
-    measured by the spread of the shade, so that the same share of each falls below any height.
+    ``above`` is clarity less that quantile, divided by the spread of clarity at that brightness, so
+    that any threshold refuses the same share at every brightness.
 
     Args:
-        portraits: to set it by.
-        refused: the share.
+        portraits: to find the quantiles of.
+        refused: the share of portraits below the quantile.
     """
 
     def __init__(self, portraits: SeenPortraits, refused: float) -> None:
@@ -76,8 +76,8 @@ class Bar:
         self.brightness = [float(portraits.brightness[rows].mean()) for rows in shades]
         clarity = [portraits.clarity[rows] for rows in shades]
         self.height = [float(of_shade.quantile(refused)) for of_shade in clarity]
-        lower = [float(of_shade.quantile(refused + LOWER_PART)) for of_shade in clarity]
-        self.spread = np.subtract(lower, self.height).clip(1e-3)
+        upper = [float(of_shade.quantile(refused + SPREAD_QUANTILES)) for of_shade in clarity]
+        self.spread = np.subtract(upper, self.height).clip(1e-3)
 
     def above(self, portraits: SeenPortraits) -> Tensor:
         """How far each portrait lies above it, ``(N,)``, in the mean unit of clarity."""

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from voice2face.training.atomic_files import replace_file
+from voice2face.whole_files import replace_file
 
 NOTE = "made_of"
 

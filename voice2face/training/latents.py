@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,13 @@ from tqdm.auto import tqdm
 
 from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.pixels import to_model_range
-from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.augmentation import augment_voices, random_crop
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.tables import QUALITY_COLUMNS, FaceTable, VoiceTable
 
 YAW = QUALITY_COLUMNS.index("yaw")
+
+Encode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,35 +45,63 @@ def encode_tables(
     *,
     variants: int,
     device: torch.device,
-    seed: int = 0,
 ) -> EncodedTables:
     """Run the frozen encoders over two tables."""
     face_encoder.eval().to(device)
     speech_encoder.eval().to(device)
-    both: list[list[Tensor]] = []
-    for mirrored in (False, True):
-        parts = []
-        for start in tqdm(range(0, len(faces), 64), desc="face latents", unit="batch"):
-            images = faces.images[start : start + 64]
-            images = images[:, :, ::-1].copy() if mirrored else images
-            with mixed_precision(device):
-                parts.append(face_encoder(to_model_range(images).to(device)).float().cpu())
-        both.append(parts)
-    latents = torch.stack([torch.cat(parts) for parts in both], 1)
+    latents = encode_faces(faces.images, with_mirror(face_encoder), device)
     quality = torch.from_numpy(faces.quality)[:, None].repeat(1, 2, 1)
     quality[:, 1, YAW] *= -1
+    samples = [speech_encoder.window_samples] * variants
+    embeddings = encode_voices(
+        voices, lambda windows: speech_encoder(windows).embedding, samples, device
+    )
+    return EncodedTables(latents, quality, embeddings)
 
-    rng = np.random.default_rng(seed)
-    samples = speech_encoder.window_samples
-    embeddings = []
-    for variant in range(variants):
+
+def with_mirror(encode: Encode) -> Encode:
+    """Encode pictures ``(B, 3, H, W)`` as they are and mirrored, ``(B, 2, ...)``."""
+    return lambda pictures: torch.stack([encode(pictures), encode(pictures.flip(3))], 1)
+
+
+def encode_faces(images: np.ndarray, encode: Encode, device: torch.device) -> Tensor:
+    """What is made of faces, a batch at a time and in mixed precision, ``(N, ...)`` float32.
+
+    Args:
+        images: ``(N, H, W, 3)`` uint8.
+        encode: of pictures ``(B, 3, H, W)`` in [-1, 1].
+        device: of what encodes.
+    """
+    parts = []
+    for start in tqdm(range(0, len(images), 64), desc="faces", unit="batch"):
+        pictures = to_model_range(images[start : start + 64]).to(device)
+        with mixed_precision(device):
+            parts.append(encode(pictures).float().cpu())
+    return torch.cat(parts)
+
+
+def encode_voices(
+    voices: VoiceTable, encode: Encode, samples: Sequence[int], device: torch.device
+) -> Tensor:
+    """What is made of excerpts of recordings, ``(voices, variants, ...)`` float32.
+
+    Args:
+        voices: the recordings.
+        encode: of windows ``(B, samples)``.
+        samples: length of each variant's excerpts; the first are as they are, the others augmented.
+        device: of what encodes.
+    """
+    rng = np.random.default_rng(0)
+    variants = []
+    for variant, length in enumerate(samples):
         parts = []
-        for start in tqdm(range(0, len(voices), 32), desc="speech embeddings", unit="batch"):
-            windows = [random_crop(w, samples, rng) for w in voices.waveforms[start : start + 32]]
+        for start in tqdm(range(0, len(voices), 32), desc=f"voices, {variant + 1}", unit="batch"):
+            clips = voices.waveforms[start : start + 32]
+            windows = [random_crop(clip, length, rng) for clip in clips]
             if variant > 0:
-                windows = [augment_voice(window, rng) for window in windows]
-            batch = torch.from_numpy(np.stack(windows)).to(device)
+                windows = augment_voices(windows, rng)
             with mixed_precision(device):
-                parts.append(speech_encoder(batch).embedding.float().cpu())
-        embeddings.append(torch.cat(parts))
-    return EncodedTables(latents, quality, torch.stack(embeddings, 1))
+                heard = encode(torch.from_numpy(np.stack(windows)).to(device))
+            parts.append(heard.float().cpu())
+        variants.append(torch.cat(parts))
+    return torch.stack(variants, 1)

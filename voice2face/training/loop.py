@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 
-from voice2face.training.atomic_files import replace_file
 from voice2face.training.kept_files import fingerprint
+from voice2face.whole_files import replace_file
 
 logger = logging.getLogger("voice2face.training")
 
@@ -67,8 +67,8 @@ class Progress:
     Attributes:
         step: optimiser steps done.
         elapsed: seconds of training.
-        origin: of the weights that the run began with, so that a run that goes on from another's
-            weights draws batches and noise of its own.
+        origin: checksum of the first weights; seeds batches and noise, so that a run that goes on
+            from another's weights does not repeat them.
     """
 
     step: int = 0
@@ -221,7 +221,7 @@ class TrainingLoop:
             losses = step(number, rng)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        # networks that learn against each other are not to hold each other back
+        # each group alone: a discriminator's large gradient must not shrink the generator's
         norms = [
             nn.utils.clip_grad_norm_(group["params"], self.options.max_gradient_norm)
             for group in self.optimizer.param_groups

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.training.tables import UNKNOWN
+from voice2face.models.speech_encoder import SpeechEncoding
+from voice2face.training.tables import UNKNOWN, VoiceTable
 
 
 def contrastive_loss(speech: Tensor, face: Tensor, matches: Tensor, log_scale: Tensor) -> Tensor:
@@ -49,6 +52,24 @@ def age_loss(logits: Tensor, age: Tensor) -> Tensor:
     distance = (decades[None] - age[known][:, None]).abs().float()
     target = torch.softmax(-1.5 * distance, dim=1)
     return F.cross_entropy(logits[known], target)
+
+
+def head_losses(
+    encoding: SpeechEncoding, voices: VoiceTable, rows: np.ndarray
+) -> dict[str, Tensor]:
+    """Losses of a speech encoder's heads for sex and age on some rows of a table."""
+    device = encoding.sex_logits.device
+    sex, age = (torch.from_numpy(labels[rows]).to(device) for labels in (voices.sex, voices.age))
+    return {
+        "sex": sex_loss(encoding.sex_logits.float(), sex),
+        "age": age_loss(encoding.age_logits.float(), age),
+    }
+
+
+def weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Losses with their weighted sum as ``loss``; what has no weight counts once."""
+    parts = [weights.get(name, 1.0) * value for name, value in losses.items()]
+    return {**losses, "loss": torch.stack(parts).sum()}
 
 
 class Fire(nn.Module):

@@ -13,16 +13,14 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from voice2face.models import FaceEncoder, FacePrior, FaceRetriever
 from voice2face.models.bottom_face import bottom_face
-from voice2face.pixels import to_model_range
 from voice2face.training.diffusion import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
-from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.latents import encode_faces, with_mirror
 from voice2face.training.target_quality import quality_settings
 
 BESIDE = {"bottom": 1, "upper": 2}
@@ -32,13 +30,7 @@ BESIDE = {"bottom": 1, "upper": 2}
 def encode_bottoms(images: np.ndarray, encoder: FaceEncoder, device: torch.device) -> Tensor:
     """Latents of the bottom faces, ``(faces, 2, C, H, W)``, each as it is and mirrored."""
     encoder.eval().to(device)
-    parts = []
-    for start in tqdm(range(0, len(images), 64), desc="bottom faces", unit="batch"):
-        pictures = to_model_range(images[start : start + 64]).to(device)
-        with mixed_precision(device):
-            both = [encoder(bottom_face(view)) for view in (pictures, pictures.flip(3))]
-        parts.append(torch.stack(both, 1).float().cpu())
-    return torch.cat(parts)
+    return encode_faces(images, with_mirror(lambda view: encoder(bottom_face(view))), device)
 
 
 def portraitist_pairs(

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
 from voice2face.models.face_retriever import Entries, FaceRetriever
-from voice2face.pixels import to_model_range
 from voice2face.training.hidden_eyes import hidden_eyes
+from voice2face.training.latents import encode_faces
 from voice2face.training.options import add_data_options, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.speech_scores import embed_clips
@@ -60,19 +58,14 @@ def encode_entries(
     face_rows, voice_rows = rows
     face_encoder.eval().to(device)
     speech_encoder.eval().to(device)
-    whole: list[Tensor] = []
-    bottom: list[Tensor] = []
-    for start in tqdm(range(0, len(face_rows), 64), desc="face latents", unit="batch"):
-        images = to_model_range(faces.images[face_rows[start : start + 64]]).to(device)
-        whole.append(face_encoder(images).float().cpu())
-        bottom.append(face_encoder(bottom_face(images)).float().cpu())
+    images = faces.images[face_rows]
     heard = [voices.waveforms[row] for row in voice_rows]
     speech = embed_clips(speech_encoder, heard, device, disturbed=False).float().cpu()
     pairs = list(zip(face_rows, voice_rows, strict=True))
     return Entries(
         speech,
-        torch.cat(whole),
-        torch.cat(bottom),
+        encode_faces(images, face_encoder, device),
+        encode_faces(images, lambda pictures: face_encoder(bottom_face(pictures)), device),
         tuple(f"{faces.ids[face]}+{voices.ids[voice]}" for face, voice in pairs),
         tuple(licence_note(licence, voices.licence[voice]) for voice in voice_rows),
     )

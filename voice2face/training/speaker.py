@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
-from voice2face.pixels import to_model_range
-from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.kept_files import fingerprint, kept_tensor
+from voice2face.training.latents import encode_faces, encode_voices
 from voice2face.training.loop import TrainingLoop
-from voice2face.training.losses import age_loss, contrastive_loss, sex_loss
-from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.losses import contrastive_loss, head_losses, weighted
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
@@ -37,7 +33,6 @@ from voice2face.training.speaker_weights import read_published
 from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import FaceTable, VoiceTable
 
-AUGMENTING_THREADS = 4
 VARIANTS = 6
 EXCERPT_SECONDS = 3.2
 
@@ -69,63 +64,36 @@ class SpeakerNetworks(nn.Module):
 
 
 @torch.inference_mode()
-def speaker_variants(
-    encoder: SpeakerEncoder, voices: VoiceTable, device: torch.device, seed: int = 0
-) -> Tensor:
+def speaker_variants(encoder: SpeakerEncoder, voices: VoiceTable, device: torch.device) -> Tensor:
     """What the speaker network says of each recording, ``(voices, VARIANTS, speaker_dim)``.
 
     The first variant hears a whole window as it is, the others augmented excerpts.
     """
-    rng = np.random.default_rng(seed)
-    encoder.to(device)
-    said = []
-    for variant in range(VARIANTS):
-        seconds = EXCERPT_SECONDS if variant else encoder.config.window_seconds
-        samples = round(encoder.config.sample_rate * seconds)
-        parts = []
-        for start in tqdm(range(0, len(voices), 32), desc=f"voices, {variant + 1}", unit="batch"):
-            clips = voices.waveforms[start : start + 32]
-            windows = [random_crop(clip, samples, rng) for clip in clips]
-            if variant:
-                with ThreadPoolExecutor(AUGMENTING_THREADS) as pool:
-                    windows = list(pool.map(augment_voice, windows, rng.spawn(len(windows))))
-            batch = torch.from_numpy(np.stack(windows)).to(device)
-            with mixed_precision(device):
-                parts.append(encoder.speaker_features(batch).float().cpu())
-        said.append(torch.cat(parts))
-    return torch.stack(said, 1)
+    excerpt = round(encoder.config.sample_rate * EXCERPT_SECONDS)
+    samples = [encoder.window_samples, *[excerpt] * (VARIANTS - 1)]
+    return encode_voices(voices, encoder.to(device).speaker_features, samples, device)
 
 
 @torch.inference_mode()
 def face_embeddings(encoder: FaceEncoder, faces: FaceTable, device: torch.device) -> Tensor:
     """Embeddings of the faces as they are, ``(faces, embedding_dim)``, unit length."""
     encoder.eval().to(device)
-    parts = []
-    for start in tqdm(range(0, len(faces), 64), desc="faces", unit="batch"):
-        images = to_model_range(faces.images[start : start + 64]).to(device)
-        with mixed_precision(device):
-            parts.append(encoder.embed(encoder(images)).float().cpu())
-    return torch.cat(parts)
+    return encode_faces(faces.images, lambda pictures: encoder.embed(encoder(pictures)), device)
 
 
+@dataclass
 class Speaker:
     """The step and the held-out evaluation."""
 
-    def __init__(
-        self,
-        networks: SpeakerNetworks,
-        said: Tensor,
-        faces: Tensor,
-        voices: VoiceTable,
-        pairing: Pairing,
-        held_out: VoiceTable,
-        options: SpeakerOptions,
-        out: Path,
-        device: torch.device,
-    ) -> None:
-        self.networks, self.said, self.faces = networks, said, faces
-        self.voices, self.pairing, self.held_out = voices, pairing, held_out
-        self.options, self.out, self.device = options, out, device
+    networks: SpeakerNetworks
+    said: Tensor
+    faces: Tensor
+    voices: VoiceTable
+    pairing: Pairing
+    held_out: VoiceTable
+    options: SpeakerOptions
+    out: Path
+    device: torch.device
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch of pairs."""
@@ -140,14 +108,13 @@ class Speaker:
             matches,
             self.networks.log_scale,
         )
-        sex = torch.from_numpy(self.voices.sex[voice_rows]).to(self.device)
-        age = torch.from_numpy(self.voices.age[voice_rows]).to(self.device)
-        losses = {"sex": sex_loss(encoding.sex_logits, sex)}
-        losses["age"] = age_loss(encoding.age_logits, age)
-        heads = losses["sex"] + losses["age"]
-        options = self.options
-        total = options.contrastive_weight * contrastive + options.heads_weight * heads
-        return losses | {"contrastive": contrastive, "loss": total}
+        heads = head_losses(encoding, self.voices, voice_rows)
+        weights = {
+            "contrastive": self.options.contrastive_weight,
+            "sex": self.options.heads_weight,
+            "age": self.options.heads_weight,
+        }
+        return weighted(heads | {"contrastive": contrastive}, weights)
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """Held-out accuracies; writes the speech encoder."""

@@ -18,7 +18,9 @@ def embed_clips(
     *,
     disturbed: bool,
 ) -> torch.Tensor:
-    """Z^s of int16 recordings, ``(N, embedding_dim)``: the first window, repeated to fill it.
+    """Z^s of the first window of int16 recordings, ``(N, embedding_dim)``.
+
+    A recording shorter than a window is repeated to fill it.
 
     Disturbed ones pass through one fixed draw of the training's augmentation.
     """

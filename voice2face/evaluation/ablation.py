@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
 from voice2face.components import load_component
@@ -33,18 +32,12 @@ from voice2face.evaluation.instruments import (
 )
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
-from voice2face.models import (
-    SPEECH_ENCODERS,
-    Denoiser,
-    FaceDecoder,
-    FaceEncoder,
-    FacePrior,
-    SpeakerEncoder,
-)
+from voice2face.models import SPEECH_ENCODERS, SpeakerEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training import __main__ as training
 from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
+from voice2face.training.release import gathered, load_parts
 from voice2face.training.tables import load_faces, load_voices
 
 PORTRAITS_A_VOICE = 2
@@ -133,17 +126,8 @@ def train_variant(variant: Variant, options: argparse.Namespace) -> tuple[Path, 
 def pipeline_of(variant: Variant, options: argparse.Namespace) -> tuple[Voice2FacePipeline, Path]:
     """Train one variant; returns its pipeline and the folder of its training."""
     encoders, trained = train_variant(variant, options)
-    pipe = Voice2FacePipeline(
-        speech_encoder=load_component(SPEECH_ENCODERS, encoders / "speech_encoder"),
-        face_encoder=load_component(FaceEncoder, encoders / "face_encoder"),
-        face_decoder=load_component(FaceDecoder, encoders / "face_decoder"),
-        face_prior=load_component(FacePrior, trained / "face_prior"),
-        denoiser=load_component(Denoiser, trained / "denoiser"),
-        scheduler=load_component(DDIMScheduler, trained / "scheduler"),
-        output_size=192,
-        name="ablation",
-    )
-    return pipe, trained
+    parts = load_parts(gathered({"collaborative": encoders, "diffusion": trained}))
+    return Voice2FacePipeline(**parts, name="ablation"), trained
 
 
 def measure(

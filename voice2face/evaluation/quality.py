@@ -35,7 +35,6 @@ SPREAD_SEEDS = 4
 
 def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: Instruments) -> None:
     """Enter how near pictures come to the test faces, whether they show a face and are sharp."""
-    real = instruments.test_faces.images
     found = np.array([face_found(image) for image in pictures])
     each = np.arange(len(found)).astype(str)
     report.add(group, "a face is found", bootstrap_share(found, each))
@@ -48,10 +47,29 @@ def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: I
     scale = recognised.shape[1] ** 0.5
     distance = frechet_distance(scale * recognised, scale * instruments.recognised_test_faces)
     report.add(group, "Fréchet distance, recognition features", distance)
-    precision, recall = precision_and_recall(true, made)
+    add_spread(report, group, pictures, made, instruments)
+
+
+def add_spread(
+    report: Report,
+    group: str,
+    pictures: np.ndarray,
+    features: np.ndarray,
+    instruments: Instruments,
+) -> None:
+    """Enter precision and recall of the manifold, and sharpness.
+
+    Args:
+        report: takes the figures.
+        group: of the figures.
+        pictures: ``(N, size, size, 3)`` uint8.
+        features: what ``picture_features`` makes of them.
+        instruments: the test faces to compare with.
+    """
+    precision, recall = precision_and_recall(instruments.pictured_test_faces, features)
     report.add(group, "precision", precision)
     report.add(group, "recall", recall)
-    typical = np.median([sharpness(image) for image in real])
+    typical = np.median([sharpness(image) for image in instruments.test_faces.images])
     ratio = float(np.median([sharpness(image) for image in pictures]) / typical)
     report.add(group, "sharpness, ratio to test faces", ratio)
 

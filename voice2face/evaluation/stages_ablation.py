@@ -11,9 +11,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler
 
-from voice2face.components import load_component
 from voice2face.evaluation.ablation import (
     Variant,
     measure,
@@ -23,14 +21,9 @@ from voice2face.evaluation.ablation import (
     training_arguments,
 )
 from voice2face.evaluation.report import Report
-from voice2face.models import (
-    SPEECH_ENCODERS,
-    Denoiser,
-    FaceDecoder,
-    FaceEncoder,
-    FaceRetriever,
-)
+from voice2face.models import FaceRetriever
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.release import gathered, load_parts
 
 ENTRIES = 1_200
 ONE_STAGE = Variant("one stage", pretrained=True, beta=0.0)
@@ -68,19 +61,9 @@ def two_stages(retrieval: bool, options: argparse.Namespace) -> tuple[Voice2Face
         arguments = ["--encoders", options.collaborative, "--out", folders[stage]]
         arguments += ["--retriever", index, "--latents", options.out / "latents"]
         train(stage, *arguments, *training_arguments(options))
-    encoders = options.collaborative
-    pipe = Voice2FacePipeline(
-        speech_encoder=load_component(SPEECH_ENCODERS, encoders / "speech_encoder"),
-        face_encoder=load_component(FaceEncoder, encoders / "face_encoder"),
-        face_decoder=load_component(FaceDecoder, encoders / "face_decoder"),
-        retriever=load_component(FaceRetriever, index),
-        bottom_denoiser=load_component(Denoiser, folders["bottom"] / "denoiser"),
-        upper_denoiser=load_component(Denoiser, folders["upper"] / "denoiser"),
-        scheduler=load_component(DDIMScheduler, folders["upper"] / "scheduler"),
-        output_size=192,
-        name="ablation",
-    )
-    return pipe, folders["upper"]
+    stages = folders | {"collaborative": options.collaborative, "retriever": index}
+    parts = load_parts(gathered(stages))
+    return Voice2FacePipeline(**parts, name="ablation"), folders["upper"]
 
 
 def main() -> None:

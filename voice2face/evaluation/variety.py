@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from voice2face.evaluation.agreement import bootstrap_share
 from voice2face.evaluation.comparison import Comparison, run_comparison
-from voice2face.evaluation.distribution import precision_and_recall
 from voice2face.evaluation.instruments import Artist
-from voice2face.evaluation.pictures import picture_features, sharpness
+from voice2face.evaluation.pictures import picture_features
+from voice2face.evaluation.quality import add_spread
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.hidden_eyes import hidden_eyes
@@ -28,7 +26,6 @@ SHOWN = 8
 def measure_varieties(comparison: Comparison, pipe: Voice2FacePipeline, out: Path) -> None:
     """Draw and judge with each variety; writes the sheet."""
     instruments, report = comparison.instruments, comparison.report
-    typical = np.median([sharpness(image) for image in instruments.test_faces.images])
     shown = []
     for variety in VARIETIES:
         group = f"{GROUP}: {variety:g}"
@@ -38,11 +35,7 @@ def measure_varieties(comparison: Comparison, pipe: Voice2FacePipeline, out: Pat
         speakers = comparison.heard.speakers[comparison.rows]
         report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), speakers))
         features = picture_features(pictures, instruments.perceptual)
-        precision, recall = precision_and_recall(instruments.pictured_test_faces, features)
-        report.add(group, "precision", precision)
-        report.add(group, "recall", recall)
-        ratio = float(np.median([sharpness(image) for image in pictures]) / typical)
-        report.add(group, "sharpness, ratio to test faces", ratio)
+        add_spread(report, group, pictures, features, instruments)
     contact_sheet(shown).save(out / "variety.png")
 
 

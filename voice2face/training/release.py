@@ -38,8 +38,8 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
     Raises:
         SystemExit: a stage is given that would have no part in it.
     """
-    found = gathered(arguments)
     given = {name: getattr(arguments, name) for name in OF_STAGES}
+    found = gathered(given)
     left_over = [
         f"--{name.replace('_', '-')}"
         for name, place in given.items()
@@ -55,21 +55,25 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
     return found
 
 
-def gathered(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Where each component of what can be made of the stages lies; none where too few are given."""
-    one, two = arguments.collaborative, arguments.diffusion
-    bottom, upper, retriever = arguments.bottom, arguments.upper, arguments.retriever
+def gathered(stages: Mapping[str, Path | None]) -> dict[str, Path]:
+    """Where each component of what can be made of the stages lies; none where too few are given.
+
+    Args:
+        stages: their output folders, by the names in ``OF_STAGES``.
+    """
+    one, two, check = (stages.get(name) for name in ("collaborative", "diffusion", "face_check"))
+    bottom, upper, retriever = (stages.get(name) for name in ("bottom", "upper", "retriever"))
     if one is None:
         return {}
     shared = {
         "speech_encoder": one / "speech_encoder",
         "face_encoder": one / "face_encoder",
-        "face_decoder": (arguments.decoder or one) / "face_decoder",
+        "face_decoder": (stages.get("decoder") or one) / "face_decoder",
     }
-    if arguments.face_check is not None:
-        shared["face_check"] = arguments.face_check / "face_check"
+    if check is not None:
+        shared["face_check"] = check / "face_check"
     if two is not None:
-        distilled = arguments.distillation
+        distilled = stages.get("distillation")
         few_step = {} if distilled is None else {"few_step_update": distilled / "few_step_update"}
         stage_two = {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
         return shared | stage_two | few_step
@@ -83,11 +87,16 @@ def gathered(arguments: argparse.Namespace) -> dict[str, Path]:
     return {}
 
 
-def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
-    """Write the checkpoint in half precision, each part from where it lies."""
+def load_parts(folders: dict[str, Path]) -> dict[str, Any]:
+    """The components that a pipeline is made of, from where ``gathered`` says that they lie."""
     method = next(name for name in METHODS if components_of(name, folders).keys() == folders.keys())
     kinds = components_of(method, folders)
-    components = {part: load_component(kind, folders[part]) for part, kind in kinds.items()}
+    return {part: load_component(kind, folders[part]) for part, kind in kinds.items()}
+
+
+def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
+    """Write the checkpoint in half precision, each part from where it lies."""
+    components = load_parts(folders)
     for component in components.values():
         if isinstance(component, torch.nn.Module):
             torch.nn.Module.to(component, torch.float16)

@@ -30,6 +30,8 @@ class Networks:
         self.speech_encoder, self.denoiser, self.face_decoder = (
             open_network(folder, name) for name in ("speech_encoder", "denoiser", "face_decoder")
         )
+        distilled = self.facts["distilled_steps"] > 0
+        self.few_step_denoiser = open_network(folder, "few_step_denoiser") if distilled else None
         checked = self.facts["least_confidence"] is not None
         self.face_check = open_network(folder, "face_check") if checked else None
 
@@ -46,22 +48,31 @@ class Networks:
         speech: np.ndarray,
         noise: np.ndarray,
         quality: np.ndarray,
-        steps: int = 25,
+        steps: int | None = None,
         guidance: float = 2.0,
     ) -> np.ndarray:
-        """DDIM steps with guidance by the voice, from noise to Z^f of the noise's shape."""
+        """DDIM steps from noise to Z^f of the noise's shape.
+
+        By default they are the distilled ones, where the checkpoint has any; other steps are taken
+        with guidance by the voice.
+        """
+        denoiser, rows = self.denoiser, 2
+        if steps is None and self.few_step_denoiser is not None:
+            denoiser, rows, steps = self.few_step_denoiser, 1, self.facts["distilled_steps"]
+        steps = steps or 25
         alphas = self.facts["alphas_cumprod"]
         timesteps = [len(alphas) * (steps - k) // steps - 1 for k in range(steps)]
         latents = noise
         for timestep, next_timestep in zip(timesteps, [*timesteps[1:], None], strict=True):
             inputs = {
-                "latents": np.stack([latents, latents]),
-                "timesteps": np.full(2, timestep, np.int64),
-                "speech": np.stack([speech, speech]),
-                "speech_kept": np.array([True, False]),
-                "quality": np.stack([quality, quality]),
+                "latents": np.stack([latents] * rows),
+                "timesteps": np.full(rows, timestep, np.int64),
+                "speech": np.stack([speech] * rows),
+                "speech_kept": np.array([True, False][:rows]),
+                "quality": np.stack([quality] * rows),
             }
-            told, untold = self.denoiser.run(None, inputs)[0]
+            predicted = denoiser.run(None, inputs)[0]
+            told, untold = predicted[0], predicted[-1]
             output = untold + np.float32(guidance) * (told - untold)
             signal, spread = coefficients(alphas[timestep])
             if self.facts["prediction_type"] == "v_prediction":

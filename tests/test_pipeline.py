@@ -403,6 +403,9 @@ def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, ton
             tiny_pipeline.map(one)
     with pytest.raises(SettingError, match=r"give \[voice\]"):
         tiny_pipeline.draw(tiny_pipeline.listen(tone, 16_000), [7])
+    for several in (["a.wav", "b.wav"], (Path("a.wav"), b"RIFF")):
+        with pytest.raises(AudioFormatError, match=r"pipe\.map takes several"):
+            tiny_pipeline(several)
 
 
 def test_too_little_speech_names_the_recording(
@@ -466,6 +469,7 @@ def test_a_type_alone_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voice2face.pretrained_networks.choose_device", fail)
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
     assert pipe.to(dtype=torch.float64).dtype == torch.float64
+    assert pipe.to(torch.float32).dtype == torch.float32, "a type alone, as torch's own to takes"
     with pytest.raises(DeviceError, match=r"cannot be of type torch\.int8"):
         pipe.to(dtype=torch.int8)
 

@@ -166,9 +166,9 @@ def test_card_is_valid_and_carries_the_figures() -> None:
                 assert any(f"| {figure_text(value)}" in row for row in rows), (measure, value)
 
 
-def figure_text(value: float | dict[str, float]) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
+def figure_text(value: float | int | dict[str, float]) -> str:
+    if isinstance(value, (float, int)):
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
     return f"{value['value']:.1%}" if "cases" in value else f"{value['value']:.3f}"
 
 

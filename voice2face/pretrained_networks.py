@@ -198,19 +198,23 @@ class PretrainedNetworks:
         self.checkpoint_sha256 = None
 
     def to(
-        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+        self,
+        device: str | torch.device | torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Self:
         """Move the networks and return the pipeline; this ends offloading and compiling.
 
         Args:
             device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU; where only a type is
-                given, the networks stay where they are.
+                given, here or as ``dtype``, the networks stay where they are.
             dtype: as of ``from_pretrained``; after ``half``, float16 on every GPU. What rounded the
                 weights stays: load them anew for full precision.
 
         Raises:
             DeviceError: there is no such device, or the type is none of floating point.
         """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
         chosen = self.device if device is None and dtype is not None else choose_device(device)
         dtype = dtype or self._dtype_on(chosen)
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):

@@ -37,7 +37,7 @@ def evaluate(
     add_judge(report, instruments)
     table = load_voices(str(data / "voices-*.parquet"), "test", limit=limit)
     heard = hear(pipe, table)
-    report.add("recordings", "too short to use", float(len(table) - len(heard.voices)))
+    report.add("recordings", "too short to use", len(table) - len(heard.voices))
     portraits = measure_voices(artist, instruments, heard, report, out)
     measure_autoencoder(pipe, instruments, report, out, len(portraits))
     add_quality(report, GOOD, portraits, instruments)

@@ -13,7 +13,7 @@ from voice2face.evaluation.distribution import Estimate
 
 logger = logging.getLogger("voice2face.evaluation")
 
-Figure = Share | Estimate | float
+Figure = Share | Estimate | float | int
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Report:
         def figure(value: Any) -> Figure:
             if isinstance(value, dict):
                 return Share(**value) if "cases" in value else Estimate(**value)
-            return float(value)
+            return value if isinstance(value, int) else float(value)
 
         return cls(
             {
@@ -67,7 +67,7 @@ class Report:
         """The figures as plain numbers and dictionaries."""
         return {
             group: {
-                name: value if isinstance(value, float) else value._asdict()
+                name: value if isinstance(value, (float, int)) else value._asdict()
                 for name, value in rows.items()
             }
             for group, rows in self.figures.items()

@@ -162,6 +162,12 @@ def test_the_patches_of_an_enlarged_decoder_are_the_old_ones_interpolated(image_
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_decoder_of_the_usual_patches_can_be_enlarged() -> None:
+    widths = {"block_channels": (8, 16), "blocks_per_level": (1, 1), "latent_channels": 4}
+    decoder = enlarge(FaceDecoder(image_size=32, **widths), 48)
+    assert decoder(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 48, 48)
+
+
 def test_a_decoder_of_the_same_size_is_the_same() -> None:
     decoder: FaceDecoder = tiny_components()["face_decoder"]
     same = enlarge(decoder, 32)

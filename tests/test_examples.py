@@ -47,7 +47,7 @@ def test_folder(tmp_path: Path, female_speech: Path) -> None:
     assert "broken.wav" in done.stderr
     assert [path.name for path in portraits.iterdir()] == ["talk.flac.png"]
     with Image.open(portraits / "talk.flac.png") as image:
-        assert image.info["voice2face:seed"] == "0"
+        assert int(image.info["voice2face:seed"]) >= 0
 
 
 def test_own_faces(tmp_path: Path, male_speech: Path) -> None:

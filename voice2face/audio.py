@@ -203,7 +203,7 @@ def _too_little(seconds: float) -> str:
 
 def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, str]:
     """Samples, rate and a name for error messages."""
-    several = isinstance(source, (list, tuple)) and len(source) > 0
+    several = sample_rate is None and isinstance(source, (list, tuple)) and len(source) > 0
     if several and all(isinstance(one, (str, os.PathLike, bytes)) for one in source):
         raise AudioFormatError("one recording is expected; pipe.map takes several")
     if isinstance(source, Mapping):

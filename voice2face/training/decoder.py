@@ -89,9 +89,7 @@ def enlarge(decoder: FaceDecoder, image_size: int) -> FaceDecoder:
     if image_size % positions:
         raise ValueError(f"the decoder's pictures are multiples of {positions} pixels wide")
     old, new = decoder.config.patch_size, image_size // positions
-    larger = FaceDecoder.from_config(
-        {**decoder.config, "image_size": image_size, "patch_size": new}
-    )
+    larger = FaceDecoder.from_config(decoder.config, image_size=image_size, patch_size=new)
     state = decoder.state_dict()
     for name in ("to_pixels.weight", "to_pixels.bias"):
         flat = state[name].view(3, old, old, -1).permute(0, 3, 1, 2)

@@ -36,7 +36,7 @@ def draw_pairs(pairing: Pairing, count: int, seed: int) -> tuple[np.ndarray, np.
             if len(pairs) < count and int(face) not in pairs and int(voice) not in taken:
                 pairs[int(face)] = int(voice)
                 taken.add(int(voice))
-    return np.array(list(pairs)), np.array(list(pairs.values()))
+    return np.array(list(pairs), int), np.array(list(pairs.values()), int)
 
 
 def licence_note(licence: str, of_voice: str) -> str:

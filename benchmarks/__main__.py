@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN = "best"
 LARGE_MATRIX = 8192
+PICTURES = 1024
 Times = dict[str, tuple[float, float]]
 SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
 
@@ -54,6 +55,12 @@ def peak_megabytes(*command: str) -> float:
         raise RuntimeError(f"{' '.join(command)} failed with exit code {process.returncode}")
     per_megabyte = 1024 * 1024 if sys.platform == "darwin" else 1024
     return usage.ru_maxrss / per_megabyte
+
+
+def draw_pictures(pipe: Voice2FacePipeline, preset: str) -> None:
+    """Go from a file to many pictures as arrays, without the invisible mark and PNGs."""
+    latents = pipe(SPEECH, seed=0, num_images=PICTURES, preset=preset, output_type="latent")
+    pipe.decode(latents, watermark=False)
 
 
 def draw(pipe: Voice2FacePipeline, preset: str, count: int) -> None:
@@ -94,40 +101,44 @@ def print_presets(times: dict[str, Times], batch: int) -> None:
             )
 
 
-def print_throughput(times: dict[str, Times], operations: dict[str, int], rate: float) -> None:
-    """Print portraits a second in a batch, and how much of the device that keeps busy.
+def print_throughput(rates: dict[str, float], operations: dict[str, int], rate: float) -> None:
+    """Print pictures a second, and how much of the device that keeps busy.
 
     Args:
-        times: as of ``print_presets``.
-        operations: of one portrait, by preset.
+        rates: pictures a second, by preset and way of running.
+        operations: of one picture, by the same names.
         rate: operations a second of a large bfloat16 matrix product.
     """
     print(
-        f"\na bfloat16 matrix product runs at {rate / 1e12:.0f} TFLOP/s\n\n"
-        "| preset | portraits a second | GFLOP each | share of the product's rate |\n"
+        f"\na bfloat16 matrix product runs at {rate / 1e12:.0f} TFLOP/s; {PICTURES} pictures at "
+        "once, as arrays\n\n"
+        "| preset | pictures a second | GFLOP each | share of the product's rate |\n"
         "|---|---:|---:|---:|"
     )
-    for way, by_preset in times.items():
-        for name, (_, many) in by_preset.items():
-            print(
-                f"| {name}{way} | {1 / many:.1f} | {operations[name] / 1e9:.1f} | "
-                f"{operations[name] / many / rate:.1%} |"
-            )
+    for name, a_second in rates.items():
+        print(
+            f"| {name} | {a_second:.0f} | {operations[name] / 1e9:.1f} | "
+            f"{a_second * operations[name] / rate:.1%} |"
+        )
 
 
 def compare_presets(pipe: Voice2FacePipeline, batch: int, repeats: int, compiled: bool) -> None:
     """Measure and print the presets, compiled too where that is asked for."""
+    times, rates, operations = {}, {}, {}
+
+    def measure(way: str) -> None:
+        times[way] = time_presets(pipe, batch, repeats)
+        for name in PRESETS if pipe.device.type == "cuda" else ():
+            draw_pictures(pipe, name)
+            rates[name + way] = PICTURES / seconds_of(lambda p=name: draw_pictures(pipe, p), 3)
+
     import torch
 
     from benchmarks.parts import operations_of, product_rate
 
-    on_cuda = pipe.device.type == "cuda"
-    operations = {
-        name: operations_of(lambda p=name: draw(pipe, p, batch)) // batch
-        for name in PRESETS
-        if on_cuda
-    }
-    times = {"": time_presets(pipe, batch, repeats)}
+    measure("")
+    for name in rates:
+        operations[name] = operations_of(lambda p=name: draw_pictures(pipe, p)) // PICTURES
     if compiled:
         ready = seconds_of(pipe.compile, 1)
         first, first_batch = (
@@ -138,26 +149,19 @@ def compare_presets(pipe: Voice2FacePipeline, batch: int, repeats: int, compiled
             f"compile(): {ready:.1f} s, then the first portrait: {first:.1f} s, the first batch: "
             f"{first_batch:.1f} s\n"
         )
-        times[", compiled"] = time_presets(pipe, batch, repeats)
+        way = ", compiled"
+        measure(way)
+        operations |= {name + way: operations[name] for name in PRESETS if name in operations}
     print_presets(times, batch)
-    if on_cuda:
+    if rates:
         rate = product_rate(repeats, pipe.device, torch.bfloat16, LARGE_MATRIX)
-        print_throughput(times, operations, rate)
+        print_throughput(rates, operations, rate)
 
 
-def main() -> None:
-    """Parse arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
-    parser.add_argument("--compile", action="store_true", help="compare with the compiled pipeline")
-    parser.add_argument(
-        "--comparisons", action="store_true", help="compare with other generators (4 GB)"
-    )
-    options = parser.parse_args()
-
-    start = seconds_of(python("pass"), options.repeats)
-    package = seconds_of(python("import voice2face"), options.repeats) - start
+def measure_start(repeats: int) -> None:
+    """Measure and print what a new process takes."""
+    start = seconds_of(python("pass"), repeats)
+    package = seconds_of(python("import voice2face"), repeats) - start
     frameworks = (
         seconds_of(python("import torch; from diffusers import UNet2DConditionModel"), 3) - start
     )
@@ -174,7 +178,7 @@ def main() -> None:
     load = seconds_of(lambda: Voice2FacePipeline.from_pretrained(), 3)
     pipe = Voice2FacePipeline.from_pretrained()
     pipe(SPEECH, seed=0, num_inference_steps=2)
-    listen = seconds_of(lambda: pipe.listen(SPEECH), options.repeats)
+    listen = seconds_of(lambda: pipe.listen(SPEECH), repeats)
 
     rows = [
         ("import voice2face, beyond Python's start", package),
@@ -183,16 +187,35 @@ def main() -> None:
         (f"listening to {SPEECH.name}", listen),
         (f"command line, cold, preset {DEFAULT_PRESET}", cold),
     ]
-    import torch
-
-    print(
-        f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}, "
-        f"torch {torch.__version__}\n"
-    )
     print("| what | seconds | ratio to importing torch and diffusers |\n|---|---:|---:|")
     for name, seconds in rows:
         print(f"| {name} | {seconds:.3f} | {seconds / frameworks:.2f} |")
     print(f"\npeak memory of the command: {memory:.0f} MB\n")
+
+
+def main() -> None:
+    """Parse arguments, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
+    parser.add_argument("--compile", action="store_true", help="compare with the compiled pipeline")
+    parser.add_argument(
+        "--warm", action="store_true", help="presets alone, not what a new process takes"
+    )
+    parser.add_argument(
+        "--comparisons", action="store_true", help="compare with other generators (4 GB)"
+    )
+    options = parser.parse_args()
+
+    import torch
+
+    from voice2face import Voice2FacePipeline
+
+    if not options.warm:
+        measure_start(options.repeats)
+    pipe = Voice2FacePipeline.from_pretrained()
+    device = torch.cuda.get_device_name() if pipe.device.type == "cuda" else pipe.device
+    print(f"{device}, {torch.get_num_threads()} threads, {pipe.dtype}, torch {torch.__version__}\n")
     compare_presets(pipe, options.batch, options.repeats, options.compile)
     if options.comparisons:
         from benchmarks.comparisons import print_comparisons

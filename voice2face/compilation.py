@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.utils._pytree import tree_map
 
 from voice2face.errors import CompileError
 
@@ -27,8 +28,8 @@ def compile_networks(networks: Iterable[nn.Module], device: torch.device) -> Non
     """Have networks compiled when they are next called; their types and states stay as they are.
 
     They are compiled for the first batch's size, which is fastest, and at a second size for all
-    others. On CUDA a network's kernels are launched together, as a CUDA graph that is recorded for
-    each size.
+    others. On CUDA a network's kernels are launched together, as a CUDA graph; one is recorded for
+    each power of two, to which batches are filled up.
 
     Args:
         networks: on the device, and staying there.
@@ -102,6 +103,24 @@ def in_this_process(network: nn.Module, call: Call) -> Call:
     return call_here
 
 
+def filled_up(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inputs whose tensors have ``2**k`` rows, the last ones repeated as often as that takes.
+
+    The size of a batch hangs on how many portraits the face check refuses, and recording a graph
+    takes longer than many runs of it.
+    """
+    rows = len(inputs[0])
+    added = (1 << (rows - 1).bit_length()) - rows
+
+    def fill(value: Any) -> Any:
+        if not isinstance(value, Tensor) or added == 0:
+            return value
+        return torch.cat([value, value[-1:].expand(added, *value.shape[1:])])
+
+    filled: tuple[Any, ...] = tree_map(fill, inputs)
+    return filled
+
+
 def in_the_graphs_thread(call: Call, device: torch.device) -> Call:
     """The call, made in one thread for all: CUDA graphs belong to the thread that recorded them.
 
@@ -112,7 +131,7 @@ def in_the_graphs_thread(call: Call, device: torch.device) -> Call:
     def run(stream: torch.cuda.Stream, inputs: tuple[Any, ...]) -> Tensor:
         with torch.cuda.stream(stream):
             torch.compiler.cudagraph_mark_step_begin()
-            return call(*inputs).clone()
+            return call(*filled_up(inputs))[: len(inputs[0])].clone()
 
     def call_there(*inputs: Any) -> Tensor:
         return GRAPHS_THREAD.submit(run, torch.cuda.current_stream(device), inputs).result()

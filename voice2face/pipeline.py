@@ -34,7 +34,7 @@ from voice2face.settings import (
     seeds_in_turn,
 )
 
-MOST_LATENTS_AT_ONCE = 64
+MOST_LATENTS_AT_ONCE = 256
 
 StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -160,7 +160,7 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``"latent"`` for Z^f.
             callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
                 returns a dictionary whose ``"latents"`` go on. With a method of two stages the
-                step counts on through both; of more than 64 pictures, it starts anew for each 64.
+                step counts on through both; of more than 256 pictures, it starts anew for each 256.
                 It is not called for what is drawn again.
 
         Returns:

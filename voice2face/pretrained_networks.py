@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -412,14 +413,13 @@ class PretrainedNetworks:
             parts = latents.to(decoder.device, decoder.dtype).split(16)
             pictures = np.concatenate([to_uint8(decoder(part)) for part in parts])
         if pictures.shape[1] != self.output_size:
-            size = (self.output_size, self.output_size)
-            pictures = np.stack(
-                [
-                    np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-                    for picture in pictures
-                ]
-            )
+            with ThreadPoolExecutor() as threads:
+                pictures = np.stack(list(threads.map(self._resized, pictures)))
         return embed(pictures) if watermark else pictures
+
+    def _resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        size = (self.output_size, self.output_size)
+        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def components_of(method: str, folders: Container[str] = ()) -> dict[str, type | tuple[type, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from voice2face.compilation import check_compiler
@@ -49,6 +50,7 @@ class DiffusionOptions:
         drop_attention: share of rows told sex and age, but nothing to attend to.
         embedding_noise: length of the noise added to the unit-length Z^s.
         lognormal: share of rows whose noise level is drawn lognormally.
+        dropout: share of the activations in residual blocks that are left out while training.
     """
 
     batch_size: int = 64
@@ -59,6 +61,7 @@ class DiffusionOptions:
     drop_attention: float = 0.0
     embedding_noise: float = 0.15
     lognormal: float = 0.0
+    dropout: float = 0.0
 
 
 def noise_schedule(prediction_type: str) -> DDIMScheduler:
@@ -111,7 +114,7 @@ def balanced_prior(tables: EncodedTables, sex: np.ndarray, count: int, beta: flo
         rows = rng.permutation(len(sex))[:count]
     else:
         rows = np.concatenate([women[:each], men[:each]])
-    return FacePrior.from_latents(tables.latents[rows].mean(1), weight=beta)
+    return FacePrior.from_latents(tables.latents[rows, :2].mean(1), weight=beta)
 
 
 @dataclass
@@ -235,6 +238,13 @@ def with_attribute_inputs(denoiser: Denoiser) -> Denoiser:
     return wider
 
 
+def set_dropout(denoiser: Denoiser, share: float) -> None:
+    """Leave out that share of the activations of every residual block while training."""
+    for module in denoiser.unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            module.dropout.p = share
+
+
 def train_denoiser(
     arguments: argparse.Namespace,
     encoders: Encoders,
@@ -262,6 +272,7 @@ def train_denoiser(
         rate=arguments.rate,
         drop_attention=arguments.drop_attention,
         lognormal=arguments.lognormal,
+        dropout=arguments.dropout,
     )
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
@@ -285,6 +296,7 @@ def train_denoiser(
             head = denoiser.get_submodule(name)
             head.load_state_dict(encoders.speech_encoder.get_submodule(name).state_dict())
             head.requires_grad_(False)
+    set_dropout(denoiser, options.dropout)
     denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
@@ -370,6 +382,14 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "levels at which a face takes shape; the others are drawn uniformly, as in the paper "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--dropout",
+        type=float,
+        default=DiffusionOptions.dropout,
+        metavar="SHARE",
+        help="share of the activations that is left out while training, against learning faces by "
+        "heart in long runs (default: %(default)s)",
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -381,13 +401,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior-faces", type=int, default=10_000, help="N of Eq. 3 (default: %(default)s)"
     )
+    parser.add_argument(
+        "--moves",
+        type=int,
+        default=0,
+        metavar="COUNT",
+        help="learn from each face moved by a few pixels too, that many times, against learning "
+        "faces by heart in long runs (default: %(default)s)",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Train stage 2 as the command line asks."""
     torch.manual_seed(arguments.seed)
     encoders = Encoders.load(arguments.encoders)
-    train, held_out = (encoders.encode(arguments, split) for split in ("train", "validation"))
+    train = encoders.encode(arguments, "train", arguments.moves)
+    held_out = encoders.encode(arguments, "validation")
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
     prior.save_pretrained(arguments.out / "face_prior")
     pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]

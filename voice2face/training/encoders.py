@@ -59,8 +59,8 @@ class Encoders:
             load_component(FaceDecoder, folder / "face_decoder"),
         )
 
-    def encode(self, arguments: argparse.Namespace, split: str) -> Encoded:
-        """Read and encode a split, or read what was encoded before."""
+    def encode(self, arguments: argparse.Namespace, split: str, moves: int = 0) -> Encoded:
+        """Read and encode a split, or read what was encoded before; ``moves`` of training faces."""
         latents = arguments.latents or arguments.out
         latents.mkdir(parents=True, exist_ok=True)
         size = self.face_encoder.config.image_size
@@ -74,6 +74,7 @@ class Encoders:
                 self.speech_encoder,
                 variants=4 if split == "train" else 1,
                 device=torch.device(arguments.device),
+                moves=moves,
             )
             return vars(tables)
 
@@ -81,6 +82,7 @@ class Encoders:
         made_of = fingerprint(
             self.face_encoder, self.speech_encoder, quality, faces.ids, voices.ids
         )
-        tables = EncodedTables(**kept_in(latents / f"latents_{split}.safetensors", made_of, encode))
+        name = f"latents_{split}_moved_{moves}" if moves else f"latents_{split}"
+        tables = EncodedTables(**kept_in(latents / f"{name}.safetensors", made_of, encode))
         chosen = ChosenFaces(pairing, ~hidden_eyes(faces.images))
         return Encoded(faces, voices, chosen, tables)

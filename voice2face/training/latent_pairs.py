@@ -51,10 +51,10 @@ class LatentPairs(Protocol):
 
 
 class Rows(NamedTuple):
-    """Which faces and voices, and which variant of each, ``(count,)``."""
+    """Which faces and voices, and which view or variant of each, ``(count,)``."""
 
     faces: np.ndarray
-    mirrored: np.ndarray
+    views: np.ndarray
     voices: np.ndarray
     variants: np.ndarray
 
@@ -62,10 +62,10 @@ class Rows(NamedTuple):
 def draw_rows(
     tables: EncodedTables, pairing: Pairing, rng: np.random.Generator, count: int
 ) -> Rows:
-    """Draw pairs, each face as it is or mirrored, each voice in one of its variants."""
+    """Draw pairs, each face in one of its views, each voice in one of its variants."""
     faces, voices = pairing.sample(rng, count)
-    mirrored = rng.integers(2, size=count)
-    return Rows(faces, mirrored, voices, rng.integers(tables.embeddings.shape[1], size=count))
+    views = rng.integers(tables.latents.shape[1], size=count)
+    return Rows(faces, views, voices, rng.integers(tables.embeddings.shape[1], size=count))
 
 
 def labelled_attributes(faces: FaceTable, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -97,8 +97,8 @@ class FacePairs:
         """See ``LatentPairs``."""
         rows = draw_rows(self.tables, self.pairing, rng, count)
         return Batch(
-            self.tables.latents[rows.faces, rows.mirrored],
-            self.tables.quality[rows.faces, rows.mirrored],
+            self.tables.latents[rows.faces, rows.views],
+            self.tables.quality[rows.faces, rows.views],
             self.tables.embeddings[rows.voices, rows.variants],
             labelled_attributes(self.faces, rows.faces, rng),
         )
@@ -133,18 +133,18 @@ class PortraitistPairs:
     def sample(self, rng: np.random.Generator, count: int) -> Batch:
         """See ``LatentPairs``."""
         rows = draw_rows(self.tables, self.pairing, rng, count)
-        bottoms = self.bottoms[rows.faces, rows.mirrored]
+        bottoms = self.bottoms[rows.faces, rows.views]
         found = self.nearest[rows.voices, rows.variants]
         if self.stage == "bottom":
             clean, beside = bottoms, self.entries.bottoms[found].float()
         else:
-            clean = self.tables.latents[rows.faces, rows.mirrored]
+            clean = self.tables.latents[rows.faces, rows.views]
             noise = rng.standard_normal(bottoms.shape, dtype=np.float32)
             disturbed = bottoms + BOTTOM_NOISE * torch.from_numpy(noise)
             beside = torch.cat([disturbed, self.entries.faces[found].float()], 1)
         return Batch(
             clean,
-            self.tables.quality[rows.faces, rows.mirrored],
+            self.tables.quality[rows.faces, rows.views],
             self.tables.embeddings[rows.voices, rows.variants],
             labelled_attributes(self.faces, rows.faces, rng),
             beside,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
@@ -17,6 +17,7 @@ from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.tables import QUALITY_COLUMNS, FaceTable, VoiceTable
 
 YAW = QUALITY_COLUMNS.index("yaw")
+FARTHEST_MOVE = 3
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -26,8 +27,9 @@ class EncodedTables:
     """Latents and embeddings of one split.
 
     Attributes:
-        latents: ``(faces, 2, C, H, W)``, each face as it is and mirrored.
-        quality: ``(faces, 2, 6)``, picture quality of both.
+        latents: ``(faces, views, C, H, W)``, each face as it is and mirrored, and, where that is
+            asked for, again as often moved.
+        quality: ``(faces, views, 6)``, picture quality of each.
         embeddings: ``(voices, variants, dim)``, the first variant without augmentation.
     """
 
@@ -45,13 +47,35 @@ def encode_tables(
     *,
     variants: int,
     device: torch.device,
+    moves: int = 0,
 ) -> EncodedTables:
-    """Run the frozen encoders over two tables."""
+    """Run the frozen encoders over two tables.
+
+    Args:
+        faces: to encode.
+        voices: to encode.
+        face_encoder: Z^f of pictures.
+        speech_encoder: Z^s of windows.
+        variants: excerpts of each voice; all but the first are augmented.
+        device: to encode on.
+        moves: how often each face is encoded again, moved by a few pixels.
+    """
     face_encoder.eval().to(device)
     speech_encoder.eval().to(device)
-    latents = encode_faces(faces.images, with_mirror(face_encoder), device)
-    quality = torch.from_numpy(faces.quality)[:, None].repeat(1, 2, 1)
-    quality[:, 1, YAW] *= -1
+    encode = with_mirror(face_encoder)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.cat(
+        [
+            encode_faces(faces.images, encode, device),
+            *(
+                encode_faces(faces.images, lambda seen: encode(moved(seen, generator)), device)
+                for _ in range(moves)
+            ),
+        ],
+        1,
+    )
+    quality = torch.from_numpy(faces.quality)[:, None].repeat(1, latents.shape[1], 1)
+    quality[:, 1::2, YAW] *= -1
     samples = [speech_encoder.window_samples] * variants
     embeddings = encode_voices(
         voices, lambda windows: speech_encoder(windows).embedding, samples, device
@@ -62,6 +86,19 @@ def encode_tables(
 def with_mirror(encode: Encode) -> Encode:
     """Encode pictures ``(B, 3, H, W)`` as they are and mirrored, ``(B, 2, ...)``."""
     return lambda pictures: torch.stack([encode(pictures), encode(pictures.flip(3))], 1)
+
+
+def moved(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures ``(B, 3, H, W)``, each moved by up to ``FARTHEST_MOVE`` pixels, edges reflected."""
+    height, width = pictures.shape[2:]
+    wider = nn.functional.pad(pictures, 4 * [FARTHEST_MOVE], mode="reflect")
+    corners = torch.randint(2 * FARTHEST_MOVE + 1, (len(pictures), 2), generator=generator)
+    return torch.stack(
+        [
+            picture[:, top : top + height, left : left + width]
+            for picture, (top, left) in zip(wider, corners.tolist(), strict=True)
+        ]
+    )
 
 
 def encode_faces(images: np.ndarray, encode: Encode, device: torch.device) -> Tensor:

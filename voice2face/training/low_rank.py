@@ -24,8 +24,8 @@ class LowRank(nn.Module):
         super().__init__()
         rows, columns = len(weight), weight[0].numel()
         rank = min(rank, rows, columns)
-        self.down = nn.Parameter(torch.randn(rank, columns) / columns**0.5)
-        self.up = nn.Parameter(torch.zeros(rows, rank))
+        self.down = nn.Parameter((torch.randn(rank, columns) / columns**0.5).to(weight))
+        self.up = nn.Parameter(torch.zeros(rows, rank).to(weight))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The changed weight, of the same shape."""
@@ -54,7 +54,7 @@ def make_low_rank(denoiser: Denoiser, rank: int, start: FewStepUpdate | None = N
             if known in start.tensors:
                 parameter.copy_(start.tensors[known])
             elif known + ADDED in start.tensors:
-                parameter.add_(start.tensors[known + ADDED].float())
+                parameter.add_(start.tensors[known + ADDED].to(parameter))
 
 
 def update_of(

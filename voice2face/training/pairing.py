@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,23 @@ class Pairing(Protocol):
     def matches(self, faces: np.ndarray, voices: np.ndarray) -> np.ndarray:
         """``(len(faces), len(voices))`` boolean: may this voice belong to that face?"""
         ...
+
+
+class Lists:
+    """Lists of different lengths, none of them empty, from many of which is drawn at once.
+
+    Args:
+        lists: of whole numbers.
+    """
+
+    def __init__(self, lists: Sequence[Sequence[int] | np.ndarray]) -> None:
+        self.values = np.concatenate([np.asarray(one) for one in lists])
+        self.sizes = np.array([len(one) for one in lists])
+        self.starts = np.cumsum(self.sizes) - self.sizes
+
+    def draw(self, rng: np.random.Generator, which: np.ndarray) -> np.ndarray:
+        """One value of each list that ``which`` ``(count,)`` numbers, each as likely."""
+        return np.asarray(self.values[self.starts[which] + rng.integers(self.sizes[which])])
 
 
 class AttributeBridge:
@@ -51,34 +69,36 @@ class AttributeBridge:
         clips: dict[tuple[int, int], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for row, (label, speaker) in enumerate(zip(self.voice_labels, voices.speaker, strict=True)):
             clips[int(label[0]), int(label[1])][speaker].append(row)
-        self.clips = {group: list(of_group.values()) for group, of_group in clips.items()}
-        known = {group for group in self.clips if UNKNOWN not in group}
         rows: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, (sex, age) in enumerate(self.face_labels):
-            if (int(sex), int(age)) in known:
+            if UNKNOWN not in (sex, age) and (int(sex), int(age)) in clips:
                 rows[int(sex), int(age)].append(row)
         if not rows:
             raise ValueError("no face shares sex and age decade with any voice")
         self.groups = sorted(rows)
-        self.faces_of_group = [np.array(rows[group]) for group in self.groups]
-        weights = np.array([len(rows[group]) for group in self.groups], float) ** (1.0 - balance)
+        self.faces_of_group = Lists([rows[group] for group in self.groups])
+        weights = self.faces_of_group.sizes ** (1.0 - balance)
         self.group_weights = weights / weights.sum()
         self.unknown_age_share = unknown_age_share
+
+        heard = sorted(clips)
+        speakers = [clips_of for group in heard for clips_of in clips[group].values()]
+        self.clips_of_speaker = Lists(speakers)
+        ends = np.cumsum([len(clips[group]) for group in heard])
+        self.speakers_of_group = Lists(np.split(np.arange(len(speakers)), ends[:-1]))
+        number = {group: k for k, group in enumerate(heard)}
+        self.same_age = np.array([number[group] for group in self.groups])
+        self.ageless = np.array([number.get((sex, UNKNOWN), -1) for sex, _ in self.groups])
 
     def sample(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw ``count`` pairs: face rows and voice rows, each ``(count,)``."""
         drawn = rng.choice(len(self.groups), count, p=self.group_weights)
-        faces = np.array([rng.choice(self.faces_of_group[group]) for group in drawn])
-        voices = np.array([self._voice(rng, self.groups[group]) for group in drawn])
-        return faces, voices
-
-    def _voice(self, rng: np.random.Generator, group: tuple[int, int]) -> int:
-        ageless = (group[0], UNKNOWN)
-        if ageless in self.clips and rng.random() < self.unknown_age_share:
-            group = ageless
-        speakers = self.clips[group]
-        clips = speakers[rng.integers(len(speakers))]
-        return clips[rng.integers(len(clips))]
+        faces = self.faces_of_group.draw(rng, drawn)
+        without_age = rng.random(count) < self.unknown_age_share
+        ageless = self.ageless[drawn]
+        heard = np.where(without_age & (ageless >= 0), ageless, self.same_age[drawn])
+        speakers = self.speakers_of_group.draw(rng, heard)
+        return faces, self.clips_of_speaker.draw(rng, speakers)
 
     def matches(self, faces: np.ndarray, voices: np.ndarray) -> np.ndarray:
         """A voice may belong to a face of its sex, and of its age decade where that is known."""
@@ -102,15 +122,14 @@ class TruePairs:
         shared = sorted({*self.face_people.tolist()} & {*self.voice_people.tolist()})
         if not shared:
             raise ValueError("no person has both a face and a voice in this table")
-        self.faces_of = [np.flatnonzero(self.face_people == person) for person in shared]
-        self.voices_of = [np.flatnonzero(self.voice_people == person) for person in shared]
+        self.people = len(shared)
+        self.faces_of = Lists([np.flatnonzero(self.face_people == person) for person in shared])
+        self.voices_of = Lists([np.flatnonzero(self.voice_people == person) for person in shared])
 
     def sample(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw ``count`` pairs: face rows and voice rows, each ``(count,)``."""
-        people = rng.integers(len(self.faces_of), size=count)
-        faces = np.array([rng.choice(self.faces_of[person]) for person in people])
-        voices = np.array([rng.choice(self.voices_of[person]) for person in people])
-        return faces, voices
+        people = rng.integers(self.people, size=count)
+        return self.faces_of.draw(rng, people), self.voices_of.draw(rng, people)
 
     def matches(self, faces: np.ndarray, voices: np.ndarray) -> np.ndarray:
         """A voice belongs to the faces of the same person."""

@@ -84,11 +84,22 @@ def product_rate(
     return 2 * side**3 / product
 
 
-def copy_rate(repeats: int) -> float:
-    """Bytes a second read or written by a large copy in memory."""
-    source = torch.zeros(COPIED_NUMBERS)
+def copy_rate(repeats: int, device: torch.device) -> float:
+    """Bytes a second read or written by a large copy in a device's memory."""
+    source = torch.zeros(COPIED_NUMBERS, device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / seconds_of(lambda: target.copy_(source), repeats)
+    return 2 * source.nbytes / seconds_of(done(lambda: target.copy_(source), device), repeats)
+
+
+def done(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """The call, until the device has done what it started."""
+
+    def run_and_wait() -> None:
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run_and_wait
 
 
 def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
@@ -99,15 +110,17 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     distilled = numbers.sampler == DISTILLED
     encoder = pipe.speech_encoder
     denoiser = pipe.method.few_step_denoiser if distilled else pipe.method.denoiser
-    window = torch.from_numpy(waveform[: encoder.window_samples])[None]
+    device, dtype = pipe.device, pipe.dtype
+    window = torch.from_numpy(waveform[: encoder.window_samples])[None].to(device)
     portrait = pipe(SPEECH, seed=0, num_inference_steps=1)[0]
-    latents = pipe(SPEECH, seed=0, num_inference_steps=1, output_type="latent").repeat(2, 1, 1, 1)
-    voice = pipe.listen(SPEECH).embedding.repeat(2, 1)
-    quality = torch.tensor(denoiser.config.good_portrait).repeat(2, 1)
+    drawn = pipe(SPEECH, seed=0, num_inference_steps=1, output_type="latent")
+    latents = drawn.to(device, dtype).repeat(2, 1, 1, 1)
+    voice = pipe.listen(SPEECH).embedding.to(device).repeat(2, 1)
+    quality = torch.tensor(denoiser.config.good_portrait, device=device).repeat(2, 1)
     condition = denoiser.condition(voice, quality)
     alone = denoiser.condition(voice[:1], quality[:1])
     guided = 0 if distilled else -(-numbers.num_inference_steps // numbers.guidance_every)
-    time = torch.full((2,), 500)
+    time = torch.full((2,), 500, device=device)
     pixels = pipe.decode(latents[:1], watermark=False)
     check = pipe.method.face_check
     return [
@@ -151,17 +164,20 @@ def main() -> None:
     parser.add_argument(
         "--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="(default: %(default)s)"
     )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     options = parser.parse_args()
-    pipe = Voice2FacePipeline.from_pretrained(device="cpu")
+    pipe = Voice2FacePipeline.from_pretrained(device=options.device)
     parts = [part for part in parts_of(pipe, options.preset) if part.times]
-    operations, traffic = product_rate(options.repeats), copy_rate(options.repeats)
+    operations = product_rate(options.repeats, pipe.device, pipe.dtype)
+    traffic = copy_rate(options.repeats, pipe.device)
     print(
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; a matrix product runs at "
+        f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}, torch "
+        f"{torch.__version__}; a matrix product runs at "
         f"{operations / 1e9:.0f} GFLOP/s, a copy at {traffic / 1e9:.1f} GB/s\n"
     )
     print("| part | times | GFLOP | weights, MB | floor, ms | measured, ms | ratio | share |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    measured = [seconds_of(part.run, options.repeats) for part in parts]
+    measured = [seconds_of(done(part.run, pipe.device), options.repeats) for part in parts]
     total = sum(part.times * seconds for part, seconds in zip(parts, measured, strict=True))
     for part, seconds in zip(parts, measured, strict=True):
         flops = operations_of(part.run)

@@ -21,6 +21,7 @@ from voice2face import Voice2FacePipeline
 from voice2face.compilation import in_the_graphs_thread
 from voice2face.errors import CompileError
 from voice2face.models import Denoiser, FaceDecoder
+from voice2face.models.denoiser import Condition
 from voice2face.offload import Offload
 
 ROOT = Path(__file__).parent.parent
@@ -198,8 +199,24 @@ def test_cuda_graphs_run_in_one_thread_and_answers_are_kept(no_streams: None) ->
 
 
 def test_errors_come_out_of_the_graphs_thread(no_streams: None) -> None:
-    def fail() -> torch.Tensor:
+    def fail(latents: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        in_the_graphs_thread(fail, torch.device("cuda"))()
+        in_the_graphs_thread(fail, torch.device("cuda"))(torch.zeros(1))
+
+
+def test_cuda_graphs_are_recorded_for_powers_of_two_alone(no_streams: None) -> None:
+    sizes = []
+
+    def graph(latents: torch.Tensor, condition: Condition) -> torch.Tensor:
+        sizes.append(tuple(map(len, (latents, condition.speech, condition.numbers))))
+        assert condition.beside is None
+        return latents + condition.numbers
+
+    call = in_the_graphs_thread(graph, torch.device("cuda"))
+    for rows in (1, 2, 3, 5, 8, 9):
+        latents, numbers = torch.randn(2, rows, 4)
+        answer = call(latents, Condition(torch.zeros(rows, 2), numbers))
+        assert torch.equal(answer, latents + numbers)
+    assert sizes == [(size,) * 3 for size in (1, 2, 4, 8, 8, 16)]

@@ -19,8 +19,8 @@ from voice2face.training.latent_pairs import (
     PortraitistPairs,
     labelled_attributes,
 )
-from voice2face.training.latents import EncodedTables, encode_tables
-from voice2face.training.pairing import TruePairs
+from voice2face.training.latents import FARTHEST_MOVE, EncodedTables, encode_tables, moved
+from voice2face.training.pairing import Lists, TruePairs
 from voice2face.training.tables import QUALITY_COLUMNS, UNKNOWN, FaceTable, VoiceTable
 
 FACES, VARIANTS = 6, 3
@@ -197,3 +197,42 @@ def test_mirrors_differ_in_the_sign_of_their_yaw_and_in_nothing_else() -> None:
     again = encode_tables(reflected, voices, *networks, **how)
     assert torch.equal(again.latents, encoded.latents.flip(1))
     assert not torch.equal(encoded.latents[:, 0], encoded.latents[:, 1])
+
+
+def test_moved_faces_are_the_faces_a_few_pixels_further() -> None:
+    pictures = torch.arange(4 * 3 * 16 * 16.0).view(4, 3, 16, 16)
+    seen = moved(pictures, torch.Generator().manual_seed(0))
+    assert seen.shape == pictures.shape
+    corners = set()
+    for before, after in zip(pictures, seen, strict=True):
+        inner = after[:, FARTHEST_MOVE:-FARTHEST_MOVE, FARTHEST_MOVE:-FARTHEST_MOVE]
+        side = inner.shape[1]
+        windows = before.unfold(1, side, 1).unfold(2, side, 1).permute(1, 2, 0, 3, 4)
+        places = (windows == inner).flatten(2).all(2).nonzero()
+        assert len(places) == 1
+        corners.add(tuple(places[0].tolist()))
+    assert len(corners) > 1, "each its own way"
+
+
+def test_moved_views_come_in_pairs_whose_yaw_is_that_of_faces_and_mirrors() -> None:
+    faces, components = face_table(), tiny_components()
+    speech = [np.full(40_000, 500, np.int16)]
+    voices = VoiceTable(speech, *np.zeros((2, 1), int), *[["x"]] * 4)
+    networks = (components["face_encoder"], components["speech_encoder"])
+    how = {"variants": 1, "device": torch.device("cpu")}
+    plain = encode_tables(faces, voices, *networks, **how)
+    more = encode_tables(faces, voices, *networks, **how, moves=2)
+    assert more.latents.shape[:2] == (FACES, 6)
+    assert torch.equal(more.latents[:, :2], plain.latents)
+    assert torch.equal(more.quality, plain.quality.repeat(1, 3, 1))
+
+
+def test_one_of_each_list_is_drawn_as_often_as_any_other_of_it() -> None:
+    lists = Lists([[7], [1, 2, 3], [5, 5, 6, 8]])
+    which = np.repeat([2, 0, 1], 3_000)
+    drawn = lists.draw(np.random.default_rng(0), which)
+    assert set(drawn[3_000:6_000].tolist()) == {7}
+    for part, expected in ((drawn[:3_000], [5, 5, 6, 8]), (drawn[6_000:], [1, 2, 3])):
+        for value in set(expected):
+            share = expected.count(value) / len(expected)
+            assert abs(float((part == value).mean()) - share) < 0.05

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel
 
@@ -40,6 +41,7 @@ from voice2face.training.diffusion import (
     balanced_prior,
     draw_timesteps,
     noise_schedule,
+    set_dropout,
 )
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.hidden_eyes import hidden_eyes
@@ -602,6 +604,21 @@ def test_lognormal_levels_are_those_of_edm() -> None:
     alike = draw_timesteps(schedule, 20_000, 0.0).double()
     assert float(alike.mean()) == pytest.approx(499.5, abs=6)
     assert (int(alike.min()), int(alike.max())) == (0, 999)
+
+
+def test_dropout_is_of_residual_blocks_and_ends_with_training() -> None:
+    denoiser = tiny_components()["denoiser"]
+    set_dropout(denoiser, 0.5)
+    blocks = [part for part in denoiser.unet.modules() if isinstance(part, ResnetBlock2D)]
+    assert blocks
+    assert all(block.dropout.p == 0.5 for block in blocks)
+    latents = torch.randn(2, 4, 8, 8)
+    condition = denoiser.condition(torch.randn(2, denoiser.config.speech_dim), torch.zeros(2, 6))
+    time = torch.tensor([500, 500])
+    denoiser.train()
+    assert not torch.equal(*(denoiser(latents, time, condition) for _ in range(2)))
+    denoiser.eval()
+    assert torch.equal(*(denoiser(latents, time, condition) for _ in range(2)))
 
 
 def test_tables_say_what_is_held_out(tables: dict[str, str], tmp_path: Path) -> None:

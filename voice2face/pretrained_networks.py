@@ -50,6 +50,10 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "scheduler": DDIMScheduler,
 }
 
+# what is heard, and whether a portrait is drawn again, is not to hang on rounding; and cuDNN's
+# recurrent layers are slower in bfloat16
+PRECISE = (FaceCheck, *SPEECH_ENCODERS)
+
 
 class PretrainedNetworks:
     """What a checkpoint holds, wherever it lies and whatever runs it.
@@ -223,8 +227,7 @@ class PretrainedNetworks:
         leave_uncompiled(self._networks())
         try:
             for network in self._networks():
-                # whether a portrait is drawn again is not to hang on rounding
-                kind = torch.float32 if isinstance(network, FaceCheck) else dtype
+                kind = torch.float32 if isinstance(network, PRECISE) else dtype
                 torch.nn.Module.to(network, chosen, kind)  # ModelMixin.to warns of nothing
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
@@ -242,7 +245,7 @@ class PretrainedNetworks:
         """
         leave_uncompiled(self._networks())
         for network in self._networks():
-            if not isinstance(network, FaceCheck):
+            if not isinstance(network, PRECISE):
                 network.half()
         return self
 

@@ -94,7 +94,7 @@ def draw_timesteps(schedule: DDIMScheduler, count: int, lognormal: float) -> Ten
         count: of levels.
         lognormal: share of them, 0 to 1, that is drawn so; the others are drawn as in the paper.
     """
-    alpha_bar = schedule.alphas_cumprod.double()
+    alpha_bar = schedule.alphas_cumprod.double().cpu()  # diffusers moves it where it was last used
     log_noise = 0.5 * torch.log((1.0 - alpha_bar) / alpha_bar)
     wanted = LOG_NOISE_MEAN + LOG_NOISE_STD * torch.randn(count, dtype=torch.float64)
     nearest = torch.searchsorted(log_noise, wanted).clamp(max=len(log_noise) - 1)

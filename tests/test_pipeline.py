@@ -26,6 +26,7 @@ from voice2face.errors import (
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD
+from voice2face.pretrained_networks import CODED_AT_ONCE
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -631,3 +632,11 @@ def test_portraits_show_themselves_in_notebooks(portraits: Portraits) -> None:
         with Image.open(io.BytesIO(shown._repr_png_())) as image:
             assert image.size == size
             assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+
+
+def test_many_pictures_are_enlarged_as_few_are(tiny_pipeline: Voice2FacePipeline) -> None:
+    latents = torch.randn(CODED_AT_ONCE + 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert tiny_pipeline.output_size == 48, "32 are decoded"
+    many = tiny_pipeline.decode(latents, watermark=False)
+    few = [tiny_pipeline.decode(part, watermark=False) for part in latents.split(CODED_AT_ONCE)]
+    assert np.array_equal(many, np.concatenate(few))

@@ -54,6 +54,8 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
 # recurrent layers are slower in bfloat16
 PRECISE = (FaceCheck, *SPEECH_ENCODERS)
 
+CODED_AT_ONCE = 16
+
 
 class PretrainedNetworks:
     """What a checkpoint holds, wherever it lies and whatever runs it.
@@ -394,7 +396,10 @@ class PretrainedNetworks:
             images = bottom_face(images)
         with memory_errors(self.device), self._turn(self.face_encoder):
             encoder = self.face_encoder
-            parts = [encoder(part.to(encoder.device, encoder.dtype)) for part in images.split(16)]
+            parts = [
+                encoder(part.to(encoder.device, encoder.dtype))
+                for part in images.split(CODED_AT_ONCE)
+            ]
         return torch.cat(parts).float()
 
     @torch.no_grad()
@@ -413,11 +418,13 @@ class PretrainedNetworks:
         """
         decoder = self.face_decoder
         with memory_errors(self.device), self._turn(decoder):
-            parts = latents.to(decoder.device, decoder.dtype).split(16)
+            parts = latents.to(decoder.device, decoder.dtype).split(CODED_AT_ONCE)
             pictures = np.concatenate([to_uint8(decoder(part)) for part in parts])
         if pictures.shape[1] != self.output_size:
             with ThreadPoolExecutor() as threads:
-                pictures = np.stack(list(threads.map(self._resized, pictures)))
+                # a process that ends starts no threads, but finishes the few pictures it is at
+                over = threads.map if len(pictures) > CODED_AT_ONCE else map
+                pictures = np.stack(list(over(self._resized, pictures)))
         return embed(pictures) if watermark else pictures
 
     def _resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

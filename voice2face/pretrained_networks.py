@@ -50,8 +50,8 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "scheduler": DDIMScheduler,
 }
 
-# what is heard, and whether a portrait is drawn again, is not to hang on rounding; and cuDNN's
-# recurrent layers are slower in bfloat16
+# what is heard, and whether a portrait is drawn again, is not to hang on rounding; and in bfloat16
+# cuDNN packs the weights of recurrent layers anew at every call
 PRECISE = (FaceCheck, *SPEECH_ENCODERS)
 
 CODED_AT_ONCE = 16

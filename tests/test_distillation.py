@@ -22,7 +22,7 @@ from voice2face.methods.guided_sampling import sample_guided
 from voice2face.models import Denoiser, FaceCheck, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
-from voice2face.settings import PRESETS, UNDISTILLED, Preset, Settings
+from voice2face.settings import UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
 from voice2face.training.distillation import ADVERSARIAL_FROM, Distillation
@@ -152,14 +152,15 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
 def test_fast_is_distilled_where_the_checkpoint_is(
     distilled: Voice2FacePipeline, tiny_pipeline: Voice2FacePipeline
 ) -> None:
-    assert distilled.numbers("fast") == PRESETS["fast"] == Preset("distilled", 4, 2.0, 1)
+    few_steps = Preset("distilled", 4, 2.0, 1)
+    assert distilled.numbers("fast") == few_steps
     assert tiny_pipeline.numbers("fast") == UNDISTILLED
     learnt = {"num_inference_steps": 4, "guidance_scale": 2.0}
-    assert distilled.numbers("fast", **learnt) == PRESETS["fast"]
+    assert distilled.numbers("fast", **learnt) == few_steps
     for given in ({"num_inference_steps": 6}, {"guidance_scale": 3.0}, {"sampler": "ddim"}):
         assert distilled.numbers("fast", **given) == UNDISTILLED._replace(**given)
-    assert distilled.numbers(sampler="distilled") == PRESETS["fast"]
-    assert distilled.numbers(sampler="distilled", num_inference_steps=4) == PRESETS["fast"]
+    assert distilled.numbers(sampler="distilled") == few_steps
+    assert distilled.numbers(sampler="distilled", num_inference_steps=4) == few_steps
     with pytest.raises(SettingError, match="has learnt 4 steps at guidance 2"):
         distilled.numbers(sampler="distilled", guidance_scale=3.0)
     with pytest.raises(SettingError, match="was not distilled"):

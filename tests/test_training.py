@@ -133,6 +133,15 @@ def test_two_stages_make_a_checkpoint(
     assert (two / "portraits.png").is_file()
     rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]
     assert 0.0 < rows[-1]["held_out_loss"] < 10.0
+    weights = "denoiser/diffusion_pytorch_model.safetensors"
+    best = (two / "lowest_loss" / weights).read_bytes()
+    assert best == (two / weights).read_bytes()
+    with (two / "log.jsonl").open("a") as log:
+        log.write('{"held_out_loss": 0.0}\n')
+    again = [*common, *told, "--seed", 1]
+    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *again)
+    assert (two / "lowest_loss" / weights).read_bytes() == best
+    assert (two / weights).read_bytes() != best
 
     manifest = tmp_path / "manifest.json"
     stages = ["--collaborative", one, "--diffusion", two]

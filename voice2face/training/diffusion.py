@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.latents import EncodedTables
-from voice2face.training.loop import TrainingLoop
+from voice2face.training.loop import TrainingLoop, logged
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
 from voice2face.training.target_quality import quality_settings
@@ -170,7 +171,11 @@ class Diffusion:
         return {"loss": loss}
 
     def evaluate(self, denoiser: Any) -> dict[str, float]:
-        """Held-out loss, with and without the voice; writes the denoiser and a sheet of faces."""
+        """Held-out loss, with and without the voice; writes the denoiser and a sheet of faces.
+
+        What had the lowest loss so far is kept in ``lowest_loss`` as well: a long run learns faces
+        by heart in the end, which the loss tells before the portraits do.
+        """
         rng = np.random.default_rng(0)
         generator = torch.Generator().manual_seed(0)
         sums = {"loss": 0.0, "loss_without_voice": 0.0}
@@ -197,6 +202,8 @@ class Diffusion:
                 sums[name] += float(loss.mean()) / batches
         self._contact_sheet(denoiser)
         denoiser.save_pretrained(self.out / "denoiser")
+        if sums["loss"] <= min(logged(self.out, "held_out_loss"), default=math.inf):
+            denoiser.save_pretrained(self.out / "lowest_loss" / "denoiser")
         return sums
 
     def _heard(self, speech: Tensor) -> Tensor | None:

@@ -94,6 +94,13 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
+def logged(out: Path, name: str) -> list[float]:
+    """All figures of that name in the log of the run in ``out``, in order."""
+    log = out / "log.jsonl"
+    rows = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
+    return [row[name] for row in rows if name in row]
+
+
 def attention_that_learns(networks: nn.Module) -> AbstractContextManager[None]:
     """Plain matrix products on a CPU, where fused attention over 64 tokens is slow backwards."""
     on_cpu = next(networks.parameters()).device.type == "cpu"

@@ -70,7 +70,7 @@ def test_the_voices_sex_is_heard(
 def test_the_voice_changes_all_portraits_the_same_way(
     pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
 ) -> None:
-    settings = {"num_images": 6, "num_inference_steps": 10, "output_type": "latent"}
+    settings = {"num_images": 16, "num_inference_steps": 10, "output_type": "latent"}
 
     def change(seed: int) -> torch.Tensor:
         women, men = (
@@ -81,8 +81,8 @@ def test_the_voice_changes_all_portraits_the_same_way(
     one, other = change(0), change(100)
     means = torch.stack([one.mean(0), other.mean(0)])
     assert torch.nn.functional.cosine_similarity(*means, dim=0) > 0.6
-    # by chance the mean of six changes would have a sixth of their power
-    assert one.mean(0).square().sum() > 0.3 * one.square().sum(1).mean()
+    # by chance the mean of sixteen changes would have a sixteenth of their power
+    assert one.mean(0).square().sum() > 0.15 * one.square().sum(1).mean()
 
 
 def test_same_seed_same_bytes_and_alone_as_in_a_batch(

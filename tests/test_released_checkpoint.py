@@ -80,7 +80,7 @@ def test_the_voice_changes_all_portraits_the_same_way(
 
     one, other = change(0), change(100)
     means = torch.stack([one.mean(0), other.mean(0)])
-    assert torch.nn.functional.cosine_similarity(*means, dim=0) > 0.6
+    assert torch.nn.functional.cosine_similarity(*means, dim=0) > 0.7
     # by chance the mean of sixteen changes would have a sixteenth of their power
     assert one.mean(0).square().sum() > 0.15 * one.square().sum(1).mean()
 

@@ -85,7 +85,7 @@ class Networks:
         return latents
 
     def shows_face(self, latents: np.ndarray) -> bool:
-        """Whether a face would be found in the picture of a latent, as far as can be told."""
+        """Whether the face in the picture of a latent is drawn well, as far as can be told."""
         if self.face_check is None:
             return True
         (confidence,) = self.face_check.run(None, {"latents": latents[None]})

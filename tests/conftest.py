@@ -99,12 +99,12 @@ def recording(tone: np.ndarray, tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def female_speech() -> Path:
     return SPEECH / "female.flac"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def male_speech() -> Path:
     return SPEECH / "male.flac"
 

@@ -17,7 +17,7 @@ from voice2face import Voice2FacePipeline
 from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.models import FaceCheck
 from voice2face.training import __main__ as command
-from voice2face.training.face_check import Bar, SeenPortraits
+from voice2face.training.face_check import Bars, SeenPortraits
 from voice2face.training.face_detection import (
     LEAST_BESIDE,
     face_detected,
@@ -154,17 +154,41 @@ def test_the_packaged_check_refuses_what_shows_no_face(
     assert np.mean([times_found(picture, "alt2") > LEAST_BESIDE for picture in pictures]) == 1.0
 
 
+def seen_portraits(count: int, **merits: Tensor) -> SeenPortraits:
+    nothing = torch.zeros(count)
+    given = dict.fromkeys(("times", "eyes", "brightness", "mouth", "face"), nothing) | merits
+    return SeenPortraits(nothing[:, None], **given)
+
+
 def test_the_bar_is_as_high_for_each_shade() -> None:
     generator = torch.Generator().manual_seed(0)
     brightness = torch.rand(4000, generator=generator) * 200
     times = (brightness / 10 + 10 * torch.rand(4000, generator=generator)).round()
-    seen = SeenPortraits(torch.zeros(4000, 1), times, torch.zeros(4000), brightness)
-    below = Bar(seen, 0.1).above(seen) < 0
+    seen = seen_portraits(4000, brightness=brightness, times=times)
+    below = Bars(seen, 0.1).above(seen) < 0
     assert below.float().mean() == pytest.approx(0.1, abs=0.03)
     dark = brightness < brightness.median()
     assert below[dark].float().mean() == pytest.approx(float(below[~dark].float().mean()), abs=0.05)
     least_often = times < times.quantile(0.1)
     assert least_often[dark].sum() > 10 * least_often[~dark].sum()
+
+
+def test_a_portrait_is_worth_what_is_worst_in_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    names = ("brightness", "times", "eyes", "mouth", "face")
+    merits = {name: 10 * torch.rand(4000, generator=generator) for name in names}
+    seen = seen_portraits(4000, **merits)
+    bars = Bars(seen, 0.1)
+    above = bars.above(seen)
+    assert (above < 0).float().mean() == pytest.approx(1 - 0.9**3, abs=0.02)
+
+    worst = int(merits["mouth"].argmax())
+    assert above[worst] < 0
+    merits["mouth"][worst] = 0.0
+    mended = bars.above(seen_portraits(4000, **merits))
+    assert mended[worst] > above[worst]
+    rest = torch.arange(4000) != worst
+    assert torch.equal(mended[rest], above[rest])
 
 
 def test_the_command_trains_a_check_that_is_released(
@@ -177,6 +201,7 @@ def test_the_command_trains_a_check_that_is_released(
     arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
     arguments += ["--checkpoint", checkpoint, "--out", out, "--width", 8, "--refused", 0.25]
     arguments += ["--portraits", 12, "--held-out-portraits", 12, "--batch-size", 4]
+    arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
 
     def run(*line: object) -> None:
         monkeypatch.setattr(sys, "argv", list(map(str, ["training", *line])))

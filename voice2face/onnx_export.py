@@ -7,8 +7,8 @@ A folder is written that holds
   retriever's entries (Fine-portraitist): one step, see ``ToldDenoiser``,
 - ``few_step_denoiser.onnx`` of a distilled checkpoint, which takes ``distilled_steps`` of DDIM
   without guidance,
-- ``face_check.onnx``, where the checkpoint has one: ``latents`` to ``confidence``, that a face
-  would be found in the picture; latents below ``least_confidence`` are drawn again,
+- ``face_check.onnx``, where the checkpoint has one: ``latents`` to ``confidence``, that the
+  face in the picture is drawn well; latents below ``least_confidence`` are drawn again,
 - ``face_decoder.onnx``: ``latents`` to ``images``, RGB around [-1, 1],
 - ``sampling.json``: the noise schedule and the sizes that a sampler needs,
 - ``README.md``: the checkpoint's model card with its licences.

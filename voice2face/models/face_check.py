@@ -1,4 +1,4 @@
-"""The face check: how surely a face and its eyes would be found in the picture of a latent."""
+"""The face check: how well the face in the picture of a latent is drawn."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ GROUPS = 8
 
 
 class FaceCheck(ModelMixin, ConfigMixin):
-    """A small convolutional network that has learnt from detectors of faces and eyes.
+    """A small convolutional network that has learnt from detectors and from photographs.
 
-    It looks at Z^f, before anything is decoded; the detectors themselves are not needed.
+    It looks at Z^f, before anything is decoded; neither the detectors of faces and eyes nor the
+    photographs, whose mouths and faces those of portraits are to be near, are needed any more.
 
     Args:
         latent_channels: channels of the latent.
@@ -41,7 +42,7 @@ class FaceCheck(ModelMixin, ConfigMixin):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Confidence that face and eyes would be found, ``(batch,)``, of no unit: more is surer.
+        """Confidence that the face is drawn well, ``(batch,)``, of no unit: more is surer.
 
         Args:
             latents: Z^f, ``(batch, latent_channels, latent_size, latent_size)``.
@@ -50,7 +51,7 @@ class FaceCheck(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def refused(self, latents: Tensor) -> list[int]:
-        """Rows in which a face and its eyes would hardly be found.
+        """Rows in which a face is hardly found, or misshapen.
 
         Args:
             latents: as of ``forward``, of any type and on any device.

@@ -18,7 +18,7 @@ STAGES = {
     "retriever": "the retrieval index of Fine-portraitist",
     "diffusion": "stage 2 of SCLDM: the latent denoiser, the encoders frozen",
     "distillation": "an update with which SCLDM's denoiser draws in a few steps",
-    "face-check": "a network that says in which latents a face would be found",
+    "face-check": "a network that says in which latents a face is drawn well",
     "bottom": "stage 2 of Fine-portraitist: the bottom face for a voice",
     "upper": "stage 2 of Fine-portraitist: the whole face around a bottom face",
     "release": "the stages' results into one checkpoint folder and the manifest",

@@ -8,7 +8,7 @@ from noise to portrait can also be learnt as a whole: the sex and the age that a
 are to be read off its portrait (as DRaFT-K of Clark et al. 2023 learns from a reward, through the
 last steps alone). And portraits are to look like faces: what the teacher draws is not all well
 made, so a discriminator that knows real faces says what is not, and the checkpoint's face check, if
-it has one, says in which a face would hardly be found.
+it has one, says in which the face is hardly found, or misshapen.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Distillation:
         student: how it draws.
         reader: reads sex and age off latents, where that is asked for.
         features: what the teacher sees in latents.
-        doubt: says in which portraits a face would hardly be found.
+        doubt: says in which portraits the face is hardly found, or misshapen.
         train: trajectories to learn.
         held_out: trajectories to measure with.
         faces: real ones, whose pictures are as good as portraits are to be, with voices.
@@ -296,8 +296,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--face-weight",
         type=float,
         default=0.2,
-        help="weight of the face check's doubt that a face would be found, where the checkpoint "
-        "has a face check (default: %(default)s)",
+        help="weight of the face check's doubt that the face is drawn well, where the "
+        "checkpoint has a face check (default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",

@@ -1,15 +1,17 @@
-"""The face check: a small network learns from detectors which latents show a face and its eyes.
+"""The face check: a small network learns which latents show a face that is drawn well.
 
-It learns from a checkpoint's own portraits how often detectors find the face and the eyes in each.
-Detectors miss dark faces more often than light ones, and no portrait is to be refused for its skin.
-So the bar depends on how light the face is: of those as light, the same share falls below it. What
-the evaluation counts is found by another detector.
+It learns from a checkpoint's own portraits how often detectors find the face and the eyes in each,
+and how far its mouth and the whole of it are from those of photographs. Detectors miss dark faces
+more often than light ones, and no portrait is to be refused for its skin. So each of these has a
+bar that depends on how light the face is: of those as light, the same share falls below it. A
+portrait is worth as much as what lies lowest over its bar, or farthest below it. What the
+evaluation counts is found by another detector.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,71 +23,102 @@ from tqdm.auto import tqdm
 
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.pixels import to_model_range
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.loop import TrainingLoop
-from voice2face.training.options import add_data_options, add_loop_options, loop_options
+from voice2face.training.losses import PerceptualLoss
+from voice2face.training.options import (
+    add_data_options,
+    add_loop_options,
+    add_perceptual_option,
+    load_split,
+    loop_options,
+)
+from voice2face.training.photograph_distance import PhotographDistance
 from voice2face.training.trajectories import FIRST_SEEDS
 
 SHOWN = 10
 SHADES = 16
 SPREAD_QUANTILES = 0.3  # between the quantiles whose distance is a bin's spread
+LEAST_ABOVE, MOST_ABOVE = -2.0, 3.0  # in spreads; how far beyond does not count
 # so much, and strong weight decay: or the check learns its portraits by heart
 PORTRAIT_NOISE = 0.5
 WEIGHT_DECAY = 0.5
 
 
 class SeenPortraits(NamedTuple):
-    """Portraits and what detectors see in their pictures.
+    """Portraits, what detectors see in their pictures, and how like photographs these are.
 
     Attributes:
         latents: Z^f, ``(N, C, H, W)``.
         times: how often the face is found, ``(N,)``.
         eyes: how often the eyes are, see ``times_eyes_found``, ``(N,)``.
         brightness: mean of the middle of the picture, 0 to 255, ``(N,)``.
+        mouth: the mouth's ``PhotographDistance``, ``(N,)``.
+        face: that of the whole face, ``(N,)``.
     """
 
     latents: Tensor
     times: Tensor
     eyes: Tensor
     brightness: Tensor
+    mouth: Tensor
+    face: Tensor
 
     @property
-    def clarity(self) -> Tensor:
-        """How clearly face and eyes are found, ``(N,)``."""
-        return self.times.log1p() + self.eyes.log1p()
+    def merits(self) -> list[Tensor]:
+        """How clearly face and eyes are found, how near the mouth and the face are, ``(N,)``."""
+        return [self.times.log1p() + self.eyes.log1p(), -self.mouth, -self.face]
 
 
 class Bar:
-    """A quantile of clarity as a function of the face's brightness, interpolated between bins.
-
-    ``above`` is clarity less that quantile, divided by the spread of clarity at that brightness, so
-    that any threshold refuses the same share at every brightness.
+    """A quantile of a merit as a function of the face's brightness, interpolated between bins.
 
     Args:
-        portraits: to find the quantiles of.
+        merit: to find the quantiles of, ``(N,)``.
+        brightness: of the same portraits, ``(N,)``.
         refused: the share of portraits below the quantile.
     """
 
-    def __init__(self, portraits: SeenPortraits, refused: float) -> None:
-        order = portraits.brightness.argsort()
-        shades = [rows for rows in order.chunk(SHADES) if len(rows)]
-        self.brightness = [float(portraits.brightness[rows].mean()) for rows in shades]
-        clarity = [portraits.clarity[rows] for rows in shades]
-        self.height = [float(of_shade.quantile(refused)) for of_shade in clarity]
-        upper = [float(of_shade.quantile(refused + SPREAD_QUANTILES)) for of_shade in clarity]
+    def __init__(self, merit: Tensor, brightness: Tensor, refused: float) -> None:
+        shades = [rows for rows in brightness.argsort().chunk(SHADES) if len(rows)]
+        self.brightness = [float(brightness[rows].mean()) for rows in shades]
+        of_shades = [merit[rows] for rows in shades]
+        self.height = [float(of_shade.quantile(refused)) for of_shade in of_shades]
+        upper = [float(of_shade.quantile(refused + SPREAD_QUANTILES)) for of_shade in of_shades]
         self.spread = np.subtract(upper, self.height).clip(1e-3)
 
-    def above(self, portraits: SeenPortraits) -> Tensor:
-        """How far each portrait lies above it, ``(N,)``, in the mean unit of clarity."""
+    def above(self, merit: Tensor, brightness: Tensor) -> Tensor:
+        """How far each portrait lies above it, ``(N,)``, in spreads of the merit at its shade."""
         height, spread = (
-            torch.from_numpy(np.interp(portraits.brightness.numpy(), self.brightness, of)).float()
-            for of in (self.height, self.spread / self.spread.mean())
+            torch.from_numpy(np.interp(brightness.numpy(), self.brightness, of)).float()
+            for of in (self.height, self.spread)
         )
-        return (portraits.clarity - height) / spread
+        return (merit - height) / spread
+
+
+class Bars:
+    """The bar of each merit.
+
+    Args:
+        portraits: to find the bars of.
+        refused: the share of portraits below each.
+    """
+
+    def __init__(self, portraits: SeenPortraits, refused: float) -> None:
+        self.bars = [Bar(merit, portraits.brightness, refused) for merit in portraits.merits]
+
+    def above(self, portraits: SeenPortraits) -> Tensor:
+        """How far each portrait lies above the bar that it is least above, ``(N,)``."""
+        heights = [
+            bar.above(merit, portraits.brightness)
+            for bar, merit in zip(self.bars, portraits.merits, strict=True)
+        ]
+        return torch.stack(heights).amin(0).clamp(LEAST_ABOVE, MOST_ABOVE)
 
 
 class FaceCheckTraining:
@@ -109,11 +142,11 @@ class FaceCheckTraining:
     ) -> None:
         self.check, self.portraits, self.held_out = check, portraits, held_out
         self.arguments, self.pipe = arguments, pipe
-        bar = Bar(portraits, arguments.refused)
-        self.above, self.held_out_above = bar.above(portraits), bar.above(held_out)
+        bars = Bars(portraits, arguments.refused)
+        self.above, self.held_out_above = bars.above(portraits), bars.above(held_out)
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Squared error of the confidence, the height above the bar."""
+        """Squared error of the confidence, the height above the lowest bar."""
         latents = self.portraits.latents
         rows = torch.from_numpy(rng.integers(len(latents), size=self.arguments.batch_size))
         shown = latents[rows] + PORTRAIT_NOISE * torch.randn_like(latents[rows])
@@ -123,7 +156,7 @@ class FaceCheckTraining:
 
     def evaluate(self, check: Any) -> dict[str, float]:
         """How well it tells; writes the check and a sheet of what it refuses and what it likes."""
-        latents, times, eyes, brightness = self.held_out
+        latents, times, eyes, brightness, mouth, face = self.held_out
         confidence = torch.cat([check(part.to(check.device)).cpu() for part in latents.split(256)])
         check.register_to_config(
             least_confidence=float(confidence.quantile(self.arguments.refused))
@@ -136,13 +169,22 @@ class FaceCheckTraining:
         contact_sheet(sheets).save(self.arguments.out / "portraits.png")
         found, kept = times > LEAST_BESIDE, confidence >= check.config.least_confidence
         dark = brightness <= brightness.median()
+        below = self.held_out_above < 0
         both = torch.stack([confidence, self.held_out_above])
         return {
             "correlation": float(torch.corrcoef(both)[0, 1]),
+            "below_a_bar": float(below.float().mean()),
+            "below_a_bar_of_kept": float(below[kept].float().mean()),
             "found": float(found.float().mean()),
             "found_of_kept": float(found[kept].float().mean()),
             "eyes_missing": float((eyes == 0).float().mean()),
             "eyes_missing_of_kept": float((eyes[kept] == 0).float().mean()),
+            "mouth_distance": float(mouth.mean()),
+            "mouth_distance_of_kept": float(mouth[kept].mean()),
+            "mouth_distance_of_refused": float(mouth[~kept].mean()),
+            "face_distance": float(face.mean()),
+            "face_distance_of_kept": float(face[kept].mean()),
+            "face_distance_of_refused": float(face[~kept].mean()),
             "missing_are_refused": float((~kept[~found]).float().mean()),
             "refused_of_the_darker_half": float((~kept[dark]).float().mean()),
         }
@@ -157,21 +199,39 @@ def portraits_of_voices(
     return drawn_portraits(pipe, voices, split, arguments.seed)
 
 
-def seen_in(latents: Tensor, pipe: Voice2FacePipeline) -> Tensor:
-    """Times the face is found, the eyes, and brightness, of each latent's picture, ``(3, N)``."""
-    seen = []
+def photographs_decoded(
+    arguments: argparse.Namespace, pipe: Voice2FacePipeline, split: str
+) -> np.ndarray:
+    """Photographs of a split as the decoder draws them, ``(N, H, W, 3)`` uint8."""
+    faces = load_split(arguments, split, pipe.face_encoder.config.image_size)[0]
+    rng = np.random.default_rng(arguments.seed)
+    rows = rng.permutation(len(faces))[: arguments.photographs]
+    drawn = []
+    for part in tqdm(np.array_split(rows, -(-len(rows) // 64)), desc="photographs", unit="batch"):
+        with torch.inference_mode():
+            latents = pipe.face_encoder(to_model_range(faces.images[part]).to(pipe.device))
+        drawn.append(pipe.decode(latents, watermark=False))
+    return np.concatenate(drawn)
+
+
+def seen_in(latents: Tensor, pipe: Voice2FacePipeline, distance: PhotographDistance) -> Tensor:
+    """What ``SeenPortraits`` holds beside each latent, in its order, ``(5, N)``."""
+    seen, distances = [], []
     for part in tqdm(latents.split(64), desc="face detection", unit="batch"):
-        for picture in pipe.decode(part.to(pipe.device), watermark=False):
+        pictures = pipe.decode(part.to(pipe.device), watermark=False)
+        distances.append(distance(pictures))
+        for picture in pictures:
             quarter = len(picture) // 4
             middle = picture[quarter:-quarter, quarter:-quarter]
             seen.append((times_found(picture, "alt2"), times_eyes_found(picture), middle.mean()))
-    return torch.tensor(seen, dtype=torch.float32).T
+    return torch.cat([torch.tensor(seen, dtype=torch.float32), torch.cat(distances)], 1).T
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
     add_loop_options(parser)
+    add_perceptual_option(parser)
     parser.add_argument(
         "--checkpoint", help="folder or name of what draws (default: the one in the package)"
     )
@@ -188,9 +248,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="portraits to draw and to measure with (default: 2048)",
     )
     parser.add_argument(
+        "--photographs",
+        type=int,
+        default=5000,
+        help="faces that portraits are to be like (default: %(default)s)",
+    )
+    parser.add_argument(
         "--refused",
         type=float,
-        default=0.08,
+        default=0.1,
         metavar="SHARE",
         help="share of the portraits that are refused and drawn again (default: %(default)s)",
     )
@@ -209,6 +275,12 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
 
+    network = PerceptualLoss(arguments.perceptual_weights).to(pipe.device)
+
+    @cache
+    def distance() -> PhotographDistance:
+        return PhotographDistance(network, photographs_decoded(arguments, pipe, "train"))
+
     def drawn(split: str, count: int) -> SeenPortraits:
         out = Path(arguments.out)
         draw = partial(portraits_of_voices, arguments, pipe, split, count)
@@ -217,9 +289,11 @@ def main(arguments: argparse.Namespace) -> None:
             *drawing, pipe.speech_encoder, [count, arguments.seed, arguments.limit]
         )
         latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
-        made_of = fingerprint(pipe.face_decoder, [made_of])
-        see = partial(seen_in, latents, pipe)
-        seen = kept_tensor(out / f"seen_{split}.safetensors", made_of, see)
+        made_of = fingerprint(
+            pipe.face_decoder, pipe.face_encoder, network, [made_of, arguments.photographs]
+        )
+        file = out / f"seen_{split}.safetensors"
+        seen = kept_tensor(file, made_of, lambda: seen_in(latents, pipe, distance()))
         return SeenPortraits(latents, *seen)
 
     train = drawn("train", arguments.portraits)

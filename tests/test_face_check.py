@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline
 from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.models import FaceCheck
+from voice2face.pixels import to_model_range
 from voice2face.training import __main__ as command
 from voice2face.training.face_check import Bars, SeenPortraits
 from voice2face.training.face_detection import (
@@ -134,7 +136,7 @@ def test_no_face_is_found_in_an_empty_picture() -> None:
 def test_eyes_are_found_unless_one_is_hidden(
     pipeline: Voice2FacePipeline, female_speech: Path
 ) -> None:
-    portraits = pipeline(female_speech, seed=0, num_images=4, watermark=False)
+    portraits = pipeline(female_speech, seed=0, num_images=4, watermark=False, variety=0.0)
     for picture in map(np.asarray, portraits.images):
         assert times_eyes_found(picture) > 3.0
         covered = picture.copy()
@@ -152,6 +154,38 @@ def test_the_packaged_check_refuses_what_shows_no_face(
     assert check.refused(drawn) == []
     pictures = pipeline.decode(drawn)
     assert np.mean([times_found(picture, "alt2") > LEAST_BESIDE for picture in pictures]) == 1.0
+
+
+def with_a_hand(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A portrait of 256 pixels with strokes of its own colours from below up to the mouth."""
+    covered = picture.copy()
+    for _ in range(4):
+        column, colour = int(rng.integers(90, 170)), picture[rng.integers(40, 110), 128].tolist()
+        start = (column + int(rng.integers(-60, 60)), 255)
+        cv2.line(covered, start, (column, int(rng.integers(170, 200))), colour, 20)
+    return covered
+
+
+def test_the_packaged_check_doubts_a_misshapen_mouth(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
+) -> None:
+    def confidence(pictures: list[np.ndarray]) -> Tensor:
+        size = pipeline.face_encoder.config.image_size
+        small = [cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures]
+        return pipeline.method.face_check(pipeline.face_encoder(to_model_range(np.stack(small))))
+
+    rng = np.random.default_rng(0)
+    voices = (female_speech, male_speech)
+    whole = [
+        np.asarray(image)
+        for voice in voices
+        for image in pipeline(voice, seed=0, num_images=24, watermark=False).images
+    ]
+    with torch.inference_mode():
+        before = confidence(whole)
+        after = confidence([with_a_hand(picture, rng) for picture in whole])
+    assert (after < before).float().mean() > 0.85
+    assert (before - after).mean() > 0.25 * before.std()
 
 
 def seen_portraits(count: int, **merits: Tensor) -> SeenPortraits:

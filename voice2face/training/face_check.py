@@ -3,9 +3,9 @@
 It learns from a checkpoint's own portraits how often detectors find the face and the eyes in each,
 and how far its mouth and the whole of it are from those of photographs. Detectors miss dark faces
 more often than light ones, and no portrait is to be refused for its skin. So each of these has a
-bar that depends on how light the face is: of those as light, the same share falls below it. A
-portrait is worth as much as what lies lowest over its bar, or farthest below it. What the
-evaluation counts is found by another detector.
+bar that depends on how light the face is: of those as light, the same share falls below it. What
+counts of a portrait is how far it lies above the bar that it is least above. The faces that the
+evaluation counts are found by another detector.
 """
 
 from __future__ import annotations
@@ -274,7 +274,6 @@ def main(arguments: argparse.Namespace) -> None:
     pipe = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
-
     network = PerceptualLoss(arguments.perceptual_weights).to(pipe.device)
 
     @cache

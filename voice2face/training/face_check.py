@@ -146,7 +146,7 @@ class FaceCheckTraining:
         self.above, self.held_out_above = bars.above(portraits), bars.above(held_out)
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Squared error of the confidence, the height above the lowest bar."""
+        """Squared error of the confidence, the height above the bar that is least exceeded."""
         latents = self.portraits.latents
         rows = torch.from_numpy(rng.integers(len(latents), size=self.arguments.batch_size))
         shown = latents[rows] + PORTRAIT_NOISE * torch.randn_like(latents[rows])

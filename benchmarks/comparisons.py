@@ -136,18 +136,18 @@ def millions_of(networks: Iterable[nn.Module]) -> float:
 def presets_of(pipe: Voice2FacePipeline, repeats: int) -> list[Row]:
     """The pipeline by preset."""
     voice = pipe.listen(SPEECH)
-    method, numbers = pipe.method, {name: pipe.numbers(name) for name in PRESETS}
+    method, chosen = pipe.method, {name: pipe.settings(name) for name in PRESETS}
     pipe.draw([voice], [0], num_inference_steps=2)
     return [
         Row(
-            f"voice2face, {name}: {preset.num_inference_steps} steps of {preset.sampler}",
+            f"voice2face, {name}: {settings.num_inference_steps} steps of {settings.sampler}",
             [
-                method.few_step_denoiser if preset.sampler == DISTILLED else method.denoiser,
+                method.few_step_denoiser if settings.sampler == DISTILLED else method.denoiser,
                 pipe.face_decoder,
             ],
             seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),
         )
-        for name, preset in numbers.items()
+        for name, settings in chosen.items()
     ]
 
 

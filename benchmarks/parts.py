@@ -104,10 +104,10 @@ def done(run: Callable[[], object], device: torch.device) -> Callable[[], object
 
 def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     """The way of a portrait with a preset, with what each part is given."""
-    numbers = pipe.numbers(preset)
+    settings = pipe.settings(preset)
     waveform = load_audio(SPEECH)
     speech = find_in(waveform)
-    distilled = numbers.sampler == DISTILLED
+    distilled = settings.sampler == DISTILLED
     encoder = pipe.speech_encoder
     denoiser = pipe.method.few_step_denoiser if distilled else pipe.method.denoiser
     device, dtype = pipe.device, pipe.dtype
@@ -119,7 +119,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     quality = torch.tensor(denoiser.config.good_portrait, device=device).repeat(2, 1)
     condition = denoiser.condition(voice, quality)
     alone = denoiser.condition(voice[:1], quality[:1])
-    guided = 0 if distilled else -(-numbers.num_inference_steps // numbers.guidance_every)
+    guided = 0 if distilled else -(-settings.num_inference_steps // settings.guidance_every)
     time = torch.full((2,), 500, device=device)
     pixels = pipe.decode(latents[:1], watermark=False)
     check = pipe.method.face_check
@@ -137,7 +137,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
         Part(
             "distilled UNet step" if distilled else "UNet step that reuses it",
             lambda: denoiser(latents[:1], time[:1], alone),
-            numbers.num_inference_steps - guided,
+            settings.num_inference_steps - guided,
             denoiser,
         ),
         Part(

@@ -26,9 +26,15 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.models.face_retriever import Entries
+from voice2face.settings import Preset, Settings
 from voice2face.training.losses import PerceptualLoss
 
 SPEECH = Path(__file__).parent.parent / "examples" / "speech"
+
+
+def preset_of(settings: Settings) -> Preset:
+    """The part of the settings that a preset says."""
+    return Preset(*(getattr(settings, name) for name in Preset._fields))
 
 
 def tiny_components(prediction_type: str = "epsilon") -> dict:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
 
-from tests.conftest import tiny_components
+from tests.conftest import preset_of, tiny_components
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.methods.guided_sampling import sample_guided
@@ -153,18 +153,18 @@ def test_fast_is_distilled_where_the_checkpoint_is(
     distilled: Voice2FacePipeline, tiny_pipeline: Voice2FacePipeline
 ) -> None:
     few_steps = Preset("distilled", 4, 2.0, 1)
-    assert distilled.numbers("fast") == few_steps
-    assert tiny_pipeline.numbers("fast") == UNDISTILLED
+    assert preset_of(distilled.settings("fast")) == few_steps
+    assert preset_of(tiny_pipeline.settings("fast")) == UNDISTILLED
     learnt = {"num_inference_steps": 4, "guidance_scale": 2.0}
-    assert distilled.numbers("fast", **learnt) == few_steps
+    assert preset_of(distilled.settings("fast", **learnt)) == few_steps
     for given in ({"num_inference_steps": 6}, {"guidance_scale": 3.0}, {"sampler": "ddim"}):
-        assert distilled.numbers("fast", **given) == UNDISTILLED._replace(**given)
-    assert distilled.numbers(sampler="distilled") == few_steps
-    assert distilled.numbers(sampler="distilled", num_inference_steps=4) == few_steps
+        assert preset_of(distilled.settings("fast", **given)) == UNDISTILLED._replace(**given)
+    for given in ({}, {"num_inference_steps": 4}):
+        assert preset_of(distilled.settings(sampler="distilled", **given)) == few_steps
     with pytest.raises(SettingError, match="has learnt 4 steps at guidance 2"):
-        distilled.numbers(sampler="distilled", guidance_scale=3.0)
+        distilled.settings(sampler="distilled", guidance_scale=3.0)
     with pytest.raises(SettingError, match="was not distilled"):
-        tiny_pipeline.numbers(sampler="distilled")
+        tiny_pipeline.settings(sampler="distilled")
 
 
 def test_a_fast_portrait_is_made_again(
@@ -490,7 +490,7 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     later = FewStepUpdate.load(out / "few_step_update")
     assert not torch.equal(later.tensors[f"{WEIGHT}.up"], update.tensors[f"{WEIGHT}.up"])
     fast = Voice2FacePipeline(**components, few_step_update=update, output_size=48).to("cpu")
-    assert fast.numbers("fast") == Preset("distilled", 2, 2.0, 1)
+    assert preset_of(fast.settings("fast")) == Preset("distilled", 2, 2.0, 1)
     assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)
 
     released, sharper = fast.save_pretrained(tmp_path / "fast"), tmp_path / "sharper"

@@ -60,7 +60,7 @@ def test_what_is_refused_is_drawn_again_by_the_same_generator(parts, tone: np.nd
     row = int(torch.nonzero(refused)[0])
     generator = torch.Generator().manual_seed(20 + row)
     voice = pipe.listen(tone, 16_000).embedding[None]
-    settings = pipe._settings(sampler="ddim", num_inference_steps=2)
+    settings = pipe.settings(sampler="ddim", num_inference_steps=2)
     for _ in range(MOST_ATTEMPTS):
         again = pipe.method.draw(voice, [generator], pipe.scheduler, settings).latents
         if not pipe.method.face_check.refused(again):
@@ -264,5 +264,11 @@ def test_the_command_trains_a_check_that_is_released(
     run("release", *parts, "--to", released, "--manifest", tmp_path / "manifest.json")
     pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
     trained = FaceCheck.from_pretrained(out / "face_check")
+
+    run("face-check", *arguments, "--max-steps", 3, "--resume", "--refused", 0.5)
+    stricter = FaceCheck.from_pretrained(out / "face_check")
+    assert stricter.config.least_confidence > trained.config.least_confidence
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(stricter.state_dict()[name], tensor)
     assert pipe.method.face_check.config.least_confidence == trained.config.least_confidence
     assert latents_of(pipe, tone, 2).isfinite().all()

@@ -54,6 +54,11 @@ def smeared(pictures: np.ndarray, row: int) -> np.ndarray:
     return broken
 
 
+def test_too_few_photographs_are_an_error(pictures: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="only 4 photographs"):
+        PhotographDistance(Pixels(), pictures[:4])
+
+
 def test_a_broken_mouth_is_farther(distance: PhotographDistance, pictures: np.ndarray) -> None:
     whole, broken = distance(pictures[300:]), distance(smeared(pictures[300:], 138))
     assert whole.shape == (8, len(PARTS))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.conftest import tiny_components, tiny_portraitist
+from tests.conftest import preset_of, tiny_components, tiny_portraitist
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.devices import choose_device, default_dtype
 from voice2face.errors import (
@@ -312,14 +312,12 @@ def test_a_preset_is_its_sampler_steps_and_guidance(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, name: str
 ) -> None:
     by_name = tiny_pipeline(tone, 16_000, seed=3, preset=name)
-    numbers = tiny_pipeline.numbers(name)
-    spelt_out = tiny_pipeline(tone, 16_000, seed=3, **numbers._asdict())
+    settings = tiny_pipeline.settings(name)
+    spelt_out = tiny_pipeline(tone, 16_000, seed=3, **preset_of(settings)._asdict())
     assert by_name[0].image.tobytes() == spelt_out[0].image.tobytes()
-    settings = by_name[0].settings
-    assert settings == spelt_out[0].settings
-    assert settings.num_inference_steps == numbers.num_inference_steps
+    assert by_name[0].settings == spelt_out[0].settings == settings
     other = tiny_pipeline(tone, 16_000, seed=3, preset=name, num_inference_steps=2)[0].settings
-    assert (other.sampler, other.num_inference_steps) == (numbers.sampler, 2)
+    assert (other.sampler, other.num_inference_steps) == (settings.sampler, 2)
     if name == DEFAULT_PRESET:
         assert tiny_pipeline(tone, 16_000, seed=3)[0].settings == settings
 

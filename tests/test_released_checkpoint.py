@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from tests.conftest import preset_of
 from voice2face import Voice2FacePipeline, checkpoints
 from voice2face.settings import PRESETS
 
@@ -51,7 +52,7 @@ def test_four_distilled_steps_draw_what_many_guided_ones_draw(
         pipeline(female_speech, seed=seed, num_images=4, preset=preset, output_type="latent")
         for preset, seed in (("fast", 20), ("best", 20), ("best", 40))
     )
-    assert pipeline.numbers("fast") == PRESETS["fast"]
+    assert preset_of(pipeline.settings("fast")) == PRESETS["fast"]
 
     def likeness(one: torch.Tensor, another: torch.Tensor) -> float:
         return float(torch.corrcoef(torch.stack([one.flatten(), another.flatten()]))[0, 1])

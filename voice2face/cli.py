@@ -204,10 +204,10 @@ def make_portraits(options: argparse.Namespace) -> None:
     waveform = load_audio(options.audio)
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
     batches = -(-options.num_images // MOST_LATENTS_AT_ONCE)
-    numbers = pipe.numbers(
+    settings = pipe.settings(
         options.preset, num_inference_steps=options.steps, guidance_scale=options.guidance
     )
-    total = numbers.num_inference_steps * pipe.method.stages * batches
+    total = settings.num_inference_steps * pipe.method.stages * batches
     with tqdm(
         desc="denoising", total=total, unit="step", disable=options.quiet, leave=False
     ) as bar:

@@ -29,8 +29,8 @@ from voice2face.settings import (
     Preset,
     Settings,
     check_whole,
-    choose_numbers,
     choose_seeds,
+    fill_preset,
     seeds_in_turn,
 )
 
@@ -174,7 +174,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
         check_whole("num_images", num_images, MOST_IMAGES)
-        settings = self._settings(
+        settings = self.settings(
             preset=preset,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -251,7 +251,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
         known = max(1, len(recordings)) if isinstance(recordings, Sized) else 1
         seeds = seeds_in_turn(seed, known)
-        drawing = self._settings(**settings)
+        drawing = self.settings(**settings)
         return self._stream(
             recordings,
             batch_size,
@@ -341,7 +341,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        return self._draw(voices, checked, self._settings(**settings), callback_on_step_end)
+        return self._draw(voices, checked, self.settings(**settings), callback_on_step_end)
 
     def _draw(
         self,
@@ -355,42 +355,42 @@ class Voice2FacePipeline(PretrainedNetworks):
             images = self._pictures(drawn, settings)
         return self._portraits(images, voices, seeds, settings, drawn)
 
-    def numbers(self, preset: str = DEFAULT_PRESET, **replaced: Unpack[PresetSettings]) -> Preset:
-        """What a call with these arguments goes by: sampler, steps and guidance.
-
-        Args:
-            preset: as in ``__call__``.
-            replaced: ``num_inference_steps``, ``guidance_scale``, ``guidance_every`` and
-                ``sampler``, as in ``__call__``.
-
-        Raises:
-            SettingError: there is no such preset, or the distilled denoiser cannot do what is
-                asked.
-        """
-        update = self.method.distilled
-        learnt = (
-            None if update is None else Preset(DISTILLED, update.steps, update.guidance_scale, 1)
-        )
-        return choose_numbers(preset, learnt, **replaced)
-
-    def _settings(
+    def settings(
         self,
-        *,
         preset: str = DEFAULT_PRESET,
+        *,
         eta: float = 0.0,
         variety: float = DEFAULT_VARIETY,
         watermark: bool = True,
         **replaced: Unpack[PresetSettings],
     ) -> Settings:
-        numbers = self.numbers(preset, **replaced)
+        """What a call with these arguments goes by: sampler, steps, guidance and all else.
+
+        Args:
+            preset: as in ``__call__``.
+            eta: as in ``__call__``.
+            variety: as in ``__call__``.
+            watermark: as in ``__call__``.
+            replaced: ``num_inference_steps``, ``guidance_scale``, ``guidance_every`` and
+                ``sampler``, as in ``__call__``.
+
+        Raises:
+            SettingError: there is no such preset, a number is out of range, or the distilled
+                denoiser cannot do what is asked.
+        """
+        update = self.method.distilled
+        learnt = (
+            None if update is None else Preset(DISTILLED, update.steps, update.guidance_scale, 1)
+        )
+        chosen = fill_preset(preset, learnt, **replaced)
         settings = Settings(
-            numbers.num_inference_steps,
-            numbers.guidance_scale,
+            chosen.num_inference_steps,
+            chosen.guidance_scale,
             eta,
             self.name,
             watermark,
-            numbers.sampler,
-            numbers.guidance_every,
+            chosen.sampler,
+            chosen.guidance_every,
             variety,
         )
         settings.check(self.scheduler.config.num_train_timesteps)

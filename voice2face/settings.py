@@ -150,7 +150,7 @@ def choose_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def choose_numbers(
+def fill_preset(
     preset: str,
     distilled: Preset | None,
     *,

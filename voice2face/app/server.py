@@ -30,7 +30,7 @@ from voice2face.app.jobs import Job, JobQueue
 from voice2face.app.limits import Limits
 from voice2face.errors import RefusedError, SettingError, Voice2FaceError
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import DEFAULT_VARIETY, Settings, choose_seeds
+from voice2face.settings import DEFAULT_VARIETY, check_whole, choose_seeds
 
 PAGE = Path(__file__).parent / "page"
 mimetypes.add_type("text/javascript", ".js")  # some programs tell Windows otherwise
@@ -69,7 +69,7 @@ def create_app(
     """
     limits = limits or Limits()
     queue = JobQueue(limits)
-    usual = pipe.numbers()
+    usual = pipe.settings()
 
     async def about(_: Request) -> Response:
         return JSONResponse(
@@ -178,9 +178,10 @@ def read_order(query: QueryParams, limits: Limits, pipe: Voice2FacePipeline) -> 
         raise SettingError(
             f"seed and steps are whole numbers, guidance and variety are numbers: {error}"
         ) from error
-    numbers = pipe.numbers(num_inference_steps=steps, guidance_scale=guidance)
-    steps, guidance = numbers.num_inference_steps, numbers.guidance_scale
-    Settings(steps, guidance, 0.0, pipe.name, variety=variety).check(limits.steps)
+    if steps is not None:
+        check_whole("num_inference_steps", steps, limits.steps)
+    settings = pipe.settings(num_inference_steps=steps, guidance_scale=guidance, variety=variety)
+    steps, guidance = settings.num_inference_steps, settings.guidance_scale
     return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance, variety)
 
 

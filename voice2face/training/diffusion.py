@@ -283,6 +283,8 @@ def train_denoiser(
     )
     if arguments.start_from is not None:
         denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
+        asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
+        denoiser.register_to_config(**asked)
         if arguments.heard_attributes:
             denoiser = with_attribute_inputs(denoiser)
     else:
@@ -339,7 +341,8 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         type=Path,
         metavar="FOLDER",
-        help="a checkpoint whose denoiser to go on from, with its sizes",
+        help="a checkpoint whose denoiser to go on from, with its sizes; which portraits are asked "
+        "for is found anew",
     )
     parser.add_argument(
         "--latents", type=Path, help="folder to keep the encoded tables in (default: --out)"

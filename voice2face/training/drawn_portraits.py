@@ -7,7 +7,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import Settings
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.trajectories import first_seed
 
@@ -29,16 +28,7 @@ def drawn_portraits(
         run: see ``first_seed``.
     """
     after = first_seed(split, run) + AFTER_TRAJECTORIES
-    numbers = pipe.numbers()
-    settings = Settings(
-        numbers.num_inference_steps,
-        numbers.guidance_scale,
-        0.0,
-        pipe.name,
-        sampler=numbers.sampler,
-        guidance_every=numbers.guidance_every,
-        variety=1.0,
-    )
+    settings = pipe.settings()
     parts = []
     for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
         voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)

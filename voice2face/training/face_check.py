@@ -142,7 +142,7 @@ class FaceCheckTraining:
     ) -> None:
         self.check, self.portraits, self.held_out = check, portraits, held_out
         self.arguments, self.pipe = arguments, pipe
-        bars = Bars(portraits, arguments.refused)
+        bars = Bars(portraits, arguments.bar)
         self.above, self.held_out_above = bars.above(portraits), bars.above(held_out)
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -251,14 +251,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photographs",
         type=int,
         default=5000,
-        help="faces that portraits are to be like (default: %(default)s)",
+        help="faces that portraits are to be like, five at least (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bar",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the portraits that lie below the bar of each merit (default: %(default)s)",
     )
     parser.add_argument(
         "--refused",
         type=float,
-        default=0.1,
+        default=0.06,
         metavar="SHARE",
-        help="share of the portraits that are refused and drawn again (default: %(default)s)",
+        help="share of the portraits that are refused and drawn again; with --resume, a check that "
+        "has learnt already is only given another (default: %(default)s)",
     )
     parser.add_argument(
         "--width", type=int, default=24, help="channels of its layers (default: %(default)s)"

@@ -38,9 +38,17 @@ class PhotographDistance:
         network: SqueezeNet's features.
         photographs: ``(N, H, W, 3)`` uint8, aligned faces, at least ``NEIGHBOUR`` of them. Where
             the pictures come from a decoder, these should, too, or its blur is what is measured.
+
+    Raises:
+        ValueError: there are too few photographs.
     """
 
     def __init__(self, network: PerceptualLoss, photographs: np.ndarray) -> None:
+        if len(photographs) < NEIGHBOUR:
+            raise ValueError(
+                f"portraits are compared with their {NEIGHBOUR}th nearest photograph, but there "
+                f"are only {len(photographs)} photographs"
+            )
         self.network = network
         self.spaces: list[PrincipalSpace] = []
         self.photographs: list[Tensor] = []

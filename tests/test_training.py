@@ -143,6 +143,16 @@ def test_two_stages_make_a_checkpoint(
     assert (two / "lowest_loss" / weights).read_bytes() == best
     assert (two / weights).read_bytes() != best
 
+    before = load_component(Denoiser, two / "denoiser")
+    wanted = dict(before.config)
+    before.register_to_config(good_portrait=[0.0] * 6, good_portrait_std=[9.0] * 6)
+    before.save_pretrained(tmp_path / "before" / "denoiser")
+    on = ["--start-from", tmp_path / "before", "--encoders", one, "--out", tmp_path / "on"]
+    run(monkeypatch, "diffusion", *data, *common, *told, *on)
+    after = dict(load_component(Denoiser, tmp_path / "on" / "denoiser").config)
+    for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
+        assert after[name] == wanted[name], name
+
     manifest = tmp_path / "manifest.json"
     stages = ["--collaborative", one, "--diffusion", two]
     listing = ["--to", released, "--manifest", manifest]

@@ -201,6 +201,15 @@ def test_settings_out_of_range_are_refused(
         assert message in refusal(answer)
 
 
+def test_the_usual_number_of_steps_is_limited_too(
+    tiny_pipeline: Voice2FacePipeline, talk: bytes
+) -> None:
+    with serve(create_app(tiny_pipeline, Limits(steps=10))) as port:
+        answer = Visit(port, talk).answer
+        assert answer.status == 400
+        assert "num_inference_steps is 1 to 10, not 15" in refusal(answer)
+
+
 def test_an_announced_large_recording_is_refused_unread(tiny_pipeline: Voice2FacePipeline) -> None:
     with serve(create_app(tiny_pipeline, Limits(recording_bytes=1_000_000))) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)

@@ -181,6 +181,7 @@ def read_order(query: QueryParams, limits: Limits, pipe: Voice2FacePipeline) -> 
     if steps is not None:
         check_whole("num_inference_steps", steps, limits.steps)
     settings = pipe.settings(num_inference_steps=steps, guidance_scale=guidance, variety=variety)
+    settings.check(limits.steps)
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
     return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance, variety)
 

@@ -87,6 +87,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no object": (lambda f: config_of(f, "denoiser").write_text("[]"), "no JSON object"),
     "no json": (lambda f: config_of(f, "denoiser").write_text("{"), "cannot be read"),
     "no text": (lambda f: config_of(f, "denoiser").write_bytes(b"\xff"), "cannot be read"),
+    "half steps": (
+        lambda f: edit(config_of(f, "scheduler"), lambda c: c.update(num_train_timesteps=999.5)),
+        "describes no noise schedule",
+    ),
     "deep json": (lambda f: config_of(f, "denoiser").write_text("[" * 10**5), "cannot be read"),
     "large json": (lambda f: config_of(f, "denoiser").write_text(" " * 2**21), "over 1 MiB"),
     "other class": (
@@ -422,6 +426,28 @@ def test_checkpoints_never_replace_other_files(
     with pytest.raises(OutputError, match="holds other files"):
         tiny_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_what_lies_in_a_checkpoint_and_is_not_of_it_is_kept(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    folder = tiny_pipeline.save_pretrained(tmp_path / "mine")
+    tiny_pipeline.save_pretrained(folder)
+    (folder / ".git").mkdir()
+    tiny_pipeline.save_pretrained(folder)
+    (folder / "denoiser" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds other files, denoiser/notes.txt"):
+        tiny_pipeline.save_pretrained(folder)
+    assert (folder / "denoiser" / "notes.txt").read_text() == "mine"
+
+
+def test_a_checkpoint_of_another_library_is_never_replaced(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(OutputError, match=r"holds other files, model_index.json"):
+        tiny_pipeline.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model_index.json"]
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.conftest import tiny_portraitist
 from voice2face import Voice2FacePipeline, onnx_export
 from voice2face.cli import main
-from voice2face.errors import ExportError
+from voice2face.errors import ExportError, OutputError
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.onnx_export import example_of, export_onnx, write_network
 from voice2face.portrait import SYNTHETIC_SOURCE
@@ -223,6 +223,26 @@ def test_other_files_and_checkpoints_are_never_replaced(
     assert main(["export-onnx", checkpoint, "--to", checkpoint]) == 1
     assert "holds other files" in capsys.readouterr().err
     assert Voice2FacePipeline.from_pretrained(checkpoint, device="cpu").name == "tiny"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "other.onnx"])
+def test_only_what_an_export_wrote_is_replaced(
+    name: str,
+    tiny_pipeline: Voice2FacePipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_export, "write_network", lambda path, *_: path.write_bytes(b""))
+    folder = export_onnx(tiny_pipeline, tmp_path / "networks")
+    export_onnx(tiny_pipeline, folder)
+    (folder / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"holds other files, {name}"):
+        export_onnx(tiny_pipeline, folder)
+    assert (folder / name).read_text() == "mine"
+    (folder / name).unlink()
+    (folder / onnx_export.SAMPLING_FILE).write_text("{}")
+    with pytest.raises(OutputError, match="holds other files"):
+        export_onnx(tiny_pipeline, folder)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])

@@ -313,6 +313,14 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def files_of(folder: Path) -> set[str]:
+    """What a checkpoint's folder holds, by its index; nothing where there is no checkpoint."""
+    try:
+        return {*read_model_index(folder)["files"], MODEL_INDEX, CARD}
+    except CheckpointError:
+        return set()
+
+
 def save_checkpoint(
     folder: str | os.PathLike[str],
     components: Mapping[str, Any],
@@ -336,7 +344,7 @@ def save_checkpoint(
         OutputError: the place cannot be written to, or holds something else.
     """
     folder = expanded(folder).absolute()
-    with fresh_folder(folder, MODEL_INDEX) as fresh:
+    with fresh_folder(folder, files_of) as fresh:
         for part, component in components.items():
             component.save_pretrained(fresh / part)
             _tidy(fresh / part)
@@ -376,7 +384,7 @@ def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
     folder = expanded(folder).absolute()
     files = read_model_index(source)["files"]
     extra = [MODEL_INDEX] + ([CARD] if (source / CARD).is_file() else [])
-    with fresh_folder(folder, MODEL_INDEX) as fresh:
+    with fresh_folder(folder, files_of) as fresh:
         for name in (*files, *extra):
             target = fresh / name
             target.parent.mkdir(exist_ok=True)

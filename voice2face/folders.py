@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,19 +19,19 @@ RENAME_EXCHANGE = 2
 
 
 @contextmanager
-def fresh_folder(folder: Path, index: str) -> Iterator[Path]:
+def fresh_folder(folder: Path, own_files: Callable[[Path], Collection[str]]) -> Iterator[Path]:
     """Give an empty folder to fill, and put it at its place once it was filled without error.
 
     Args:
-        folder: a new folder, an empty one, or one to replace, of the same kind.
-        index: the file that every folder of this kind holds.
+        folder: a new folder, an empty one, or one to replace that holds nothing of anybody else's.
+        own_files: the paths in such a folder, from there, that may be replaced with it.
 
     Raises:
         OutputError: the place cannot be written to, or holds something else.
     """
     try:
-        if folder.exists() and not (folder / index).is_file() and any(folder.iterdir()):
-            raise OutputError(f"{folder} holds other files; choose an empty folder")
+        if folder.exists():
+            check_alone(folder, own_files(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as space:
             fresh = Path(space) / "fresh"
@@ -41,6 +41,20 @@ def fresh_folder(folder: Path, index: str) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{folder} cannot be written: {reason}") from error
+
+
+def check_alone(folder: Path, own: Collection[str]) -> None:
+    """Refuse a folder that holds anything else than what may be replaced.
+
+    Raises:
+        OSError: it cannot be listed, or is none.
+        OutputError: names a file that would be lost.
+    """
+    within = folder.rglob("*") if any(folder.iterdir()) else ()
+    for path in within:
+        name = path.relative_to(folder).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and name not in own:
+            raise OutputError(f"{folder} holds other files, {name}; choose an empty folder")
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:

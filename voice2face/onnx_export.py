@@ -34,10 +34,12 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.checkpoints import CARD
-from voice2face.errors import ExportError
+from voice2face.components import read_json
+from voice2face.errors import ArchitectureError, ExportError
 from voice2face.folders import fresh_folder
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import QUALITY_NAMES
+from voice2face.models.face_retriever import ENTRIES_FILE
 from voice2face.models.speech_encoder import SpeechEncoding
 from voice2face.paths import expanded
 
@@ -46,6 +48,11 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 SAMPLING_FILE = "sampling.json"
+NETWORKS = (
+    *("speech_encoder", "face_decoder", "face_check"),
+    *("denoiser", "bottom_denoiser", "upper_denoiser"),
+)
+RETRIEVER_FILES = (f"retriever/{ENTRIES_FILE}",)
 OPSET = 18  # newer ones are not faster, and need newer runtimes
 BATCH = 2  # what the exporter sees; it would take a batch of one for a constant
 OTHER_BATCH = 3  # what the written network is tried with
@@ -114,14 +121,14 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     folder = expanded(folder).absolute()
     parts = pipe.method.parts()
     denoisers, update = pipe.method.denoisers(), pipe.method.distilled
-    config = next(iter(denoisers.values())).config
+    *_, config = (denoiser.config for denoiser in denoisers.values())
     shape = (config.latent_channels, config.latent_size, config.latent_size)
     prior = parts.get("face_prior")
     shift = torch.zeros(shape) if prior is None else prior()
     samples = pipe.speech_encoder.window_samples
     face_check = pipe.method.face_check
 
-    with fresh_folder(folder, SAMPLING_FILE) as fresh:
+    with fresh_folder(folder, files_of) as fresh:
         write_network(
             fresh / "speech_encoder.onnx",
             pipe.speech_encoder,
@@ -164,6 +171,17 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
         (fresh / SAMPLING_FILE).write_text(json.dumps(facts) + "\n", encoding="utf-8")
         (fresh / CARD).write_text(pipe.card, encoding="utf-8")
     return folder
+
+
+def files_of(folder: Path) -> set[str]:
+    """What the folder of an export holds; nothing where there is none."""
+    try:
+        facts = read_json(folder / SAMPLING_FILE)
+    except ArchitectureError:
+        return set()
+    if not {"format_version", "alphas_cumprod"} <= facts.keys():
+        return set()
+    return {SAMPLING_FILE, CARD, *(f"{name}.onnx" for name in NETWORKS), *RETRIEVER_FILES}
 
 
 def example_of(denoiser: Denoiser) -> dict[str, Tensor]:

@@ -188,6 +188,36 @@ def test_truncated_file_is_refused(tone: np.ndarray, file_format: str) -> None:
         load_audio(buffer.getvalue()[: len(buffer.getvalue()) // 2])
 
 
+def test_an_mp3_that_goes_on_beyond_what_is_read_is_refused(female_speech: Path) -> None:
+    samples, rate = sf.read(female_speech)
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    whole = buffer.getvalue()
+    tagged = whole + b"TAG" + bytes(125)
+    assert len(load_audio(tagged)) == len(load_audio(whole)) == len(samples)
+    without_xing_header = whole[whole.index(whole[:2], 4) :]
+    for stream in (without_xing_header, whole + whole):
+        with pytest.raises(AudioDecodeError, match="more than its header says"):
+            load_audio(stream)
+
+
+def test_what_a_decoder_raises_is_an_audio_error() -> None:
+    def fail() -> None:
+        raise RuntimeError("Could not push packet to decoder: Invalid data")
+
+    with pytest.raises(AudioDecodeError, match="Invalid data"):
+        load_audio(SimpleNamespace(get_all_samples=fail))
+
+
+def test_a_lack_of_memory_is_explained(monkeypatch: pytest.MonkeyPatch, tone: np.ndarray) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("voice2face.audio.resample", fail)
+    with pytest.raises(AudioFormatError, match="the recording is too long for this machine"):
+        load_audio(tone, SAMPLE_RATE)
+
+
 def test_a_stream_of_unknown_length_is_refused(tone: np.ndarray) -> None:
     buffer = io.BytesIO()
     sf.write(buffer, tone, SAMPLE_RATE, format="FLAC")

@@ -147,7 +147,11 @@ def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
     torch.testing.assert_close(
         again.entries.bottoms.float(), retriever.entries.bottoms, atol=2e-3, rtol=1e-3
     )
+    assert (again.top_k, again.temperature) == (1, None)
     assert [path.name for path in tmp_path.iterdir()] == [ENTRIES_FILE]
+    mixing = FaceRetriever(made_up(6), top_k=3, temperature=0.1)
+    again = FaceRetriever.load(mixing.save_pretrained(tmp_path))
+    assert (again.top_k, again.temperature) == (3, 0.1)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         retriever.save_pretrained(tmp_path / "file")

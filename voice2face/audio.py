@@ -6,7 +6,8 @@ import io
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -68,10 +69,41 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
     Raises:
         AudioNotFoundError: the path does not exist or is a folder.
         AudioDecodeError: the data is no audio, or is truncated.
-        AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, or the rate
-            is missing.
+        AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
+            missing, or the memory does not suffice.
         NoSpeechError: there are no samples.
     """
+    with memory_for(source):
+        return _load(source, sample_rate)
+
+
+@contextmanager
+def memory_for(recording: Any) -> Iterator[None]:
+    """Turn running out of memory while a recording is read into an error that says what to do.
+
+    Raises:
+        AudioFormatError: the code inside ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        from voice2face.devices import lacks_memory
+
+        if not lacks_memory(error):
+            raise
+        raise AudioFormatError(
+            f"{name_of(recording) or 'the recording'} is too long for this machine's memory; cut "
+            "out a part"
+        ) from error
+
+
+def name_of(recording: Any) -> str | None:
+    """What a file is called, or a file object says that it is; ``None`` for samples."""
+    of_path = isinstance(recording, (str, os.PathLike))
+    return os.fspath(recording) if of_path else getattr(recording, "name", None)
+
+
+def _load(source: Any, sample_rate: int | None) -> Waveform:
     samples, rate, where = _read(source, sample_rate)
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AudioFormatError(
@@ -217,8 +249,7 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
                 f"this one has the keys {sorted(map(str, source))}"
             )
     elif hasattr(source, "get_all_samples"):
-        decoded = source.get_all_samples()
-        source, sample_rate = decoded.data, decoded.sample_rate
+        source, sample_rate = _decoded_by(source)
     elif isinstance(source, tuple):
         if len(source) != 2:
             raise AudioFormatError(
@@ -245,6 +276,17 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
         f"audio cannot be read from {type(source).__name__}; give a path, bytes, a file object, "
         "an array with its sample_rate, a (waveform, sample_rate) pair or a dictionary"
     )
+
+
+def _decoded_by(decoder: Any) -> tuple[Any, Any]:
+    """What torchcodec's ``AudioDecoder``, or what behaves like it, makes of its file."""
+    try:
+        decoded = decoder.get_all_samples()
+    except MemoryError:
+        raise
+    except Exception as error:  # torchcodec passes on whatever FFmpeg finds
+        raise AudioDecodeError(f"the decoder cannot read its audio: {error}") from error
+    return decoded.data, decoded.sample_rate
 
 
 def _read_path(path: Path) -> tuple[NDArray[Any], float, str]:
@@ -284,6 +326,12 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
             while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
                 parts.append(block.mean(1))
             rate = float(sound.samplerate)
+            # libsndfile reads no further than it guesses where an MP3 lacks the Xing header
+            if sound.format == "MP3" and _goes_on(file):
+                raise AudioDecodeError(
+                    f"{where}: there is more than its header says, as in a stream or in files that "
+                    "were joined; save it again as FLAC or WAV"
+                )
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         raise AudioDecodeError(
             f"{where}: not audio that can be decoded, or cut off ({error}); {_DECODE_HINT}"
@@ -295,6 +343,12 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
             f"{expected} samples are there; get the whole file, or save it again as FLAC or WAV"
         )
     return samples, rate, where
+
+
+def _goes_on(file: IO[bytes]) -> bool:
+    """Whether another frame of an MP3 follows, and not a tag or the end."""
+    sync = file.read(2)
+    return len(sync) == 2 and sync[0] == 0xFF and sync[1] >= 0xE0
 
 
 def _check_length(count: int, rate: float, where: str) -> None:

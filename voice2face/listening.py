@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
-from voice2face.devices import lacks_memory
-from voice2face.errors import AudioError, AudioFormatError, NoSpeechError
+from voice2face.audio import (
+    SAMPLE_RATE,
+    find_speech,
+    load_audio,
+    memory_for,
+    name_of,
+    speech_windows,
+)
+from voice2face.errors import AudioError, NoSpeechError
 from voice2face.models import SpeakerEncoder, SpeechEncoder
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.portrait import Evidence
@@ -88,18 +93,12 @@ def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
     Raises:
         AudioError: the recording cannot be used; names the file.
     """
-    of_path = isinstance(recording, (str, os.PathLike))
-    name = os.fspath(recording) if of_path else getattr(recording, "name", None)
     try:
-        return find_in(load_audio(recording, sample_rate))
+        with memory_for(recording):
+            return find_in(load_audio(recording, sample_rate))
     except NoSpeechError as error:
+        name = name_of(recording)
         raise NoSpeechError(f"{name}: {error}" if name else str(error)) from error
-    except (MemoryError, RuntimeError) as error:
-        if not lacks_memory(error):
-            raise
-        raise AudioFormatError(
-            f"{name or 'the recording'} is too long for this machine's memory; cut out a part"
-        ) from error
 
 
 def read_speech(recording: Any) -> Speech | AudioError:

@@ -24,7 +24,7 @@ from voice2face.whole_files import replace_file
 ENTRIES_FILE = "entries.safetensors"
 FORMAT = "voice2face retrieval entries 1"
 TENSORS = ("speech", "faces", "bottoms", "ids", "id_ends", "licences", "licence_ends")
-MOST_NEIGHBOURS = 256
+NEAREST_ALONE, MOST_NEIGHBOURS = 1, 256
 LONGEST_TEXT_BYTES = 200
 
 
@@ -147,7 +147,7 @@ class FaceRetriever:
         entries: Entries,
         search: type[ExactSearch | FaissSearch] = ExactSearch,
         *,
-        top_k: int = 1,
+        top_k: int = NEAREST_ALONE,
         temperature: float | None = None,
     ) -> None:
         check_entries(entries)
@@ -269,11 +269,14 @@ class FaceRetriever:
             "licences": licences,
             "licence_ends": licence_ends,
         }
+        metadata = {"format": FORMAT}
+        if self.top_k != NEAREST_ALONE:
+            metadata["top_k"] = str(self.top_k)
+        if self.temperature is not None:
+            metadata["temperature"] = repr(float(self.temperature))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            replace_file(
-                folder / ENTRIES_FILE, partial(save_file, tensors, metadata={"format": FORMAT})
-            )
+            replace_file(folder / ENTRIES_FILE, partial(save_file, tensors, metadata=metadata))
         except (OSError, SafetensorError) as error:
             raise OutputError(f"{folder} cannot be written to: {error}") from error
         return folder
@@ -290,7 +293,8 @@ class FaceRetriever:
         file = folder / ENTRIES_FILE
         try:
             with safe_open(file, "pt") as opened:
-                if (opened.metadata() or {}).get("format") != FORMAT:
+                metadata = opened.metadata() or {}
+                if metadata.get("format") != FORMAT:
                     raise ArchitectureError(f"{file} holds no retrieval entries of this version")
                 missing = sorted(set(TENSORS) - set(opened.keys()))
                 if missing:
@@ -303,7 +307,13 @@ class FaceRetriever:
                 unpack(tensors["ids"], tensors["id_ends"]),
                 unpack(tensors["licences"], tensors["licence_ends"]),
             )
-            return cls(entries, search)
+            temperature = metadata.get("temperature")
+            return cls(
+                entries,
+                search,
+                top_k=int(metadata.get("top_k", NEAREST_ALONE)),
+                temperature=None if temperature is None else float(temperature),
+            )
         except ArchitectureError:
             raise
         except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:

@@ -120,8 +120,9 @@ def test_a_report_is_read_again(ending: str, tmp_path: Path) -> None:
     file.write_bytes(report(outcomes, ending))
     there = [replace(outcome, status="there already") for outcome in outcomes]
     assert list(read_report(file).values()) == there
-    file.write_text("recording,nonsense\n1,2\n")
-    assert read_report(file) == {}
+    for foreign in ("recording,nonsense\n1,2\n", f"recording\n{'a' * 200_000}\n", "[" * 100_000):
+        file.write_text(foreign)
+        assert read_report(file) == {}
 
 
 def test_an_ended_run_leaves_its_report(

@@ -370,6 +370,7 @@ SETTINGS = {
     "guidance_scale is 0 to 20, not '2'": {"guidance_scale": "2"},
     "seed is a whole number": {"seed": -1},
     "give a seed or a generator": {"seed": 1, "generator": torch.Generator()},
+    "generator is one torch.Generator": {"generator": [torch.Generator()]},
     "output_type is pil, np, pt or latent": {"output_type": "jpeg"},
 }
 

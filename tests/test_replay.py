@@ -87,6 +87,26 @@ def test_what_differs_is_said(
     assert any("was 48x48 pixels, now it is 40x40" in line for line in differences)
 
 
+def test_what_the_checkpoint_cannot_draw_any_more_is_said(
+    picture: Path, recording: str, checkpoint: str
+) -> None:
+    saved = read_portrait(picture)
+    distilled = replace(saved.settings, checkpoint="older", sampler="distilled")
+    before = replace(saved.provenance, version="0.20.0")
+    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device="cpu")
+    with pytest.raises(PictureError, match=r"tiny of voice2face .* as older of 0.20.0 did"):
+        replay(replace(saved, settings=distilled, provenance=before), recording, pipe)
+
+
+def test_only_pngs_say_how_they_were_made(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(picture) as image:
+        image.save(tmp_path / "face.jpg")
+    assert main(["inspect", str(tmp_path / "face.jpg")]) == 1
+    assert "it is no PNG that Portrait.save wrote" in capsys.readouterr().err
+
+
 def test_portraits_from_before_there_was_variety_had_all_of_it(
     picture: Path, tmp_path: Path
 ) -> None:

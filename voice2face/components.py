@@ -131,7 +131,10 @@ def load_schedule(folder: Path) -> DDIMScheduler:
                 f"{path}: {name} is {' or '.join(allowed)}, not {config[name]!r}"
             )
     kept = {name: config[name] for name in (*SCHEDULE_NUMBERS, *SCHEDULE_WORDS) if name in config}
-    return DDIMScheduler(**kept, clip_sample=False, timestep_spacing="trailing")
+    try:
+        return DDIMScheduler(**kept, clip_sample=False, timestep_spacing="trailing")
+    except Exception as error:  # diffusers passes what it is given on to torch and numpy
+        raise ArchitectureError(f"{path} describes no noise schedule: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

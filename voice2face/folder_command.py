@@ -262,7 +262,7 @@ def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
             outcome = Outcome(**told | {"status": "there already"})
             found[outcome.recording, outcome.portrait] = outcome
         return found
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error):
         return {}
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from voice2face import __version__
-from voice2face.errors import OutputError
+from voice2face.errors import OutputError, SettingError
 from voice2face.paths import expanded
 from voice2face.settings import check_whole
 from voice2face.whole_files import replace_file
@@ -182,7 +182,12 @@ class Portraits(Sequence[Portrait]):
 
     @property
     def evidence(self) -> Evidence:
-        """What the recording told: of the first picture, which a call's others share."""
+        """What the recording told: of the first picture, which a call's others share.
+
+        Raises:
+            SettingError: there are no pictures.
+        """
+        self._check_any()
         return self.items[0].evidence
 
     def save(
@@ -207,7 +212,7 @@ class Portraits(Sequence[Portrait]):
         names = [path.with_name(f"{path.stem}-{k + 1}{path.suffix}") for k in range(len(self))]
         return [
             portrait.save(name, quality=quality, signer=signer)
-            for portrait, name in zip(self, names if len(self) > 1 else [path], strict=True)
+            for portrait, name in zip(self, names if len(self) != 1 else [path], strict=True)
         ]
 
     def grid(self, columns: int | None = None) -> Image.Image:
@@ -217,8 +222,9 @@ class Portraits(Sequence[Portrait]):
             columns: pictures a row, from 1; four by default.
 
         Raises:
-            SettingError: the columns are out of range.
+            SettingError: the columns are out of range, or there are no pictures.
         """
+        self._check_any()
         columns = 4 if columns is None else columns
         check_whole("columns", columns, MOST_COLUMNS)
         return side_by_side(self.images, min(columns, len(self.items)))
@@ -242,14 +248,23 @@ class Portraits(Sequence[Portrait]):
         Raises:
             OutputError: unknown ending, missing folder, or no permission.
             CredentialError: the picture cannot be signed.
-            SettingError: the columns are out of range.
+            SettingError: the columns are out of range, or there are no pictures.
         """
         return save_marked(self.grid(columns), path, {}, quality=quality, signer=signer)
 
     def mean_face(self) -> Image.Image:
-        """The average of the pictures: what they have in common, which is what the voice told."""
+        """The average of the pictures: what they have in common, which is what the voice told.
+
+        Raises:
+            SettingError: there are no pictures.
+        """
+        self._check_any()
         mean = np.mean([np.asarray(image, np.float32) for image in self.images], axis=0)
         return Image.fromarray(mean.round().astype(np.uint8))
+
+    def _check_any(self) -> None:
+        if not self.items:
+            raise SettingError("there are no portraits here; the slice that was taken is empty")
 
     def _repr_png_(self) -> bytes:
         return encode_marked(self.grid(), "PNG", {})

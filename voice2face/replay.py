@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from voice2face.errors import PictureError
+from voice2face import __version__
+from voice2face.errors import PictureError, SettingError
 from voice2face.paths import expanded
 from voice2face.portrait import DETAIL, Portrait, Provenance
 from voice2face.settings import Settings
@@ -54,9 +55,9 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
     """Read a PNG that ``Portrait.save`` wrote.
 
     Raises:
-        PictureError: it is missing, no PNG, or says nothing of how it was made.
+        PictureError: it is missing, or does not say how it was made, as only PNGs do.
     """
-    image = open_picture(path, ["PNG"])
+    image = open_picture(path)
     pixels = np.asarray(image)
     written = {
         str(name).removeprefix(DETAIL): str(value)
@@ -89,26 +90,22 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
         )
     except (KeyError, ValueError) as error:
         raise PictureError(
-            f"{path} does not say how it was made ({error}); it is no portrait of this package, "
-            "or another program saved it again"
+            f"{path} does not say how it was made ({error}); it is no PNG that Portrait.save "
+            "wrote, or another program saved it again"
         ) from error
 
 
-def open_picture(path: str | os.PathLike[str], formats: list[str] | None = None) -> Image.Image:
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
     """Read a picture as RGB, with what is written in it.
 
-    Args:
-        path: the file.
-        formats: names of the formats that may be read; any that Pillow knows by default.
-
     Raises:
-        PictureError: it is missing, too large, or no picture of these formats.
+        PictureError: it is missing, too large, or no picture that Pillow reads.
     """
     path = expanded(path)
     try:
         if path.stat().st_size > LARGEST_PICTURE_BYTES:
             raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
-        with Image.open(path, formats=formats) as image:
+        with Image.open(path) as image:
             return image.convert("RGB")
     except PictureError:
         raise
@@ -128,20 +125,27 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
 
     Raises:
         AudioError: the recording cannot be used.
-        SettingError: the picture names settings out of range.
+        PictureError: the picture names settings that this checkpoint cannot draw with.
     """
     settings = saved.settings
-    portrait = pipe.draw(
-        [pipe.listen(audio)],
-        [saved.seed],
-        num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
-        guidance_every=settings.guidance_every,
-        eta=settings.eta,
-        variety=settings.variety,
-        watermark=settings.watermark,
-        sampler=settings.sampler,
-    )[0]
+    voice = pipe.listen(audio)
+    try:
+        portrait = pipe.draw(
+            [voice],
+            [saved.seed],
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            guidance_every=settings.guidance_every,
+            eta=settings.eta,
+            variety=settings.variety,
+            watermark=settings.watermark,
+            sampler=settings.sampler,
+        )[0]
+    except SettingError as error:
+        raise PictureError(
+            f"{pipe.name} of voice2face {__version__} cannot draw as {settings.checkpoint} of "
+            f"{saved.provenance.version} did: {error}"
+        ) from error
     then, now = saved.provenance, portrait.provenance
     differences = []
     if then.audio_sha256 != now.audio_sha256:

@@ -200,13 +200,19 @@ def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None
     """Consecutive seeds from the one given, drawn from the generator, or random.
 
     Raises:
-        SettingError: both are given, or the seed is no whole number from 0 on.
+        SettingError: both are given, or the seed is no whole number from 0 on, or the generator is
+            none, or several.
     """
     if seed is not None and generator is not None:
         raise SettingError("give a seed or a generator, not both")
     if generator is not None:
         import torch
 
+        if not isinstance(generator, torch.Generator):
+            raise SettingError(
+                "generator is one torch.Generator, also of several portraits: portrait k has the "
+                f"seed that it draws, plus k; this is a {type(generator).__name__}"
+            )
         device, above = generator.device, LARGEST_RANDOM_SEED + 1
         seed = int(torch.randint(above, (1,), generator=generator, device=device))
     elif seed is None:

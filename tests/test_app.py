@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from itertools import chain
 from pathlib import Path
 
@@ -201,13 +202,16 @@ def test_settings_out_of_range_are_refused(
         assert message in refusal(answer)
 
 
-def test_the_usual_number_of_steps_is_limited_too(
-    tiny_pipeline: Voice2FacePipeline, talk: bytes
+@pytest.mark.parametrize("most", [1, 10])
+def test_no_more_steps_than_the_limit_are_taken_unasked(
+    tiny_pipeline: Voice2FacePipeline, talk: bytes, most: int
 ) -> None:
-    with serve(create_app(tiny_pipeline, Limits(steps=10))) as port:
-        answer = Visit(port, talk).answer
-        assert answer.status == 400
-        assert "num_inference_steps is 1 to 10, not 15" in refusal(answer)
+    with serve(create_app(tiny_pipeline, Limits(steps=most))) as port:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/about") as answer:
+            assert json.loads(answer.read())["usual"]["steps"] == most
+        for settings in ({}, {"guidance": 3}):
+            events = list(Visit(port, talk, **settings).events())
+            assert sum(name == "step" for name, _ in events) == most
 
 
 def test_an_announced_large_recording_is_refused_unread(tiny_pipeline: Voice2FacePipeline) -> None:

@@ -23,6 +23,7 @@ from tests.app_server import serve
 from tests.conftest import SPEECH
 from voice2face import Voice2FacePipeline
 from voice2face.app import create_app
+from voice2face.portrait import DETAIL
 from voice2face.replay import read_portrait
 from voice2face.settings import DEFAULT_VARIETY
 from voice2face.watermark import find
@@ -201,6 +202,10 @@ def test_seeds_move_and_make_other_faces(page: Page, male_speech: Path) -> None:
     page.choose_file(male_speech)
     page.set("steps", 2)
     page.draw()
+    shown = float(page["guidance-value"].text)
+    portrait = page.do("return document.querySelector('.face img').src")
+    details = Image.open(io.BytesIO(base64.b64decode(portrait.partition(",")[2]))).info
+    assert float(details[f"{DETAIL}guidance_scale"]) == shown, "it is drawn with what is shown"
     first = int(page["seed"].get_attribute("value"))
     before = page.pictures()
     page["seed-on"].click()

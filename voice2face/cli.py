@@ -98,14 +98,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--steps",
         type=int,
         metavar="N",
-        help="1 to 1000, in place of the preset's; with other than its 4, 'fast' is 'balanced'",
+        help="1 to 1000, in place of the preset's; with other than its "
+        f"{PRESETS['fast'].num_inference_steps}, 'fast' is 'balanced'",
     )
     parser.add_argument(
         "--guidance",
         type=float,
         metavar="X",
         help="how strongly sex and age of the voice are followed, 0 to 20; 1 is as trained; with "
-        "other than its 2, 'fast' is 'balanced' (default: the preset's)",
+        f"other than its {PRESETS['fast'].guidance_scale:g}, 'fast' is 'balanced' (default: the "
+        "preset's)",
     )
     parser.add_argument(
         "--variety",

@@ -81,7 +81,7 @@ def create_app(
                 "recording_seconds": limits.recording_seconds,
                 "steps": limits.steps,
                 "usual": {
-                    "steps": usual.num_inference_steps,
+                    "steps": min(usual.num_inference_steps, limits.steps),
                     "guidance": usual.guidance_scale,
                     "variety": DEFAULT_VARIETY,
                 },
@@ -181,8 +181,8 @@ def read_order(query: QueryParams, limits: Limits, pipe: Voice2FacePipeline) -> 
     if steps is not None:
         check_whole("num_inference_steps", steps, limits.steps)
     settings = pipe.settings(num_inference_steps=steps, guidance_scale=guidance, variety=variety)
-    settings.check(limits.steps)
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
+    steps = min(steps, limits.steps)
     return Order(tuple(choose_seeds(PORTRAITS, seed, None)), steps, guidance, variety)
 
 

@@ -186,10 +186,10 @@ async function drawPortraits() {
   showDrawing(true);
   bringIntoView(at("result"));
   const settings = {};
-  for (const name of SLIDERS) {
-    const { value } = at(name);
-    if (Number(value) !== limits.usual[name]) settings[name] = value;
-  }
+  const moved = SLIDERS.filter((name) => Number(at(name).value) !== limits.usual[name]);
+  // other steps than the trained ones would come with another guidance than the one shown
+  if (moved.includes("steps") && !moved.includes("guidance")) moved.push("guidance");
+  for (const name of moved) settings[name] = at(name).value;
   if (at("seed").value.trim()) settings.seed = at("seed").value.trim();
   try {
     for await (const { name, content } of draw(recording, settings, signal)) heed[name](content);

@@ -470,6 +470,8 @@ def test_the_command_distils_a_checkpoint_and_resumes(
 
     with pytest.raises(SystemExit, match="was made of other data or by other networks"):
         distil("--steps", 4)
+    with pytest.raises(SystemExit, match="was made of other data or by other networks"):
+        distil("--limit", 7)
     with pytest.raises(SystemExit, match="--whole-portraits is 2 or more"):
         distil("--whole-portraits", 1)
 

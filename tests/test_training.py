@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import zipfile
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +86,7 @@ def test_two_stages_make_a_checkpoint(
     tables: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     tone: np.ndarray,
 ) -> None:
     data = data_options(tables, kind)
@@ -125,6 +128,17 @@ def test_two_stages_make_a_checkpoint(
     made = portraitist(tone, 16_000, num_inference_steps=1)
     assert made.evidence.retrieved[0].id in retriever.entries.ids
 
+    for stage in ("bottom", "upper"):
+        wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
+        wanted += ["--start-from", fine, "--out", tmp_path / f"{stage}-on", "--max-steps", 1]
+        run(monkeypatch, stage, *data, *wanted, "--batch-size", 4, "--rate", 1e-12)
+        went_on = load_component(Denoiser, tmp_path / f"{stage}-on" / "denoiser")
+        began = load_component(Denoiser, fine / f"{stage}_denoiser")
+        for name, weights in began.named_parameters():
+            assert torch.allclose(went_on.get_parameter(name), weights.float(), atol=1e-4), name
+        schedule = tmp_path / f"{stage}-on" / "scheduler" / "scheduler_config.json"
+        assert json.loads(schedule.read_text())["prediction_type"] == "epsilon"
+
     run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common, *told)
     if told:
         encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
@@ -138,17 +152,29 @@ def test_two_stages_make_a_checkpoint(
     assert best == (two / weights).read_bytes()
     with (two / "log.jsonl").open("a") as log:
         log.write('{"held_out_loss": 0.0}\n')
-    again = [*common, *told, "--seed", 1]
-    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *again)
+    again = [*data, "--encoders", one, "--out", two, *common, *told]
+    run(monkeypatch, "diffusion", *again, "--resume", "--max-steps", 3)
     assert (two / "lowest_loss" / weights).read_bytes() == best
     assert (two / weights).read_bytes() != best
+    run(monkeypatch, "diffusion", *again, "--seed", 1)
+    assert '"held_out_loss": 0.0}' in (two / "log-1.jsonl").read_text()
+    assert '"held_out_loss": 0.0}' not in (two / "log.jsonl").read_text()
+    assert (two / "lowest_loss" / weights).read_bytes() == (two / weights).read_bytes() != best
 
     before = load_component(Denoiser, two / "denoiser")
     wanted = dict(before.config)
     before.register_to_config(good_portrait=[0.0] * 6, good_portrait_std=[9.0] * 6)
     before.save_pretrained(tmp_path / "before" / "denoiser")
     on = ["--start-from", tmp_path / "before", "--encoders", one, "--out", tmp_path / "on"]
-    run(monkeypatch, "diffusion", *data, *common, *told, *on)
+    on = ["diffusion", *data, *common, *told, *on]
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *on)
+    assert "say --prediction-type" in capsys.readouterr().err
+    shutil.copytree(two / "scheduler", tmp_path / "before" / "scheduler")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *on, "--prediction-type", "v_prediction")
+    assert "learnt with --prediction-type epsilon, not v_prediction" in capsys.readouterr().err
+    run(monkeypatch, *on)
     after = dict(load_component(Denoiser, tmp_path / "on" / "denoiser").config)
     for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
         assert after[name] == wanted[name], name
@@ -549,8 +575,9 @@ def test_the_rate_rises_stays_and_falls(tmp_path: Path) -> None:
     assert factors == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_asked_to_end_keeps_its_state_and_odd_gradients_move_nothing(
-    tmp_path: Path,
+    tmp_path: Path, asked: signal.Signals
 ) -> None:
     network = torch.nn.Linear(1, 1, bias=False)
     start = float(network.weight)
@@ -559,15 +586,19 @@ def test_a_run_that_is_asked_to_end_keeps_its_state_and_odd_gradients_move_nothi
 
     def step(number: int, _: np.random.Generator) -> dict[str, torch.Tensor]:
         if number == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), asked)
         bad = float("inf") if number == 0 else 1.0
         return {"loss": bad * network.weight.sum()}
 
     seen = []
-    loop.run(step, lambda _: seen.append(float(network.weight.detach())) or {})
+    before = signal.getsignal(asked)
+    interrupted = pytest.raises(KeyboardInterrupt) if asked is signal.SIGINT else nullcontext()
+    with interrupted:
+        loop.run(step, lambda _: seen.append(float(network.weight.detach())) or {})
+    assert signal.getsignal(asked) is before
     assert loop.progress.step == 2, "the step that was asked to end is the last"
     assert (tmp_path / "training_state.safetensors").is_file()
-    assert seen == [pytest.approx(start - 1.0)], "only the second step moved the weight"
+    assert seen == [pytest.approx(start - 1.0, abs=1e-5)], "only the second step moved the weight"
 
 
 def test_runs_that_begin_otherwise_draw_otherwise(tmp_path: Path) -> None:
@@ -581,7 +612,7 @@ def test_runs_that_begin_otherwise_draw_otherwise(tmp_path: Path) -> None:
         def step(_: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
             seen.append((float(rng.random()), float(torch.rand(1))))
             if len(seen) == 1 and folder == "stopped":
-                loop._stop = True
+                os.kill(os.getpid(), signal.SIGTERM)
             return {"loss": network.weight.sum()}
 
         loop.run(step, lambda _: {})

@@ -8,7 +8,9 @@ import logging
 from collections.abc import Sequence
 
 from voice2face.devices import choose_device
-from voice2face.errors import DeviceError
+from voice2face.errors import DeviceError, SettingError
+
+INTERRUPTED = 130  # as a shell says it of what Ctrl-C ended
 
 # what each stage does, and its module where that is called otherwise
 STAGES = {
@@ -44,7 +46,12 @@ def main(command_line: Sequence[str] | None = None) -> None:
         except DeviceError as error:
             parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    modules[arguments.stage].main(arguments)
+    try:
+        modules[arguments.stage].main(arguments)
+    except SettingError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

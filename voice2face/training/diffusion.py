@@ -14,8 +14,10 @@ from diffusers import DDIMScheduler
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from voice2face.checkpoints import MODEL_INDEX, component_folder, read_model_index
 from voice2face.compilation import check_compiler
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.methods.guided_sampling import sample_guided
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import Denoiser, FaceDecoder, FacePrior
@@ -34,6 +36,7 @@ from voice2face.training.target_quality import quality_settings
 # A denoiser follows sex and age less than it is told. Told more, it follows them as far as faces of
 # that sex and age go, and portraits differ as much as test faces do.
 ATTRIBUTES_EMPHASIS = 1.6
+PUBLISHED_PREDICTION = "epsilon"
 SHEET_SETTINGS = Settings(25, 2.0, 0.0, "unfinished")
 LOG_NOISE_MEAN, LOG_NOISE_STD = 0.3, 1.0  # about EDM2's, at latents of unit variance
 
@@ -232,6 +235,37 @@ class Diffusion:
         contact_sheet(rows).save(self.out / "portraits.png")
 
 
+def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[Denoiser, str]:
+    """The denoiser to go on from, and what it predicts.
+
+    Args:
+        folder: a stage's output, or a checkpoint.
+        stage: whose denoiser is wanted of Fine-portraitist's two.
+        prediction_type: what the command asks for; ``None`` for what the denoiser learnt with.
+
+    Raises:
+        SettingError: it learnt to predict something else, or nobody says what.
+    """
+    own = folder / f"{stage}_denoiser"
+    denoiser = load_component(Denoiser, own if own.is_dir() else folder / "denoiser")
+    files = read_model_index(folder)["files"] if (folder / MODEL_INDEX).is_file() else {}
+    schedule = component_folder(folder, "scheduler", files)
+    if not schedule.is_dir():
+        if prediction_type is None:
+            raise SettingError(
+                f"{folder} has no scheduler that tells what its denoiser predicts; say "
+                "--prediction-type"
+            )
+        return denoiser, prediction_type
+    learnt = load_component(DDIMScheduler, schedule).config.prediction_type
+    if prediction_type not in (None, learnt):
+        raise SettingError(
+            f"the denoiser in {folder} learnt with --prediction-type {learnt}, not "
+            f"{prediction_type}; leave the option out"
+        )
+    return denoiser, learnt
+
+
 def with_attribute_inputs(denoiser: Denoiser) -> Denoiser:
     """The same denoiser, told of sex and age as well; until it is trained it pays them no heed."""
     config = {name: value for name, value in denoiser.config.items() if not name.startswith("_")}
@@ -272,8 +306,6 @@ def train_denoiser(
     """
     device, out = torch.device(arguments.device), arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    schedule = noise_schedule(arguments.prediction_type)
-    schedule.save_pretrained(out / "scheduler")
     options = DiffusionOptions(
         batch_size=arguments.batch_size,
         rate=arguments.rate,
@@ -282,12 +314,15 @@ def train_denoiser(
         dropout=arguments.dropout,
     )
     if arguments.start_from is not None:
-        denoiser = load_component(Denoiser, arguments.start_from / "denoiser")
+        denoiser, prediction_type = load_start(
+            arguments.start_from, arguments.stage, arguments.prediction_type
+        )
         asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
         denoiser.register_to_config(**asked)
         if arguments.heard_attributes:
             denoiser = with_attribute_inputs(denoiser)
     else:
+        prediction_type = arguments.prediction_type or PUBLISHED_PREDICTION
         denoiser = Denoiser(
             latent_channels=encoders.face_encoder.config.latent_channels,
             latent_size=encoders.face_encoder.latent_size,
@@ -306,6 +341,8 @@ def train_denoiser(
             head.load_state_dict(encoders.speech_encoder.get_submodule(name).state_dict())
             head.requires_grad_(False)
     set_dropout(denoiser, options.dropout)
+    schedule = noise_schedule(prediction_type)
+    schedule.save_pretrained(out / "scheduler")
     denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
@@ -341,18 +378,17 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         type=Path,
         metavar="FOLDER",
-        help="a checkpoint whose denoiser to go on from, with its sizes; which portraits are asked "
-        "for is found anew",
+        help="a stage's output or a checkpoint whose denoiser to go on from, with its sizes; which "
+        "portraits are asked for is found anew",
     )
     parser.add_argument(
         "--latents", type=Path, help="folder to keep the encoded tables in (default: --out)"
     )
     parser.add_argument(
         "--prediction-type",
-        choices=("epsilon", "v_prediction"),
-        default="epsilon",
+        choices=(PUBLISHED_PREDICTION, "v_prediction"),
         help="epsilon is the paper's Eq. 6, v_prediction what released checkpoints learnt "
-        "with (default: %(default)s)",
+        "with (default: that of --start-from, without it epsilon)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"

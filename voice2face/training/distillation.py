@@ -51,6 +51,7 @@ from voice2face.training.options import (
     add_loop_options,
     add_perceptual_option,
     loop_options,
+    rows_of_split,
 )
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.trajectories import (
@@ -353,7 +354,7 @@ def main(arguments: argparse.Namespace) -> None:
         autoguidance = Autoguidance(weaker, arguments.autoguidance)
 
     teaching: list[nn.Module] = [method.denoiser, method.face_prior, teacher.speech_encoder]
-    how: list[object] = [settings, arguments.steps, arguments.seed, arguments.limit]
+    how: list[object] = [settings, arguments.steps, arguments.seed]
     if autoguidance is not None:
         teaching.append(autoguidance.weaker)
         how.append(autoguidance.scale)
@@ -377,7 +378,8 @@ def main(arguments: argparse.Namespace) -> None:
                 autoguidance,
             )
 
-        return kept_trajectories(kept / split, shards, shard, fingerprint(*teaching, how))
+        made_of = fingerprint(*teaching, how, rows_of_split(arguments, split))
+        return kept_trajectories(kept / split, shards, shard, made_of)
 
     train = drawn("train", -(-arguments.portraits // SHARD))
     held_out = drawn("validation", HELD_OUT_SHARDS)

@@ -37,6 +37,7 @@ from voice2face.training.options import (
     add_perceptual_option,
     load_split,
     loop_options,
+    rows_of_split,
 )
 from voice2face.training.photograph_distance import PhotographDistance
 from voice2face.training.trajectories import FIRST_SEEDS
@@ -293,12 +294,11 @@ def main(arguments: argparse.Namespace) -> None:
         draw = partial(portraits_of_voices, arguments, pipe, split, count)
         drawing = [part for part in pipe.method.networks() if not isinstance(part, FaceCheck)]
         made_of = fingerprint(
-            *drawing, pipe.speech_encoder, [count, arguments.seed, arguments.limit]
+            *drawing, pipe.speech_encoder, [count, arguments.seed], rows_of_split(arguments, split)
         )
         latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
-        made_of = fingerprint(
-            pipe.face_decoder, pipe.face_encoder, network, [made_of, arguments.photographs]
-        )
+        photographs = [arguments.photographs, *rows_of_split(arguments, "train")]
+        made_of = fingerprint(pipe.face_decoder, pipe.face_encoder, network, [made_of], photographs)
         file = out / f"seen_{split}.safetensors"
         seen = kept_tensor(file, made_of, lambda: seen_in(latents, pipe, distance()))
         return SeenPortraits(latents, *seen)

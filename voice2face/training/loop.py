@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,9 @@ from voice2face.training.kept_files import fingerprint
 from voice2face.whole_files import replace_file
 
 logger = logging.getLogger("voice2face.training")
+
+LOG = "log.jsonl"
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass
@@ -94,9 +99,16 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
+def set_aside(log: Path) -> None:
+    """Rename the log of an earlier run, so that its figures do not count as this one's."""
+    if log.exists():
+        earlier = (log.with_stem(f"{log.stem}-{number}") for number in itertools.count(1))
+        log.rename(next(file for file in earlier if not file.exists()))
+
+
 def logged(out: Path, name: str) -> list[float]:
     """All figures of that name in the log of the run in ``out``, in order."""
-    log = out / "log.jsonl"
+    log = out / LOG
     rows = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
     return [row[name] for row in rows if name in row]
 
@@ -127,10 +139,12 @@ class TrainingLoop:
             networks, multi_avg_fn=ema_update(options.ema_decay), use_buffers=True
         )
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-        self._stop = False
+        self._ended_by: signal.Signals | None = None
         options.out.mkdir(parents=True, exist_ok=True)
         if options.resume and self._state_file.exists():
             self._load_state()
+        else:
+            set_aside(options.out / LOG)
 
     @property
     def _state_file(self) -> Path:
@@ -184,18 +198,24 @@ class TrainingLoop:
     def run(self, step: StepFunction, evaluate: Callable[[nn.Module], dict[str, float]]) -> None:
         """Train until the budget is spent or the process is asked to end.
 
+        Asked to by SIGTERM or Ctrl-C, it finishes the step, saves its state and evaluates; a
+        second time, it ends at once.
+
         Args:
             step: takes the step's number and its own random generator, returns scalar losses;
                 ``loss`` among them is minimised.
             evaluate: takes the averaged networks, writes pictures and components as it likes,
                 returns figures for the log.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended it, when all is saved.
         """
-        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "_stop", True))
+        previous = {each: signal.signal(each, self._ask_to_end) for each in ENDING}
         last_evaluation = last_save = self.progress.elapsed
         sums: dict[str, float] = defaultdict(float)
         counted = 0
         try:
-            while not self._stop and self.fraction_done() < 1.0:
+            while self._ended_by is None and self.fraction_done() < 1.0:
                 began = time.perf_counter()
                 losses = self._one_step(step)
                 self.progress.step += 1
@@ -212,10 +232,20 @@ class TrainingLoop:
                 if self.progress.elapsed - last_evaluation > self.options.evaluate_every:
                     self._evaluate(evaluate)
                     last_evaluation = self.progress.elapsed
+            if self._ended_by is not None:
+                logger.info("asked to end: saving and evaluating; asked again, at once")
             self.save_state()
             self._evaluate(evaluate)
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+        if self._ended_by is signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _ask_to_end(self, number: int, _: FrameType | None) -> None:
+        self._ended_by = signal.Signals(number)
+        for each in ENDING:
+            signal.signal(each, signal.SIG_DFL)
 
     def _one_step(self, step: StepFunction) -> dict[str, float]:
         number = self.progress.step
@@ -250,6 +280,6 @@ class TrainingLoop:
         row = {"step": self.progress.step, "elapsed": round(self.progress.elapsed, 1)} | {
             name: float(f"{value:.6g}") for name, value in figures.items()
         }
-        with (self.options.out / "log.jsonl").open("a") as log:
+        with (self.options.out / LOG).open("a") as log:
             log.write(json.dumps(row) + "\n")
         logger.info("%s", row)

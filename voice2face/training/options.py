@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voice2face.training.loop import LoopOptions
 from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
-from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices
+from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices, read_rows
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,16 @@ def load_split(
         return _read_pairs(tuple(arguments.pairs), split, image_size, limit)
     faces, voices = tuple(arguments.faces), tuple(arguments.voices)
     return _read_strangers(faces, voices, split, image_size, limit)
+
+
+def rows_of_split(arguments: argparse.Namespace, split: str) -> list[str]:
+    """Identifiers of the rows that ``load_split`` reads, for notes of what was made of them."""
+    tables = [arguments.pairs] if arguments.pairs else [arguments.faces, arguments.voices]
+    return [
+        str(row["id"])
+        for table in tables
+        for row in read_rows(table, split, arguments.limit, ("id", "split"))
+    ]
 
 
 @lru_cache(maxsize=2)

@@ -74,7 +74,10 @@ class VoiceTable:
 
 
 def read_rows(
-    paths: str | Sequence[str], split: str | None, limit: int | None
+    paths: str | Sequence[str],
+    split: str | None,
+    limit: int | None,
+    columns: Sequence[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of parquet files as dictionaries.
 
@@ -82,6 +85,7 @@ def read_rows(
         paths: a file, a glob pattern, or several of either.
         split: keep the rows whose ``split`` column says so; ``None`` keeps all.
         limit: stop after that many rows.
+        columns: to read of each row, ``split`` too; ``None`` reads all.
 
     Raises:
         FileNotFoundError: no file matches.
@@ -97,7 +101,7 @@ def read_rows(
         raise FileNotFoundError(f"no parquet file matches {', '.join(patterns)}")
     count = 0
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=columns):
             table = pa.Table.from_batches([batch])
             if split is not None:
                 if "split" not in table.column_names:

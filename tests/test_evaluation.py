@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -22,15 +24,16 @@ from voice2face.evaluation import (
     variety,
     watermark,
 )
-from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import (
     covered_by,
     frechet_distance,
     kernel_distance,
     precision_and_recall,
 )
+from voice2face.evaluation.evaluate import evaluate
 from voice2face.evaluation.face_parts import nearness_to_own, students_t
-from voice2face.evaluation.instruments import Instruments
+from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.judge import FaceFeatures, Judge, Verdict
 from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.quality import add_quality
@@ -42,7 +45,7 @@ from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceRetriever
 from voice2face.settings import PRESETS
 from voice2face.training.losses import PerceptualLoss
-from voice2face.training.tables import FaceTable
+from voice2face.training.tables import UNKNOWN, FaceTable
 
 
 def test_share_and_its_interval() -> None:
@@ -101,6 +104,45 @@ def test_judge_learns_what_can_be_seen(tables: dict[str, str]) -> None:
     mixed[sex == 0] = np.where(rng.random((100, 1, 1, 1)) < 0.5, images[sex == 1], images[sex == 0])
     together = judge(mixed, people)
     assert all(len(set(together.sex[people == who])) == 1 for who in people)
+
+
+def test_what_is_not_labelled_neither_teaches_nor_counts(tables: dict[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    sex = np.array([0, 1, UNKNOWN, 1] * 2)
+    judge = Judge(FaceFeatures(Path(tables["mobileface_v2"])), members=1)
+    ids = [str(k) for k in range(8)]
+    judge.fit(FaceTable(images, sex, np.full(8, UNKNOWN), np.zeros((8, 6)), ids), epochs=1)
+    assert all(torch.isfinite(value).all() for value in judge.members[0].parameters())
+    right = np.array([True, False, True])
+    share = share_of_known(right, np.array([0, UNKNOWN, 1]), ["a", "b", "c"])
+    assert share is not None
+    assert (share.value, share.cases) == (1.0, 2)
+    assert share_of_known(right, np.full(3, UNKNOWN), ["a", "b", "c"]) is None
+
+
+def test_unlabelled_test_speakers_and_plain_pairs_are_measured_as_far_as_they_go(
+    tiny_pipeline: Voice2FacePipeline, tables: dict[str, str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("faces-0", "voices-0", "pairs-dev"):
+        rows = pq.read_table(tables[name]).to_pylist()
+        for row in rows:
+            if name == "pairs-dev":
+                del row["speech2face"], row["face_frontal"], row["id"]
+            elif row["split"] == "test" or row["id"] == "train-3":
+                row["gender"] = row["age"] = None
+        pq.write_table(pa.Table.from_pylist(rows), data / f"{name}.parquet")
+    artist = Artist(tiny_pipeline, "fast", 1.0)
+    report = evaluate(artist, data, Path(tables["faces-0"]).parent, tmp_path / "out")
+    assert not {"the voice is heard, test speakers: portraits", "judge"} & report.figures.keys()
+    people = {group for group in report.figures if group.startswith("the person is met")}
+    assert people == {
+        *("the person is met: voice2face", "the person is met: mean face"),
+        "the person is met: random real face of that sex",
+        "the person is met: random real face of the sex and age heard",
+    }
 
 
 def test_real_faces_are_of_the_sex_and_age_asked_for_where_there_are_any() -> None:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voice2face.training.tables import UNKNOWN
+
 
 class Share(NamedTuple):
     """A share with its 95 % interval and the number of cases.
@@ -53,6 +55,14 @@ def bootstrap_share(
     elif not right.any():
         low, high = 0.0, 1.0 - least
     return Share(float(right.mean()), float(low), float(high), len(right))
+
+
+def share_of_known(
+    right: np.ndarray, labels: np.ndarray, owners: Sequence[str] | np.ndarray
+) -> Share | None:
+    """As ``bootstrap_share``, of the entries whose label is known; ``None`` where none is."""
+    known = labels != UNKNOWN
+    return bootstrap_share(right[known], np.asarray(owners)[known]) if known.any() else None
 
 
 def within_one_decade(said: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Artist, Instruments, add_measuring_options
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.tables import UNKNOWN, load_voices
+from voice2face.training.tables import load_voices
 
 
 class Comparison:
@@ -46,14 +46,14 @@ class Comparison:
         """Enter a variant's figures as a group of the report; returns its Fréchet distance."""
         heard, rows, report = self.heard, self.rows, self.report
         verdict = self.instruments.judge(pictures)
-        speakers, known = heard.speakers[rows], heard.age[rows] != UNKNOWN
-        near = within_one_decade(verdict.age, heard.age[rows])
+        speakers, sex, age = heard.speakers[rows], heard.sex[rows], heard.age[rows]
+        near = within_one_decade(verdict.age, age)
         as_heard = within_one_decade(verdict.age, said_of(heard.voices).age[rows])
         found = np.array([face_found(picture) for picture in pictures])
         features = picture_features(pictures, self.instruments.perceptual)
         distance = frechet_distance(features, self.instruments.pictured_test_faces)
-        report.add(group, "sex", bootstrap_share(verdict.sex == heard.sex[rows], speakers))
-        report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
+        report.add(group, "sex", share_of_known(verdict.sex == sex, sex, speakers))
+        report.add(group, "age within 10 years", share_of_known(near, age, speakers))
         report.add(
             group, "age within 10 years of the one heard", bootstrap_share(as_heard, speakers)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.autoencoder import measure_autoencoder
 from voice2face.evaluation.groups import groups_of, measure_groups
 from voice2face.evaluation.instruments import Artist, Instruments
@@ -59,6 +59,9 @@ def add_judge(report: Report, instruments: Instruments) -> None:
     """Enter how often the judge itself is right on test faces."""
     faces = instruments.test_faces
     verdict = instruments.judge(faces.images)
-    report.add("judge", "sex, test faces", bootstrap_share(verdict.sex == faces.sex, faces.ids))
+    right = verdict.sex == faces.sex
+    report.add("judge", "sex, test faces", share_of_known(right, faces.sex, faces.ids))
     near = within_one_decade(verdict.age, faces.age)
-    report.add("judge", "age within 10 years, test faces", bootstrap_share(near, faces.ids))
+    report.add(
+        "judge", "age within 10 years, test faces", share_of_known(near, faces.age, faces.ids)
+    )

@@ -143,7 +143,8 @@ def main() -> None:
     instruments = Instruments.load(faces, options.networks, options.limit)
     artist = Artist(pipe, options.preset, options.variety)
     truth = load_people(artist, instruments, options.data / "pairs-dev.parquet")
-    true = part_features(truth.frontal, instruments.perceptual)
+    seen = truth.faces if truth.frontal is None else truth.frontal
+    true = part_features(seen, instruments.perceptual)
     distances = {part: np.zeros((len(truth.people),) * 2) for part in PARTS}
     for seed in tqdm(range(SEEDS), desc="portraits", unit="seed"):
         images = artist.draw(truth.voices, [seed] * len(truth.people))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.speech_encoder import AGE_DECADES
-from voice2face.training.tables import SEXES, FaceTable
+from voice2face.training.tables import SEXES, UNKNOWN, FaceTable
 
 # from the alignment of the 192-pixel training faces to the 112-pixel recognition template
 TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])
@@ -59,6 +59,14 @@ class FaceFeatures:
         return cv2.warpAffine(
             image, TO_TEMPLATE, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
         )
+
+
+def known_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, mean over the rows ``(N, classes)`` whose label ``(N,)`` is known."""
+    known = labels != UNKNOWN
+    if not known.any():
+        return 0.0 * logits.sum()
+    return F.cross_entropy(logits[known], labels[known])
 
 
 class Judge:
@@ -107,9 +115,8 @@ class Judge:
             for _ in range(epochs):
                 for rows in torch.randperm(len(features)).split(256):
                     logits = member(features[rows])
-                    loss = F.cross_entropy(logits[:, :2], sex[rows]) + F.cross_entropy(
-                        logits[:, 2:], age[rows]
-                    )
+                    loss = known_loss(logits[:, :2], sex[rows])
+                    loss = loss + known_loss(logits[:, 2:], age[rows])
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()

@@ -26,6 +26,7 @@ from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, r
 logger = logging.getLogger("voice2face.evaluation")
 
 SEEDS = 4
+OTHER_ANSWERS = ("face_frontal", "speech2face")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class TruePeople:
         people: names.
         voices: one recording a person, as the checkpoint hears it.
         faces: true faces, ``(N, 192, 192, 3)`` uint8.
-        frontal: the true faces turned frontal.
-        published: what the Speech2Face paper made of the same recordings.
+        frontal: the true faces turned frontal; ``None`` where the table has none.
+        published: what the Speech2Face paper made of the same recordings; ``None`` where the
+            table has none.
         face_features: mean recognition features of all true faces of a person, unit length.
         verdict: what the judge says of all true faces of a person together.
     """
@@ -45,37 +47,48 @@ class TruePeople:
     people: np.ndarray
     voices: list[Voice]
     faces: np.ndarray
-    frontal: np.ndarray
-    published: np.ndarray
+    frontal: np.ndarray | None
+    published: np.ndarray | None
     face_features: np.ndarray
     verdict: Verdict
 
 
 def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeople:
-    """Read pairs and keep the first usable recording of each person."""
+    """Read pairs and keep the first usable recording of each person.
+
+    The columns ``audio``, ``face`` and ``person`` are needed; ``face_frontal`` and ``speech2face``
+    are other answers to compare with, where they are there.
+    """
     rows = list(read_rows(str(file), None, None))
     faces = np.stack([decode_face(row["face"], FACE_SIZE) for row in rows])
+    others = [column for column in OTHER_ANSWERS if column in rows[0]]
     names = np.array([str(row["person"]) for row in rows])
     features = instruments.features(faces).numpy()
     verdict = instruments.judge(faces, names)
     voices: dict[str, Voice] = {}
     kept: list[int] = []
     for k, row in enumerate(tqdm(rows, desc="listening", unit="clip")):
-        if names[k] in voices or not row["speech2face"] or not row["face_frontal"]:
+        if names[k] in voices or not all(row[column] for column in others):
             continue
         try:
             voices[names[k]] = artist.pipe.listen(decode_voice(row["audio"]), SAMPLE_RATE)
             kept.append(k)
         except AudioError as error:
-            logger.info("%s: %s", row["id"], error)
+            logger.info("%s: %s", names[k], error)
     people = names[kept]
+    frontal, published = (
+        np.stack([decode_face(rows[k][column], FACE_SIZE) for k in kept])
+        if column in others
+        else None
+        for column in OTHER_ANSWERS
+    )
     means = np.stack([features[names == person].mean(0) for person in people])
     return TruePeople(
         people,
         list(voices.values()),
         faces[kept],
-        np.stack([decode_face(rows[k]["face_frontal"], FACE_SIZE) for k in kept]),
-        np.stack([decode_face(rows[k]["speech2face"], FACE_SIZE) for k in kept]),
+        frontal,
+        published,
         means / np.linalg.norm(means, axis=1, keepdims=True),
         Verdict(verdict.sex[kept], verdict.age[kept]),
     )
@@ -84,7 +97,7 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
 def measure_pairs(
     artist: Artist, instruments: Instruments, file: Path, report: Report, out: Path
 ) -> None:
-    """Compare six answers to each voice with the true face; writes a sheet of them.
+    """Compare answers to each voice with the true face; writes a sheet of them.
 
     Whether the voice is heard and whether the picture is good is seen in portraits of one seed
     each, as people use them. The person is looked for in portraits that share their seeds, so
@@ -99,15 +112,14 @@ def measure_pairs(
     ]
     own = artist.draw(truth.voices, list(range(count)))
     mean_face = instruments.training_faces.images.mean(0).round().astype(np.uint8)
-    answers = {
-        "voice2face": (own, shared),
-        "Speech2Face": (truth.published, [truth.published]),
-    }
+    answers = {"voice2face": (own, shared)}
     for name, pictures in {
+        "Speech2Face": truth.published,
         "mean face": np.repeat(mean_face[None], count, 0),
         "true face, frontal": truth.frontal,
     }.items():
-        answers[name] = (pictures, [pictures])
+        if pictures is not None:
+            answers[name] = (pictures, [pictures])
     for name, labels in {
         "random real face of that sex": (truth.verdict.sex,),
         "random real face of the sex and age heard": said_of(truth.voices),
@@ -118,7 +130,8 @@ def measure_pairs(
         add_voice(report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth)
         add_person(report, f"the person is met: {name}", instruments, repeated, truth)
         add_quality(report, f"the picture is good: {name}", pictures, instruments)
-    save_sheet([truth.faces, truth.frontal, truth.published, own, *shared], out / "pairs.png")
+    sheet = [truth.faces, truth.frontal, truth.published, own, *shared]
+    save_sheet([row for row in sheet if row is not None], out / "pairs.png")
 
 
 def save_sheet(rows: list[np.ndarray], file: Path) -> None:

@@ -25,8 +25,10 @@ class Report:
 
     figures: dict[str, dict[str, Figure]] = field(default_factory=dict)
 
-    def add(self, group: str, name: str, value: Figure) -> None:
-        """Record one figure and log it."""
+    def add(self, group: str, name: str, value: Figure | None) -> None:
+        """Record one figure and log it; ``None``, of what could not be measured, is left out."""
+        if value is None:
+            return
         self.figures.setdefault(group, {})[name] = value
         logger.info("%s, %s: %s", group, name, shown(value))
 

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from voice2face.errors import AudioError
-from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.real_faces import random_faces
@@ -56,8 +56,9 @@ class HeardVoices:
 
     def label(self, row: int) -> str:
         """Sex and age decade of a speaker as text, the age where it is known."""
-        age = self.age[row]
-        return SEXES[self.sex[row]] + (f" {AGE_DECADES[age]}" if age != UNKNOWN else "")
+        sex, age = self.sex[row], self.age[row]
+        said = "sex unknown" if sex == UNKNOWN else SEXES[sex]
+        return said + (f" {AGE_DECADES[age]}" if age != UNKNOWN else "")
 
 
 def hear(pipe: Voice2FacePipeline, table: VoiceTable) -> HeardVoices:
@@ -90,7 +91,9 @@ def measure_voices(
     add_agreement(report, f"{HEARD}: speech encoder", said, heard.sex, heard.age, heard.speakers)
     for corpus in np.unique(heard.corpora):
         rows = heard.corpora == corpus
-        share = bootstrap_share(said.sex[rows] == heard.sex[rows], heard.speakers[rows])
+        share = share_of_known(
+            said.sex[rows] == heard.sex[rows], heard.sex[rows], heard.speakers[rows]
+        )
         report.add("speech encoder by corpus, test speakers", f"sex, {corpus}", share)
     firsts = heard.first_clips
     people = heard.speakers[firsts]
@@ -124,7 +127,7 @@ def measure_voices(
         "portraits.png": [(row, f"seed {row}") for row in firsts],
         "failures.png": [
             (row, f"as {SEXES[verdict.sex[row]]}")
-            for row in np.flatnonzero(verdict.sex != heard.sex)
+            for row in np.flatnonzero((verdict.sex != heard.sex) & (heard.sex != UNKNOWN))
         ],
     }
     for file, shown in sheets.items():
@@ -163,16 +166,18 @@ def add_agreement(
     age: np.ndarray,
     speakers: np.ndarray,
 ) -> None:
-    """Enter how often sex and age decade were right; unknown ages do not count."""
-    known = age != UNKNOWN
+    """Enter how often sex and age decade were right; unknown ones do not count."""
     near = within_one_decade(said.age, age)
     right = said.sex == sex
-    report.add(group, "sex", bootstrap_share(right, speakers))
-    each = [right[speakers == who].mean() for who in np.unique(speakers)]
-    report.add(group, "sex, mean over speakers", float(np.mean(each)))
-    report.add(group, "age within 10 years", bootstrap_share(near[known], speakers[known]))
+    report.add(group, "sex", share_of_known(right, sex, speakers))
+    known = sex != UNKNOWN
+    each = [right[known & (speakers == who)].mean() for who in np.unique(speakers[known])]
+    report.add(group, "sex, mean over speakers", float(np.mean(each)) if each else None)
+    report.add(group, "age within 10 years", share_of_known(near, age, speakers))
+    known = age != UNKNOWN
     decades = [near[age == decade].mean() for decade in np.unique(age[known])]
-    report.add(group, "age within 10 years, mean over decades", float(np.mean(decades)))
+    mean = float(np.mean(decades)) if decades else None
+    report.add(group, "age within 10 years, mean over decades", mean)
     add_common_answer(report, group, age[known], speakers[known])
 
 
@@ -180,7 +185,7 @@ def add_common_answer(report: Report, group: str, age: np.ndarray, owners: np.nd
     """Enter how often the commonest answer, given to every voice, has the age right."""
     always = within_one_decade(np.full_like(age, COMMON_ANSWER), age)
     name = f"age within 10 years, if always {AGE_DECADES[COMMON_ANSWER]}"
-    report.add(group, name, bootstrap_share(always, owners))
+    report.add(group, name, share_of_known(always, age, owners))
 
 
 def add_by_label(report: Report, group: str, verdict: Verdict, heard: HeardVoices) -> None:

@@ -174,10 +174,11 @@ def test_two_stages_make_a_checkpoint(
     with pytest.raises(SystemExit):
         run(monkeypatch, *on, "--prediction-type", "v_prediction")
     assert "learnt with --prediction-type epsilon, not v_prediction" in capsys.readouterr().err
-    run(monkeypatch, *on)
+    run(monkeypatch, *on, "--attributes-emphasis", 1.3)
     after = dict(load_component(Denoiser, tmp_path / "on" / "denoiser").config)
     for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
         assert after[name] == wanted[name], name
+    assert after["attributes_emphasis"] == 1.3
 
     manifest = tmp_path / "manifest.json"
     stages = ["--collaborative", one, "--diffusion", two]

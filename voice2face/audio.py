@@ -68,7 +68,8 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
 
     Raises:
         AudioNotFoundError: the path does not exist or is a folder.
-        AudioDecodeError: the data is no audio, or is truncated.
+        AudioDecodeError: the data is no audio, or a FLAC or MP3 that is truncated. Of half a WAV,
+            half is heard.
         AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
             missing, or the memory does not suffice.
         NoSpeechError: there are no samples.

@@ -114,8 +114,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=variety_argument,
         default=DEFAULT_VARIETY,
         metavar="X",
-        help="0 to 1: with 1, faces and light vary as in photographs; with less, faces are more "
-        "typical and better made (default: %(default)s)",
+        help="0 to 1: with 1, faces, light and pose vary as in photographs; with less, faces are "
+        "more typical and better made (default: %(default)s)",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"

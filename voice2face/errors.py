@@ -16,7 +16,7 @@ class AudioNotFoundError(AudioError):
 
 
 class AudioDecodeError(AudioError):
-    """The data is not audio in a known format, or it is truncated."""
+    """The data is not audio in a known format, or a FLAC or MP3 that is cut off."""
 
 
 class AudioFormatError(AudioError):

@@ -137,7 +137,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             num_images: pictures to make, 1 to 1024.
             seed: of the first picture; the k-th has ``seed + k`` and is the same picture alone.
                 Drawn at random where neither seed nor generator is given. Where the checkpoint's
-                face check sees no face, or no good eyes, the seed goes on to draw another.
+                face check sees no face, or a badly drawn one, the seed goes on to draw another.
             generator: draws the first seed, in diffusers' manner.
             preset: ``"fast"``, ``"balanced"`` or ``"best"``: sampler, steps and guidance, as
                 ``voice2face.settings.PRESETS`` lists them; the next four replace one of them.

@@ -72,7 +72,7 @@ class PretrainedNetworks:
         components_of_method: those of one method by name, ``face_prior`` and ``denoiser`` for
             SCLDM and ``few_step_update`` where it was distilled, ``retriever``,
             ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist, and ``face_check`` for
-            both where portraits without a face are to be drawn again.
+            both where portraits with no face or a badly drawn one are to be drawn again.
 
     Attributes:
         method: how face latents are drawn, see ``voice2face.methods``.

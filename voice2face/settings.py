@@ -65,7 +65,7 @@ class Settings:
         guidance_every: classifier-free guidance is computed in every n-th step; the steps between
             reuse its last difference and evaluate the conditional half alone.
         variety: 1 draws faces as varied as the checkpoint learnt; less draws more typical ones in
-            more even light, which are better made, down to 0.
+            more even light and looking more straight ahead, which are better made, down to 0.
     """
 
     num_inference_steps: int

@@ -335,6 +335,8 @@ def train_denoiser(
             attributes_emphasis=ATTRIBUTES_EMPHASIS if arguments.heard_attributes else 1.0,
             **quality,
         )
+    if arguments.attributes_emphasis is not None:
+        denoiser.register_to_config(attributes_emphasis=arguments.attributes_emphasis)
     if denoiser.config.heard_attributes:
         for name in ("sex_head", "age_head"):
             head = denoiser.get_submodule(name)
@@ -410,6 +412,13 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "--heard-attributes",
         action="store_true",
         help="tell the denoiser sex and age as numbers too; needs labelled faces",
+    )
+    parser.add_argument(
+        "--attributes-emphasis",
+        type=float,
+        metavar="X",
+        help="how many times as far from the middle as they are heard sex and age are told when "
+        f"drawing (default: that of --start-from, without it {ATTRIBUTES_EMPHASIS})",
     )
     parser.add_argument(
         "--drop-attention",

@@ -32,7 +32,7 @@ METHODS = ("scldm", "fine_portraitist")
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST_FILE = PACKAGED_WEIGHTS / "weights_manifest.json"
 DOWNLOADED_FILES = (MODEL_INDEX, CARD, "*/*.json", "*/*.safetensors")
-LARGEST_INDEX_BYTES = 1 << 20
+LARGEST_JSON_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 8 << 30
 MOST_FILES = 64
 OUTPUT_SIZES = (8, 4096)
@@ -166,6 +166,23 @@ def check_hub_id(name: str, folder: Path) -> None:
         )
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of reasonable size.
+
+    Raises:
+        ArchitectureError: missing, unreadable, too large, or no object.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise ArchitectureError(f"{path} is over {LARGEST_JSON_BYTES >> 20} MiB: no such file")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArchitectureError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ArchitectureError(f"{path} holds no JSON object")
+    return content
+
+
 def read_model_index(folder: Path) -> dict[str, Any]:
     """Read and check a checkpoint's table of contents.
 
@@ -174,13 +191,8 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / MODEL_INDEX
     check_place(folder, MODEL_INDEX)
-    try:
-        if path.stat().st_size > LARGEST_INDEX_BYTES:
-            raise ArchitectureError(f"{path} is over {LARGEST_INDEX_BYTES >> 20} MiB")
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{path} cannot be read: {error}") from error
-    if not isinstance(index, dict) or type(index.get("format_version")) is not int:
+    index = read_json(path)
+    if type(index.get("format_version")) is not int:
         raise ArchitectureError(f"{path} is not of a voice2face checkpoint")
     if index["format_version"] > FORMAT_VERSION:
         raise ArchitectureError(

@@ -7,7 +7,6 @@ folder holds, and the folder has to fit that class exactly.
 from __future__ import annotations
 
 import inspect
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from diffusers import DDIMScheduler, ModelMixin
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from voice2face.checkpoints import read_json
 from voice2face.errors import ArchitectureError
 from voice2face.models.face_retriever import ENTRIES_FILE, FaceRetriever
 from voice2face.models.few_step_update import UPDATE_FILE, FewStepUpdate
@@ -27,7 +27,6 @@ WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 SCHEDULE_FILE = "scheduler_config.json"
 # components that read and write one file of their own
 SINGLE_FILES: Mapping[type, str] = {FaceRetriever: ENTRIES_FILE, FewStepUpdate: UPDATE_FILE}
-LARGEST_JSON_BYTES = 1 << 20
 LARGEST_WEIGHTS_BYTES = 8 << 30
 MOST_PARAMETERS = 2 << 30
 LONGEST_LIST = 16
@@ -135,23 +134,6 @@ def load_schedule(folder: Path) -> DDIMScheduler:
         return DDIMScheduler(**kept, clip_sample=False, timestep_spacing="trailing")
     except Exception as error:  # diffusers passes what it is given on to torch and numpy
         raise ArchitectureError(f"{path} describes no noise schedule: {error}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of reasonable size.
-
-    Raises:
-        ArchitectureError: missing, unreadable, too large, or no object.
-    """
-    try:
-        if path.stat().st_size > LARGEST_JSON_BYTES:
-            raise ArchitectureError(f"{path} is over {LARGEST_JSON_BYTES >> 20} MiB: no such file")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ArchitectureError(f"{path} holds no JSON object")
-    return content
 
 
 def read_config(path: Path, kind: Any) -> dict[str, Any]:

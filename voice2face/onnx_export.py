@@ -33,8 +33,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from voice2face.checkpoints import CARD
-from voice2face.components import read_json
+from voice2face.checkpoints import CARD, read_json
 from voice2face.errors import ArchitectureError, ExportError
 from voice2face.folders import fresh_folder
 from voice2face.models import Denoiser

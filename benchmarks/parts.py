@@ -151,7 +151,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
             lambda: pipe.decode(latents[:1], watermark=False),
             network=pipe.face_decoder,
         ),
-        Part("watermark", lambda: embed(pixels)),
+        Part("watermark", lambda: embed(pixels[0])),
         Part("PNG with its metadata", portrait.png),
     ]
 

@@ -126,4 +126,4 @@ if __name__ == "__main__":
         latents = networks.draw(speech, noise, quality)
         if networks.shows_face(latents):
             break
-    save_marked(Image.fromarray(embed(networks.decode(latents)[None])[0]), picture, {})
+    save_marked(Image.fromarray(embed(networks.decode(latents))), picture, {})

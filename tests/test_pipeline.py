@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.conftest import preset_of, tiny_components, tiny_portraitist
 from voice2face import Portraits, Voice2FacePipeline
-from voice2face.devices import choose_device, default_dtype
+from voice2face.devices import AtOnce, at_once, choose_device, default_dtype
 from voice2face.errors import (
     AudioFormatError,
     DeviceError,
@@ -26,7 +26,7 @@ from voice2face.errors import (
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD
-from voice2face.pretrained_networks import CODED_AT_ONCE
+from voice2face.pretrained_networks import MOST_IN_ONE_THREAD
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -633,9 +633,29 @@ def test_portraits_show_themselves_in_notebooks(portraits: Portraits) -> None:
             assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
 
 
-def test_many_pictures_are_enlarged_as_few_are(tiny_pipeline: Voice2FacePipeline) -> None:
-    latents = torch.randn(CODED_AT_ONCE + 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+def test_portraits_do_not_depend_on_how_many_are_computed_at_once(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"seed": 3, "num_images": 5, "num_inference_steps": 2, "output_type": "np"}
+    together = tiny_pipeline(tone, 16_000, **settings)
+    for module in ("pipeline", "pretrained_networks"):
+        monkeypatch.setattr(f"voice2face.{module}.at_once", lambda _: AtOnce(2, 2))
+    steps = []
+    parts = tiny_pipeline(
+        tone, 16_000, callback_on_step_end=lambda *told: steps.append(told) or {}, **settings
+    )
+    assert len(steps) == 3 * 2, "three batches of two steps"
+    np.testing.assert_allclose(parts, together, atol=1.5 / 255)
+    assert at_once(torch.device("cuda")) > at_once(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("watermark", [True, False])
+def test_many_pictures_are_finished_as_few_are(
+    tiny_pipeline: Voice2FacePipeline, watermark: bool
+) -> None:
+    count = MOST_IN_ONE_THREAD + 3
+    latents = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert tiny_pipeline.output_size == 48, "32 are decoded"
-    many = tiny_pipeline.decode(latents, watermark=False)
-    few = [tiny_pipeline.decode(part, watermark=False) for part in latents.split(CODED_AT_ONCE)]
+    many = tiny_pipeline.decode(latents, watermark=watermark)
+    few = [tiny_pipeline.decode(part, watermark=watermark) for part in latents.split(count // 2)]
     assert np.array_equal(many, np.concatenate(few))

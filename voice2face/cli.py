@@ -201,11 +201,12 @@ def make_portraits(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from voice2face.audio import load_audio
-    from voice2face.pipeline import MOST_LATENTS_AT_ONCE, Voice2FacePipeline
+    from voice2face.devices import at_once
+    from voice2face.pipeline import Voice2FacePipeline
 
     waveform = load_audio(options.audio)
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
-    batches = -(-options.num_images // MOST_LATENTS_AT_ONCE)
+    batches = -(-options.num_images // at_once(pipe.device).latents)
     settings = pipe.settings(
         options.preset, num_inference_steps=options.steps, guidance_scale=options.guidance
     )

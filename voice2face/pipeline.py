@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from voice2face.devices import memory_errors
+from voice2face.devices import at_once, memory_errors
 from voice2face.errors import AudioError, SettingError
 from voice2face.listening import Speech, Voice, hear, read_speech, speech_of
 from voice2face.methods import Sample
@@ -33,8 +33,6 @@ from voice2face.settings import (
     fill_preset,
     seeds_in_turn,
 )
-
-MOST_LATENTS_AT_ONCE = 256
 
 StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -408,21 +406,18 @@ class Voice2FacePipeline(PretrainedNetworks):
             answer = callback_on_step_end(self, step, timestep, {"latents": latents})
             return (answer or {}).get("latents", latents)
 
-        method = self.method
+        method, most = self.method, at_once(self.device).latents
         with self._turn(*method.networks()):
             speech = torch.stack([voice.embedding.to(method.device) for voice in voices])
             return [
                 method.sample(
-                    speech[start : start + MOST_LATENTS_AT_ONCE],
-                    [
-                        torch.Generator().manual_seed(seed)
-                        for seed in seeds[start : start + MOST_LATENTS_AT_ONCE]
-                    ],
+                    speech[start : start + most],
+                    [torch.Generator().manual_seed(seed) for seed in seeds[start : start + most]],
                     self.scheduler,
                     settings,
                     callback if callback_on_step_end is not None else None,
                 )
-                for start in range(0, len(seeds), MOST_LATENTS_AT_ONCE)
+                for start in range(0, len(seeds), most)
             ]
 
     def _pictures(self, drawn: Sequence[Sample], settings: Settings) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from voice2face import checkpoints
 from voice2face.compilation import BACKENDS, compile_networks, leave_uncompiled
 from voice2face.components import files_of, load_component
-from voice2face.devices import choose_device, default_dtype, memory_errors
+from voice2face.devices import at_once, choose_device, default_dtype, memory_errors
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
 from voice2face.hub import upload
 from voice2face.methods import METHODS
@@ -54,7 +54,7 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
 # cuDNN packs the weights of recurrent layers anew at every call
 PRECISE = (FaceCheck, *SPEECH_ENCODERS)
 
-CODED_AT_ONCE = 16
+MOST_IN_ONE_THREAD = 16  # pictures that are finished one after the other
 
 
 class PretrainedNetworks:
@@ -398,7 +398,7 @@ class PretrainedNetworks:
             encoder = self.face_encoder
             parts = [
                 encoder(part.to(encoder.device, encoder.dtype))
-                for part in images.split(CODED_AT_ONCE)
+                for part in images.split(at_once(self.device).pictures)
             ]
         return torch.cat(parts).float()
 
@@ -418,18 +418,21 @@ class PretrainedNetworks:
         """
         decoder = self.face_decoder
         with memory_errors(self.device), self._turn(decoder):
-            parts = latents.to(decoder.device, decoder.dtype).split(CODED_AT_ONCE)
+            parts = latents.to(decoder.device, decoder.dtype).split(at_once(self.device).pictures)
             pictures = np.concatenate([to_uint8(decoder(part)) for part in parts])
-        if pictures.shape[1] != self.output_size:
-            with ThreadPoolExecutor() as threads:
-                # a process that ends starts no threads, but finishes the few pictures it is at
-                over = threads.map if len(pictures) > CODED_AT_ONCE else map
-                pictures = np.stack(list(over(self._resized, pictures)))
-        return embed(pictures) if watermark else pictures
 
-    def _resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = (self.output_size, self.output_size)
-        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+        def finished(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            size = (self.output_size, self.output_size)
+            image = Image.fromarray(picture)
+            if image.size != size:
+                image = image.resize(size, Image.Resampling.LANCZOS)
+            resized = np.asarray(image)
+            return embed(resized) if watermark else resized
+
+        with ThreadPoolExecutor() as threads:
+            # a process that ends starts no threads, but finishes the few pictures it is at
+            over = threads.map if len(pictures) > MOST_IN_ONE_THREAD else map
+            return np.stack(list(over(finished, pictures)))
 
 
 def components_of(method: str, folders: Container[str] = ()) -> dict[str, type | tuple[type, ...]]:

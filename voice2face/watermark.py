@@ -70,19 +70,17 @@ def _band() -> np.ndarray:
     return (radius >= LOWEST_CYCLES) & (radius <= HIGHEST_CYCLES)
 
 
-def embed(pictures: np.ndarray) -> np.ndarray:
-    """Add the watermark to ``(N, H, W, 3)`` uint8 pictures."""
-    height, width = pictures.shape[1:3]
+def embed(picture: np.ndarray) -> np.ndarray:
+    """Add the watermark to a picture, ``(H, W, 3)`` uint8."""
+    height, width = picture.shape[:2]
     repeats = (-(-height // TILE), -(-width // TILE))
     tiled = np.tile(pattern(), repeats)[:height, :width]
-    marked = []
-    for picture in pictures:
-        brightness = picture.astype(np.float32) @ BRIGHTNESS
-        contrast = _local_contrast(brightness - _blur(brightness))
-        strength = np.minimum(BASE_LEVELS + TEXTURE_SHARE * contrast, MOST_LEVELS)
-        added = picture + (strength * tiled)[..., None]
-        marked.append(added.round().clip(0, 255).astype(np.uint8))
-    return np.stack(marked)
+    brightness = picture.astype(np.float32) @ BRIGHTNESS
+    contrast = _local_contrast(brightness - _blur(brightness))
+    strength = np.minimum(BASE_LEVELS + TEXTURE_SHARE * contrast, MOST_LEVELS)
+    added = picture + (strength * tiled)[..., None]
+    marked: np.ndarray = added.round().clip(0, 255).astype(np.uint8)
+    return marked
 
 
 def find(image: Image.Image) -> Finding:

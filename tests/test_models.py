@@ -36,6 +36,16 @@ def test_networks_survive_saving(name: str, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_say_where_they_lie_without_a_walk(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tiny_components()[name]
+    torch.nn.Module.to(network, "meta", torch.float16)
+    monkeypatch.setattr(torch.nn.Module, "modules", lambda _: pytest.fail("walked"))
+    assert (network.device, network.dtype) == (torch.device("meta"), torch.float16)
+
+
 def test_cbam_keeps_the_shape_and_only_weakens() -> None:
     features = torch.rand(2, 16, 5, 7) + 0.1
     weighed = CBAM(16)(features)

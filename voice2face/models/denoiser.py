@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from voice2face.models.heard_attributes import (
     heard_attributes,
     standardised_attributes,
 )
+from voice2face.models.network import Network
 from voice2face.models.speech_encoder import AttributeHeads
 
 QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
@@ -37,7 +38,7 @@ class Condition(NamedTuple):
     beside: Tensor | None = None
 
 
-class Denoiser(AttributeHeads, ModelMixin, ConfigMixin):
+class Denoiser(AttributeHeads, Network):
     """A UNet with self-attention and with cross-attention to the voice (SCLDM, Eq. 5).
 
     Picture quality enters beside the time embedding, so that training may see every kind of

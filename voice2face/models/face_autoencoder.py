@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from voice2face.models.network import Network
 
 
 class ResidualBlock(nn.Module):
@@ -27,7 +28,7 @@ class ResidualBlock(nn.Module):
         return hidden + self.conv2(F.silu(update))
 
 
-class FaceEncoder(ModelMixin, ConfigMixin):
+class FaceEncoder(Network):
     """A VGGFace-style CNN from an aligned face to its latent Z^f.
 
     Latent channels leave the network with zero mean and unit variance over the training faces
@@ -105,7 +106,7 @@ class FaceEncoder(ModelMixin, ConfigMixin):
         return F.normalize(self.to_embedding(latents.flatten(1)).float(), dim=-1)
 
 
-class FaceDecoder(ModelMixin, ConfigMixin):
+class FaceDecoder(Network):
     """The encoder's mirror: from a latent Z^f back to a picture.
 
     Args:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+
+from voice2face.models.network import Network
 
 GROUPS = 8
 
 
-class FaceCheck(ModelMixin, ConfigMixin):
+class FaceCheck(Network):
     """A small convolutional network that has learnt from detectors and from photographs.
 
     It looks at Z^f, before anything is decoded; neither the detectors of faces and eyes nor the

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from voice2face.models.network import Network
 
-class FacePrior(ModelMixin, ConfigMixin):
+
+class FacePrior(Network):
     """Z^prior, the mean latent over sex-balanced faces (SCLDM, Eq. 3).
 
     Args:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.models.network import Network
 from voice2face.models.speech_encoder import HearsWindows, SpeechEncoding
 
 WINDOW_SECONDS = 0.025
@@ -76,7 +76,7 @@ class MelSpectrogram(nn.Module):
             return (filters.to(waveform.device) @ spectrum.abs().square()).mT
 
 
-class SpeakerEncoder(HearsWindows, ModelMixin, ConfigMixin):
+class SpeakerEncoder(HearsWindows, Network):
     """GE2E's recurrent network, then one linear layer to Z^s.
 
     The network hears slices of 1.6 s that overlap by half; its answers are averaged, standardised

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.cbam import CBAM
+from voice2face.models.network import Network
 
 AGE_DECADES = ("20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 
@@ -125,7 +125,7 @@ class HearsWindows(AttributeHeads):
         return round(self.config.sample_rate * self.config.window_seconds)
 
 
-class SpeechEncoder(HearsWindows, ModelMixin, ConfigMixin):
+class SpeechEncoder(HearsWindows, Network):
     """The Speech2Face CNN over an STFT spectrogram, with CBAM, as SCLDM describes it.
 
     Time is averaged away after the last level while frequency keeps its place; a linear layer

@@ -79,8 +79,8 @@ def embed(picture: np.ndarray) -> np.ndarray:
     contrast = _local_contrast(brightness - _blur(brightness))
     strength = np.minimum(BASE_LEVELS + TEXTURE_SHARE * contrast, MOST_LEVELS)
     added = picture + (strength * tiled)[..., None]
-    marked: np.ndarray = added.round().clip(0, 255).astype(np.uint8)
-    return marked
+    np.rint(added, out=added)
+    return np.clip(added, 0, 255, out=added).astype(np.uint8)
 
 
 def find(image: Image.Image) -> Finding:

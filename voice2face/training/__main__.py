@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from voice2face.devices import choose_device
-from voice2face.errors import DeviceError, SettingError
+from voice2face.errors import Voice2FaceError
 
 INTERRUPTED = 130  # as a shell says it of what Ctrl-C ended
 
@@ -40,15 +40,12 @@ def main(command_line: Sequence[str] | None = None) -> None:
     hears = hasattr(arguments, "voices")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
-    if hasattr(arguments, "device"):
-        try:
-            arguments.device = choose_device(arguments.device)
-        except DeviceError as error:
-            parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
+        if hasattr(arguments, "device"):
+            arguments.device = choose_device(arguments.device)
         modules[arguments.stage].main(arguments)
-    except SettingError as error:
+    except Voice2FaceError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -134,7 +134,9 @@ def test_unlabelled_test_speakers_and_plain_pairs_are_measured_as_far_as_they_go
             elif row["split"] == "test" or row["id"] == "train-3":
                 row["gender"] = row["age"] = None
         pq.write_table(pa.Table.from_pylist(rows), data / f"{name}.parquet")
-    artist = Artist(tiny_pipeline, "fast", 1.0)
+    checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device="cpu")
+    artist = Artist(pipe, "fast", 1.0)  # changes what size it draws at
     report = evaluate(artist, data, Path(tables["faces-0"]).parent, tmp_path / "out")
     assert not {"the voice is heard, test speakers: portraits", "judge"} & report.figures.keys()
     people = {group for group in report.figures if group.startswith("the person is met")}

@@ -172,6 +172,8 @@ def test_the_benchmark_prints_a_table(exported: Path) -> None:
 
 def test_both_denoisers_of_fine_portraitist(tmp_path: Path) -> None:
     pipe = Voice2FacePipeline(**tiny_portraitist(), output_size=32, name="tiny")
+    asked = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    pipe.method.upper_denoiser.register_to_config(good_portrait=asked)
     folder = export_onnx(pipe, tmp_path / "networks")
     for name in ("bottom_denoiser", "upper_denoiser"):
         denoiser = getattr(pipe.method, name)
@@ -188,6 +190,7 @@ def test_both_denoisers_of_fine_portraitist(tmp_path: Path) -> None:
     assert entries.ids == pipe.retriever.entries.ids
     facts = json.loads((folder / "sampling.json").read_text())
     assert facts["method"] == "fine_portraitist"
+    assert facts["good_portrait"] == asked, "as the pipeline asks, not as the bottom denoiser would"
     assert facts["alphas_cumprod"] == pytest.approx(pipe.scheduler.alphas_cumprod.tolist())
 
 

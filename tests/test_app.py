@@ -30,7 +30,7 @@ from voice2face.app_command import allowed_hosts
 from voice2face.cli import main
 from voice2face.errors import AudioDecodeError, NoSpeechError
 from voice2face.portrait import SYNTHETIC_SOURCE
-from voice2face.watermark import find
+from voice2face.watermark import detect
 
 
 def content(address: str) -> bytes:
@@ -75,7 +75,7 @@ def test_portraits_emerge_and_are_those_of_the_library(
     for portrait, made in zip(drawn, expected, strict=True):
         assert content(portrait["png"]) == made.png()
         with Image.open(io.BytesIO(made.png())) as image:
-            assert find(image).answer == "yes"
+            assert detect(image).answer == "yes"
 
     steps = [step for _, step in events[1:-1]]
     assert [step["step"] for step in steps] == [1, 2, 3, 4, 5, 6]

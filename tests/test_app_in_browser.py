@@ -25,7 +25,7 @@ from voice2face import Voice2FacePipeline
 from voice2face.app import create_app
 from voice2face.replay import read_portrait
 from voice2face.settings import DEFAULT_VARIETY
-from voice2face.watermark import find
+from voice2face.watermark import detect
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -187,7 +187,7 @@ def test_a_voice_becomes_a_portrait_that_can_be_kept(
     assert kept.read_bytes() == expected[2].png()
     with Image.open(kept) as image:
         assert image.size == (256, 256)
-        assert find(image).answer == "yes"
+        assert detect(image).answer == "yes"
     saved = read_portrait(kept)
     assert (saved.seed, saved.settings.num_inference_steps) == (9, 30)
 

@@ -22,7 +22,7 @@ from voice2face.content_credentials import CREDENTIAL_BOX, Credential, Signer, r
 from voice2face.errors import CredentialError
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.replay import read_portrait
-from voice2face.watermark import find
+from voice2face.watermark import detect
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_signed_picture_says_that_it_is_synthetic_and_keeps_its_marks(
     with Image.open(path) as image:
         marks = image.info["xmp"]
         assert SYNTHETIC_SOURCE in (marks if isinstance(marks, str) else marks.decode())
-        assert find(image).answer == "yes"
+        assert detect(image).answer == "yes"
     assert [other.name for other in tmp_path.iterdir()] == [path.name]
 
 

@@ -24,7 +24,7 @@ from voice2face.onnx_export import example_of, export_onnx, write_network
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
 from voice2face.settings import DEFAULT_VARIETY, noise_scale
-from voice2face.watermark import find
+from voice2face.watermark import detect
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "onnx_portrait.py"
 
@@ -139,7 +139,7 @@ def test_the_example_draws_a_portrait_without_pytorch(
         assert image.size == (256, 256)
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
         assert np.asarray(image).std() > 25
-        assert find(image).answer == "yes"
+        assert detect(image).answer == "yes"
 
 
 def test_the_benchmark_prints_a_table(exported: Path) -> None:

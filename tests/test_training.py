@@ -131,7 +131,7 @@ def test_two_stages_make_a_checkpoint(
     for stage in ("bottom", "upper"):
         wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
         wanted += ["--start-from", fine, "--out", tmp_path / f"{stage}-on", "--max-steps", 1]
-        run(monkeypatch, stage, *data, *wanted, "--batch-size", 4, "--rate", 1e-12)
+        run(monkeypatch, stage, *data, *wanted, "--batch-size", 4, "--learning-rate", 1e-12)
         went_on = load_component(Denoiser, tmp_path / f"{stage}-on" / "denoiser")
         began = load_component(Denoiser, fine / f"{stage}_denoiser")
         for name, weights in began.named_parameters():
@@ -386,9 +386,9 @@ def test_a_compiled_denoiser_learns_the_same(
     monkeypatch.setattr(torch.nn.Module, "compile", traced_only)
     exact = partial(torch.autocast, "cpu", torch.bfloat16, enabled=False)
     monkeypatch.setattr("voice2face.training.diffusion.mixed_precision", lambda _: exact())
-    common += ["--encoders", one, "--latents", tmp_path / "latents", "--rate", 0.02]
+    common += ["--encoders", one, "--latents", tmp_path / "latents", "--learning-rate", 0.02]
     learnt = {}
-    ways = {"not at all": ["--rate", 0], "plain": [], "compiled": ["--compile"]}
+    ways = {"not at all": ["--learning-rate", 0], "plain": [], "compiled": ["--compile"]}
     for way, more in ways.items():
         out = tmp_path / way
         run(monkeypatch, "diffusion", *data, "--out", out, *common, "--block-channels", 32, *more)

@@ -11,7 +11,7 @@ from PIL import Image
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.cli import main
 from voice2face.portrait import side_by_side
-from voice2face.watermark import LARGEST_SIDE, MOST_LEVELS, embed, find, pattern
+from voice2face.watermark import LARGEST_SIDE, MOST_LEVELS, detect, embed, pattern
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +54,25 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_watermark_survives(marked: Portraits, change: str) -> None:
     for image in marked.images:
-        finding = find(CHANGES[change](image))
-        assert finding.answer == "yes", finding
-        assert finding.probability > 0.95
+        detection = detect(CHANGES[change](image))
+        assert detection.answer == "yes", detection
+        assert detection.probability > 0.95
 
 
 def test_pictures_without_it_are_cleared(unmarked: Portraits) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     for image in (*unmarked.images, Image.fromarray(noise), Image.new("RGB", (256, 256), "grey")):
-        finding = find(image)
-        assert finding.answer == "no", finding
-        assert finding.probability < 0.05
+        detection = detect(image)
+        assert detection.answer == "no", detection
+        assert detection.probability < 0.05
 
 
 def test_it_is_found_in_pictures_of_several(marked: Portraits, unmarked: Portraits) -> None:
-    assert find(marked.grid(4)).answer == "yes"
+    assert detect(marked.grid(4)).answer == "yes"
     sheet = side_by_side(marked.images * 6, 6)
     assert max(sheet.size) > LARGEST_SIDE
-    assert find(sheet).answer == "yes"
-    assert find(side_by_side(unmarked.images * 6, 6)).answer != "yes"
+    assert detect(sheet).answer == "yes"
+    assert detect(side_by_side(unmarked.images * 6, 6)).answer != "yes"
 
 
 @pytest.mark.parametrize("times", [1.0, 1.5])
@@ -80,15 +80,15 @@ def test_it_is_found_somewhere_in_a_large_screenshot(marked: Portraits, times: f
     rng = np.random.default_rng(0)
     rough = Image.fromarray(rng.integers(0, 255, (27, 48, 3), dtype=np.uint8))
     screen = rough.resize((1920, 1080), Image.Resampling.BICUBIC)
-    assert find(screen).answer == "unsure"
+    assert detect(screen).answer == "unsure"
     size = (round(256 * times),) * 2
     screen.paste(marked.images[0].resize(size, Image.Resampling.BICUBIC), (333, 517))
-    assert find(screen).answer == "yes"
+    assert detect(screen).answer == "yes"
 
 
 def test_a_picture_too_large_to_be_searched_is_not_cleared() -> None:
-    finding = find(Image.new("RGB", (3000, 4000), "grey"))
-    assert (finding.answer, finding.probability) == ("unsure", 0.5)
+    detection = detect(Image.new("RGB", (3000, 4000), "grey"))
+    assert (detection.answer, detection.probability) == ("unsure", 0.5)
 
 
 def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:
@@ -103,7 +103,7 @@ def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:
 def test_any_size_can_be_marked_and_tiny_ones_are_uncertain() -> None:
     grey = np.full((40, 70, 3), 128, np.uint8)
     assert embed(grey).shape == grey.shape
-    assert find(Image.fromarray(grey)).answer == "unsure"
+    assert detect(Image.fromarray(grey)).answer == "unsure"
     assert pattern().mean() == pytest.approx(0.0, abs=1e-9)
     assert pattern().std() == pytest.approx(1.0)
 

@@ -88,19 +88,19 @@ def replay_picture(options: argparse.Namespace) -> bool:
 def verify_pictures(options: argparse.Namespace) -> bool:
     """Look for watermarks and content credentials; tells whether all are watermarked for sure."""
     from voice2face.content_credentials import read_pem
-    from voice2face.watermark import find
+    from voice2face.watermark import detect
 
     if options.trust is not None:
         read_pem(options.trust)
 
     def verify(picture: Path) -> bool:
-        finding = find(open_picture(picture))
-        probability = f"{finding.probability:.1%}"
-        print(f"{finding.answer}: made by voice2face with a probability of {probability}")
-        if finding.answer == "unsure":
+        detection = detect(open_picture(picture))
+        probability = f"{detection.probability:.1%}"
+        print(f"{detection.answer}: made by voice2face with a probability of {probability}")
+        if detection.answer == "unsure":
             print("  a larger picture, or a crop around the portrait, tells more")
         print_credential(picture, options.trust)
-        return finding.answer == "yes"
+        return detection.answer == "yes"
 
     return of_each(options.pictures, verify)
 

@@ -33,7 +33,7 @@ MIDDLE_SCORE, SCORE_WIDTH = 7.2, 0.35  # of the probability
 YES, NO = 0.95, 0.05
 
 
-class Finding(NamedTuple):
+class Detection(NamedTuple):
     """What a search for the watermark found.
 
     Attributes:
@@ -83,7 +83,7 @@ def embed(picture: np.ndarray) -> np.ndarray:
     return np.clip(added, 0, 255, out=added).astype(np.uint8)
 
 
-def find(image: Image.Image) -> Finding:
+def detect(image: Image.Image) -> Detection:
     """Look for the watermark in a picture of any size, of which a portrait may be a part.
 
     A picture so large that not every scale can be tried in seconds is never cleared: where nothing
@@ -91,7 +91,7 @@ def find(image: Image.Image) -> Finding:
     """
     picture = image.convert("RGB")
     if min(picture.size) < SMALLEST_SIDE:
-        return Finding("unsure", 0.5, 0.0, 1.0)
+        return Detection("unsure", 0.5, 0.0, 1.0)
     brightness = Image.fromarray(np.asarray(picture, np.float32) @ BRIGHTNESS)
     best, best_scale, left, skipped = 0.0, 1.0, MOST_PIXELS, False
     for scale in SCALES:
@@ -115,7 +115,7 @@ def find(image: Image.Image) -> Finding:
         answer = "yes"
     elif probability <= NO:
         answer = "no"
-    return Finding(answer, probability, best, best_scale)
+    return Detection(answer, probability, best, best_scale)
 
 
 def score(brightness: np.ndarray) -> float:

@@ -45,7 +45,7 @@ PRIOR_SIZES = (100, 500, 1_000, 5_000, 10_000)
 PUBLISHED = ("recurrent.", "to_speaker.", "speaker_mean", "speaker_std")
 # A few hundred steps get farthest at a high rate that falls for half of them, and at the noise
 # levels at which a face takes shape.
-SHORT_RUN = ("--rate", 2e-3, "--cooldown", 0.5, "--ema-decay", 0.99, "--lognormal", 0.85)
+SHORT_RUN = ("--learning-rate", 2e-3, "--cooldown", 0.5, "--ema-decay", 0.99, "--lognormal", 0.85)
 
 
 @dataclass(frozen=True)

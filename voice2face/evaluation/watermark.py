@@ -23,7 +23,7 @@ from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.tables import load_faces, load_voices
-from voice2face.watermark import Finding, find
+from voice2face.watermark import Detection, detect
 
 SIZE = 256
 
@@ -62,9 +62,9 @@ CHANGES: dict[str, Change] = {
 CHANGES_OF_REAL_FACES = ("PNG", "screenshot of a part")
 
 
-def search(change: str, number: int, picture: np.ndarray) -> Finding:
+def search(change: str, number: int, picture: np.ndarray) -> Detection:
     """Change one picture and look for the watermark."""
-    return find(CHANGES[change](Image.fromarray(picture), np.random.default_rng(number)))
+    return detect(CHANGES[change](Image.fromarray(picture), np.random.default_rng(number)))
 
 
 def draw_portraits(
@@ -116,7 +116,7 @@ def main() -> None:
                 found = list(tqdm(jobs, total=len(pictures), desc=f"{kind}, {change}"))
                 names = np.arange(len(found)).astype(str)
                 for answer in ("yes", "unsure"):
-                    share = np.array([finding.answer == answer for finding in found])
+                    share = np.array([detection.answer == answer for detection in found])
                     report.add(
                         f"watermark: {kind}, {answer}", change, bootstrap_share(share, names)
                     )

@@ -47,7 +47,7 @@ class DiffusionOptions:
 
     Attributes:
         batch_size: latents a step.
-        rate: learning rate.
+        learning_rate: of AdamW.
         drop_speech: share of rows trained without the voice (for guidance).
         drop_all: share of rows trained without voice and quality.
         drop_attributes: share of rows trained with the voice, but not told sex and age.
@@ -58,7 +58,7 @@ class DiffusionOptions:
     """
 
     batch_size: int = 64
-    rate: float = 5e-4
+    learning_rate: float = 5e-4
     drop_speech: float = 0.1
     drop_all: float = 0.05
     drop_attributes: float = 0.1
@@ -308,7 +308,7 @@ def train_denoiser(
     out.mkdir(parents=True, exist_ok=True)
     options = DiffusionOptions(
         batch_size=arguments.batch_size,
-        rate=arguments.rate,
+        learning_rate=arguments.learning_rate,
         drop_attention=arguments.drop_attention,
         lognormal=arguments.lognormal,
         dropout=arguments.dropout,
@@ -348,7 +348,7 @@ def train_denoiser(
     denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
-        options.rate,
+        options.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=0.01,
     )
@@ -395,7 +395,12 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"
     )
-    parser.add_argument("--rate", type=float, default=DiffusionOptions.rate, help="learning rate")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=DiffusionOptions.learning_rate,
+        help="of AdamW (default: %(default)s)",
+    )
     parser.add_argument(
         "--compile",
         action="store_true",

@@ -320,7 +320,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=12,
         help="rank of the low-rank update of each weight (default: %(default)s)",
     )
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
+    parser.add_argument(
+        "--learning-rate", type=float, default=1e-3, help="of AdamW (default: %(default)s)"
+    )
     parser.add_argument(
         "--batch-size", type=int, default=32, help="sampling steps to imitate in each training step"
     )
@@ -417,7 +419,7 @@ def main(arguments: argparse.Namespace) -> None:
     opposing = list(networks.discriminator.parameters())
     optimizer = torch.optim.AdamW(
         [
-            {"params": learning, "lr": arguments.rate},
+            {"params": learning, "lr": arguments.learning_rate},
             {"params": opposing, "lr": DISCRIMINATOR_RATE},
         ],
         betas=(0.9, 0.99),

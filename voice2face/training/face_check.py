@@ -272,7 +272,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--width", type=int, default=24, help="channels of its layers (default: %(default)s)"
     )
-    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
+    parser.add_argument(
+        "--learning-rate", type=float, default=2e-3, help="of AdamW (default: %(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=128, help="latents a step")
 
 
@@ -307,6 +309,8 @@ def main(arguments: argparse.Namespace) -> None:
     held_out = drawn("validation", arguments.held_out_portraits)
     sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
     check = FaceCheck(*sizes, width=arguments.width).to(pipe.device)
-    optimizer = torch.optim.AdamW(check.parameters(), arguments.rate, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(
+        check.parameters(), arguments.learning_rate, weight_decay=WEIGHT_DECAY
+    )
     training = FaceCheckTraining(check, train, held_out, arguments, pipe)
     TrainingLoop(check, optimizer, loop_options(arguments)).run(training.step, training.evaluate)

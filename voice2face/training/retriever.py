@@ -32,10 +32,14 @@ def draw_pairs(pairing: Pairing, count: int, seed: int) -> tuple[np.ndarray, np.
     pairs: dict[int, int] = {}
     taken: set[int] = set()
     for _ in range(MOST_DRAWS):
-        for face, voice in zip(*pairing.sample(rng, count), strict=True):
-            if len(pairs) < count and int(face) not in pairs and int(voice) not in taken:
-                pairs[int(face)] = int(voice)
-                taken.add(int(voice))
+        for face, voice in zip(
+            *(rows.tolist() for rows in pairing.sample(rng, count)), strict=True
+        ):
+            if len(pairs) < count and face not in pairs and voice not in taken:
+                pairs[face] = voice
+                taken.add(voice)
+        if len(pairs) == count:
+            break
     return np.array(list(pairs), int), np.array(list(pairs.values()), int)
 
 

@@ -43,13 +43,13 @@ class SpeakerOptions:
 
     Attributes:
         batch_size: pairs a step.
-        rate: learning rate.
+        learning_rate: of AdamW.
         contrastive_weight: weight of the contrastive loss.
         heads_weight: weight of the sex and age losses.
     """
 
     batch_size: int = 256
-    rate: float = 1e-3
+    learning_rate: float = 1e-3
     contrastive_weight: float = 0.05
     heads_weight: float = 1.0
 
@@ -174,7 +174,9 @@ def main(arguments: argparse.Namespace) -> None:
     networks = SpeakerNetworks(encoder).to(device)
     options = SpeakerOptions()
     trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, options.rate, betas=(0.9, 0.99), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=0.1
+    )
     loop = TrainingLoop(networks, optimizer, loop_options(arguments))
     stage = Speaker(networks, said, embedded, voices, pairing, held_out, options, out, device)
     loop.run(stage.step, stage.evaluate)

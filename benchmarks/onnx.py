@@ -26,7 +26,6 @@ from voice2face import Voice2FacePipeline
 from voice2face.onnx_export import ToldDenoiser, example_of
 
 EXAMPLE = SPEECH.parent.parent / "onnx_portrait.py"
-NETWORKS = ("denoiser", "face_decoder", "speech_encoder")
 PAUSE_SECONDS = 0.2  # after which PyTorch's idle threads no longer spin
 
 Run = Callable[[], object]
@@ -91,11 +90,6 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2, help="turns of each (default: 2)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a turn (default: 1.5)")
     options = parser.parse_args()
-    missing = [name for name in NETWORKS if not (options.networks / f"{name}.onnx").is_file()]
-    if missing:
-        parser.error(
-            f"{options.networks} lacks {', '.join(missing)}; voice2face export-onnx writes them"
-        )
     torch.set_num_threads(options.threads)
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")
     denoiser = ToldDenoiser(pipe.method.denoiser, pipe.method.face_prior()).eval()
@@ -107,6 +101,13 @@ def main() -> None:
         ("face decoder (batch 1)", pipe.face_decoder, "face_decoder", latents),
         ("speech encoder (6 s)", pipe.speech_encoder, "speech_encoder", window),
     ]
+    missing = [
+        name for _, _, name, _ in networks if not (options.networks / f"{name}.onnx").is_file()
+    ]
+    if missing:
+        parser.error(
+            f"{options.networks} lacks {', '.join(missing)}; voice2face export-onnx writes them"
+        )
     print(
         f"{options.threads} threads, torch {torch.__version__}, "
         f"onnxruntime {onnxruntime.__version__}; ms, in brackets how many times as fast as "

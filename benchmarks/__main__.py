@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PLAIN = "best"
 LARGE_MATRIX = 8192
 PICTURES = 1024
-Times = dict[str, tuple[float, float]]
+Times = dict[str, tuple[float, float, float]]
 SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
 
 
@@ -58,9 +58,9 @@ def peak_megabytes(*command: str) -> float:
 
 
 def draw_pictures(pipe: Voice2FacePipeline, preset: str) -> None:
-    """Go from a file to many pictures as arrays, without the invisible mark and PNGs."""
+    """Go from a file to many pictures as arrays, invisibly marked, without PNGs."""
     latents = pipe(SPEECH, seed=0, num_images=PICTURES, preset=preset, output_type="latent")
-    pipe.decode(latents, watermark=False)
+    pipe.decode(latents)
 
 
 def draw(pipe: Voice2FacePipeline, preset: str, count: int) -> None:
@@ -70,16 +70,20 @@ def draw(pipe: Voice2FacePipeline, preset: str, count: int) -> None:
 
 
 def time_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> Times:
-    """Seconds of one portrait, and of each in a batch, by preset; the first of each is not counted.
+    """Seconds of one portrait, of drawing it alone, and of each in a batch, by preset.
+
+    The first of each is not counted.
 
     What is compiled for a size of batch is compiled then.
     """
     times = {}
+    voice = pipe.listen(SPEECH)
     for name in PRESETS:
         for count in (1, batch):
             draw(pipe, name, count)
         times[name] = (
             seconds_of(lambda p=name: draw(pipe, p, 1), repeats),
+            seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),
             seconds_of(lambda p=name: draw(pipe, p, batch), 2) / batch,
         )
     return times
@@ -87,17 +91,19 @@ def time_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> Times:
 
 def print_presets(times: dict[str, Times], batch: int) -> None:
     """Print time and throughput of every preset of every way of running, the plain one first."""
-    plain_one, plain_many = next(iter(times.values()))[PLAIN]
+    plain_one, _, plain_many = next(iter(times.values()))[PLAIN]
     print(
-        f"| preset | one portrait, warm, s | ratio to {PLAIN} | each of {batch}, s | ratio |\n"
-        "|---|---:|---:|---:|---:|"
+        f"| preset | one portrait, warm, s | ratio to {PLAIN} | drawing alone, s | "
+        f"each of {batch}, s | ratio |\n"
+        "|---|---:|---:|---:|---:|---:|"
     )
     for way, by_preset in times.items():
-        for name, (one, many) in by_preset.items():
+        for name, (one, alone, many) in by_preset.items():
             preset = PRESETS[name]
             print(
                 f"| {name}: {preset.num_inference_steps} steps of {preset.sampler}{way} | "
-                f"{one:.3f} | {one / plain_one:.2f} | {many:.3f} | {many / plain_many:.2f} |"
+                f"{one:.3f} | {one / plain_one:.2f} | {alone:.4f} | "
+                f"{many:.4f} | {many / plain_many:.2f} |"
             )
 
 

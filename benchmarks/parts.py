@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.__main__ import SPEECH, seconds_of
 from voice2face import Voice2FacePipeline
 from voice2face.audio import load_audio
+from voice2face.finishing import finish
 from voice2face.listening import find_in
 from voice2face.settings import DEFAULT_PRESET, DISTILLED, PRESETS
-from voice2face.watermark import embed
 
 MATRIX = 2048
 COPIED_NUMBERS = 1 << 26
@@ -121,7 +121,8 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     alone = denoiser.condition(voice[:1], quality[:1])
     guided = 0 if distilled else -(-settings.num_inference_steps // settings.guidance_every)
     time = torch.full((2,), 500, device=device)
-    pixels = pipe.decode(latents[:1], watermark=False)
+    decoder, size = pipe.face_decoder, pipe.output_size
+    face = decoder(latents[:1])
     check = pipe.method.face_check
     return [
         Part("reading the file, resampling", lambda: load_audio(SPEECH)),
@@ -146,12 +147,8 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
             0 if check is None else 1,
             check,
         ),
-        Part(
-            "face decoder",
-            lambda: pipe.decode(latents[:1], watermark=False),
-            network=pipe.face_decoder,
-        ),
-        Part("watermark", lambda: embed(pixels[0])),
+        Part("face decoder", lambda: decoder(latents[:1]), network=decoder),
+        Part("resizing, watermark", lambda: finish(face, size, mark=True).cpu().numpy()),
         Part("PNG with its metadata", portrait.png),
     ]
 
@@ -165,8 +162,11 @@ def main() -> None:
         "--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="(default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="of the compiled pipeline")
     options = parser.parse_args()
     pipe = Voice2FacePipeline.from_pretrained(device=options.device)
+    if options.compile:
+        pipe.compile()
     parts = [part for part in parts_of(pipe, options.preset) if part.times]
     operations = product_rate(options.repeats, pipe.device, pipe.dtype)
     traffic = copy_rate(options.repeats, pipe.device)

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +17,8 @@ from torch._dynamo.utils import counters
 
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline
-from voice2face.compilation import in_the_graphs_thread
 from voice2face.errors import CompileError
 from voice2face.models import Denoiser, FaceDecoder
-from voice2face.models.denoiser import Condition
 from voice2face.offload import Offload
 
 ROOT = Path(__file__).parent.parent
@@ -161,6 +158,11 @@ def test_networks_lent_to_a_gpu_are_not_compiled() -> None:
         pipe.compile()
 
 
+def test_cuda_graphs_are_of_cuda_alone() -> None:
+    with pytest.raises(CompileError, match="CUDA graphs are of CUDA, not of cpu"):
+        tiny().compile("cudagraphs")
+
+
 def test_without_a_compiler_the_error_says_what_is_needed(tmp_path: Path) -> None:
     code = "from tests.test_compilation import tiny; tiny().compile('inductor')"
     surroundings = {"CXX": str(tmp_path / "c++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
@@ -175,48 +177,3 @@ def test_without_a_compiler_the_error_says_what_is_needed(tmp_path: Path) -> Non
     complaint = done.stderr.strip().splitlines()[-1]
     assert complaint.startswith("voice2face.errors.CompileError: nothing can be compiled for cpu")
     assert "the variable CXX names another" in complaint
-
-
-@pytest.fixture
-def no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-
-
-def test_cuda_graphs_run_in_one_thread_and_answers_are_kept(no_streams: None) -> None:
-    buffer, threads = torch.zeros(1), set()
-
-    def graph(number: torch.Tensor) -> torch.Tensor:
-        threads.add(threading.current_thread())
-        assert not torch.is_grad_enabled()
-        return buffer.copy_(number)
-
-    call = in_the_graphs_thread(graph, torch.device("cuda"))
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(call, torch.arange(20.0).split(1)))
-    assert [float(answer) for answer in answers] == list(range(20))
-    assert len(threads) == 1
-    assert threading.current_thread() not in threads
-
-
-def test_errors_come_out_of_the_graphs_thread(no_streams: None) -> None:
-    def fail(latents: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with pytest.raises(torch.OutOfMemoryError):
-        in_the_graphs_thread(fail, torch.device("cuda"))(torch.zeros(1))
-
-
-def test_cuda_graphs_are_recorded_for_powers_of_two_alone(no_streams: None) -> None:
-    sizes = []
-
-    def graph(latents: torch.Tensor, condition: Condition) -> torch.Tensor:
-        sizes.append(tuple(map(len, (latents, condition.speech, condition.numbers))))
-        assert condition.beside is None
-        return latents + condition.numbers
-
-    call = in_the_graphs_thread(graph, torch.device("cuda"))
-    for rows in (1, 2, 3, 5, 8, 9):
-        latents, numbers = torch.randn(2, rows, 4)
-        answer = call(latents, Condition(torch.zeros(rows, 2), numbers))
-        assert torch.equal(answer, latents + numbers)
-    assert sizes == [(size,) * 3 for size in (1, 2, 4, 8, 8, 16)]

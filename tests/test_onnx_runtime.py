@@ -100,8 +100,9 @@ def test_it_computes_in_single_precision() -> None:
         tiny().half().compile("onnxruntime")
 
 
-def test_there_are_two_backends() -> None:
-    with pytest.raises(SettingError, match="backend is onnxruntime or inductor, not 'tensorrt'"):
+def test_there_are_three_backends() -> None:
+    backends = "onnxruntime, cudagraphs, inductor"
+    with pytest.raises(SettingError, match=f"backend is {backends}, not 'tensorrt'"):
         tiny().compile("tensorrt")
 
 

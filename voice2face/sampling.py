@@ -33,8 +33,7 @@ def split_prediction(
     Raises:
         ValueError: unknown prediction type.
     """
-    alpha_bar = torch.as_tensor(alpha_bar, dtype=latents.dtype, device=latents.device)
-    signal, spread = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
+    signal, spread = alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
     if prediction_type == "epsilon":
         return Prediction((latents - spread * output) / signal, output)
     if prediction_type == "v_prediction":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -73,14 +73,43 @@ def _band() -> np.ndarray:
 def embed(picture: np.ndarray) -> np.ndarray:
     """Add the watermark to a picture, ``(H, W, 3)`` uint8."""
     height, width = picture.shape[:2]
+    tile, rows, columns = tiled(height, width), means_of(height), means_of(width).T
+    return marked(picture.astype(np.float32), tile, rows, columns).astype(np.uint8)
+
+
+def marked(pictures: Any, tile: Any, rows: Any, columns: Any) -> Any:
+    """Add the watermark to pictures, NumPy's arrays or PyTorch's tensors on any device.
+
+    Args:
+        pictures: ``(..., H, W, 3)`` float32, 0 to 255.
+        tile: ``(H, W)``, as ``tiled`` returns it.
+        rows: ``(H, H)``, as ``means_of`` returns it.
+        columns: ``(W, W)``, likewise, transposed.
+
+    Returns:
+        Of the pictures' shape and type, whole numbers.
+    """
+    shade = sum(float(share) * pictures[..., k] for k, share in enumerate(BRIGHTNESS))
+    detail = shade - rows @ shade @ columns
+    contrast = (rows @ (detail * detail) @ columns).clip(0.0) ** 0.5
+    strength = (BASE_LEVELS + TEXTURE_SHARE * contrast).clip(0.0, MOST_LEVELS)
+    return (pictures + (strength * tile)[..., None]).round().clip(0.0, 255.0)
+
+
+@lru_cache(maxsize=16)
+def tiled(height: int, width: int) -> np.ndarray:
+    """The pattern over a whole picture, ``(height, width)`` float32."""
     repeats = (-(-height // TILE), -(-width // TILE))
-    tiled = np.tile(pattern(), repeats)[:height, :width]
-    brightness = picture.astype(np.float32) @ BRIGHTNESS
-    contrast = _local_contrast(brightness - _blur(brightness))
-    strength = np.minimum(BASE_LEVELS + TEXTURE_SHARE * contrast, MOST_LEVELS)
-    added = picture + (strength * tiled)[..., None]
-    np.rint(added, out=added)
-    return np.clip(added, 0, 255, out=added).astype(np.uint8)
+    return np.tile(pattern(), repeats)[:height, :width].astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def means_of(length: int) -> np.ndarray:
+    """The matrix that takes the mean of nine neighbours, edges repeated, ``(length, length)``."""
+    neighbours = np.arange(length)[:, None] + np.arange(-4, 5)
+    matrix = np.zeros((length, length), np.float32)
+    np.add.at(matrix, (np.arange(length)[:, None], neighbours.clip(0, length - 1)), 1 / 9)
+    return matrix
 
 
 def detect(image: Image.Image) -> Detection:

@@ -86,7 +86,8 @@ def sample_guided(
     first_noise = draw_noise() * noise_scale(settings.variety)
     beside = None if beside is None else beside.to(device, dtype)
     told = denoiser.condition(speech, quality)._replace(beside=beside)
-    told_and_untold = with_untold(told, denoiser, speech, quality)
+    guided = settings.guidance_scale != 1.0
+    told_and_untold = with_untold(told, denoiser, speech, quality) if guided else told
     if autoguidance is not None:
         attributes = denoiser.told_of(speech) if config.heard_attributes else None
         weaker_told = autoguidance.weaker.condition(speech, quality, attributes=attributes)
@@ -95,7 +96,6 @@ def sample_guided(
     shift = shift.to(device, torch.float32)
     alphas_cumprod = schedule.alphas_cumprod.tolist()
     calls = itertools.count()
-    guided = settings.guidance_scale != 1.0
     difference = torch.zeros(())
 
     def denoise(latents: Tensor, timestep: int) -> Prediction:

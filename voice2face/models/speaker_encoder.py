@@ -23,6 +23,11 @@ LOUDNESS_DBFS = -22.0
 
 
 @lru_cache(maxsize=4)
+def mel_filters_on(device: torch.device, sample_rate: int, fft_size: int, mels: int) -> Tensor:
+    """``mel_filters`` on a device."""
+    return mel_filters(sample_rate, fft_size, mels).to(device)
+
+
 def mel_filters(sample_rate: int, fft_size: int, mels: int) -> Tensor:
     """Triangular filters of equal area, ``(mels, fft_size // 2 + 1)``, from 0 Hz to half the rate.
 
@@ -72,8 +77,8 @@ class MelSpectrogram(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )
-            filters = mel_filters(self.sample_rate, self.fft_size, self.mels)
-            return (filters.to(waveform.device) @ spectrum.abs().square()).mT
+            filters = mel_filters_on(waveform.device, self.sample_rate, self.fft_size, self.mels)
+            return (filters @ spectrum.abs().square()).mT
 
 
 class SpeakerEncoder(HearsWindows, Network):

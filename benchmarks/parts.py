@@ -153,7 +153,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     ]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=__doc__)
@@ -165,9 +165,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="of the compiled pipeline")
     options = parser.parse_args()
     pipe = Voice2FacePipeline.from_pretrained(device=options.device)
+    parts = [part for part in parts_of(pipe, options.preset) if part.times]
+    counts = [operations_of(part.run) for part in parts]
     if options.compile:
         pipe.compile()
-    parts = [part for part in parts_of(pipe, options.preset) if part.times]
     operations = product_rate(options.repeats, pipe.device, pipe.dtype)
     traffic = copy_rate(options.repeats, pipe.device)
     print(
@@ -179,8 +180,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     measured = [seconds_of(done(part.run, pipe.device), options.repeats) for part in parts]
     total = sum(part.times * seconds for part, seconds in zip(parts, measured, strict=True))
-    for part, seconds in zip(parts, measured, strict=True):
-        flops = operations_of(part.run)
+    for part, flops, seconds in zip(parts, counts, measured, strict=True):
         weights = list(part.network.parameters()) if part.network is not None else []
         size = sum(weight.nbytes for weight in weights)
         floor = max(flops / operations, size / traffic)

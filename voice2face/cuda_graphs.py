@@ -32,9 +32,9 @@ class Graph:
         leaves, structure = tree_flatten(inputs)
         self.buffers = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         held = tree_unflatten(self.buffers, structure)
-        device = inputs[0].device
-        with RECORDING:
-            aside, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        self.device = inputs[0].device
+        with RECORDING, torch.cuda.device(self.device):
+            aside, current = torch.cuda.Stream(), torch.cuda.current_stream()
             aside.wait_stream(current)
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UPS):
@@ -54,7 +54,8 @@ class Graph:
         for buffer, leaf in zip(self.buffers, tree_flatten(inputs)[0], strict=True):
             if isinstance(leaf, Tensor):
                 buffer[:rows].copy_(leaf)
-        self.graph.replay()
+        with torch.cuda.device(self.device):
+            self.graph.replay()
         return tree_map(lambda answer: answer[:rows].clone(), self.answer)
 
 

@@ -262,7 +262,7 @@ def test_the_microphone_is_heard(page: Page) -> None:
     page.wait(lambda: page["record"].text == "Stop, 3 s")
     page["record"].click()
     page.wait(page["draw"].is_enabled)
-    assert page["record"].text == "Record"
+    page.wait(lambda: page["record"].text == "Record")
     assert "Your recording" in page["take"].text
     page.set("steps", 1)
     page.draw()

@@ -83,26 +83,32 @@ class Graphs:
         Args:
             inputs: tensors, or tuples of them, of any number of rows.
         """
-        filled = filled_up(inputs)
         kind = tuple(
-            (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
-            for leaf in tree_flatten(filled)[0]
+            (next_power_of_two(len(leaf)), leaf.shape[1:], leaf.dtype)
+            if isinstance(leaf, Tensor)
+            else leaf
+            for leaf in tree_flatten(inputs)[0]
         )
         with self.turn:
             # another thread's stream may still read what this one is about to overwrite
             stream = torch.cuda.current_stream(inputs[0].device)
             stream.wait_event(self.done)
             if kind not in self.graphs:
-                self.graphs[kind] = Graph(self.call, filled, self.pool)
+                self.graphs[kind] = Graph(self.call, filled_up(inputs), self.pool)
             answer = self.graphs[kind].replay(inputs)
             self.done.record(stream)
         return answer
 
 
+def next_power_of_two(rows: int) -> int:
+    """The least ``2**k`` that is no less."""
+    return 1 << (rows - 1).bit_length()
+
+
 def filled_up(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Inputs whose tensors have ``2**k`` rows, the last ones repeated as often as that takes."""
     rows = len(inputs[0])
-    added = (1 << (rows - 1).bit_length()) - rows
+    added = next_power_of_two(rows) - rows
 
     def fill(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or added == 0:

@@ -185,13 +185,11 @@ def find_speech(waveform: Waveform) -> Waveform:
     Raises:
         NoSpeechError: silent, or less than one second of speech.
     """
-    frame = round(FRAME_SECONDS * SAMPLE_RATE)
-    count = len(waveform) // frame
+    frames = frames_of(waveform)
+    count = len(frames)
     if count == 0:
         raise NoSpeechError(_too_little(len(waveform) / SAMPLE_RATE))
-    frames = waveform[: count * frame].reshape(count, frame).astype(np.float64)
-    frames = frames - frames.mean(1, keepdims=True)
-    energy_db = 10.0 * np.log10(np.square(frames).mean(1) + 1e-20)
+    energy_db = 10.0 * np.log10(energies(frames) + 1e-20)
     loud_share = min(LOUD_SHARE, LOUD_SECONDS / (count * FRAME_SECONDS))
     loud_db = np.quantile(energy_db, 1.0 - loud_share)
     if loud_db < SILENCE_DB:
@@ -203,7 +201,21 @@ def find_speech(waveform: Waveform) -> Waveform:
         raise NoSpeechError(_too_little(float(speech.sum() * FRAME_SECONDS)))
     rest = round(PAUSE_KEPT_SECONDS / FRAME_SECONDS)
     kept = np.convolve(speech, np.ones(2 * rest + 1), "same") > 0
-    return waveform[: count * frame].reshape(count, frame)[kept].reshape(-1)
+    return frames[kept].reshape(-1)
+
+
+def frames_of(waveform: Waveform) -> Waveform:
+    """Cut ``(samples,)`` to ``(frames, 320)`` of ``FRAME_SECONDS`` each; the rest is left off."""
+    frame = round(FRAME_SECONDS * SAMPLE_RATE)
+    count = len(waveform) // frame
+    return waveform[: count * frame].reshape(count, frame)
+
+
+def energies(frames: Waveform) -> NDArray[np.float64]:
+    """Mean power of each frame about its mean, ``(frames,)``: a microphone's offset is no sound."""
+    exact = frames.astype(np.float64)
+    power = np.einsum("ij,ij->i", exact, exact) / exact.shape[1]
+    return np.maximum(power - np.square(exact.mean(1)), 0.0)
 
 
 def speech_windows(speech: Waveform, *, seconds: float = WINDOW_SECONDS) -> Waveform:
@@ -325,7 +337,7 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
             parts = []
             # SoundFile.blocks() would go on to the length that the header claims
             while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
-                parts.append(block.mean(1))
+                parts.append(block[:, 0] if sound.channels == 1 else block.mean(1))
             rate = float(sound.samplerate)
             # libsndfile reads no further than it guesses where an MP3 lacks the Xing header
             if sound.format == "MP3" and _goes_on(file):

@@ -81,7 +81,7 @@ def find_in(waveform: NDArray[np.float32]) -> Speech:
     Raises:
         NoSpeechError: there is too little.
     """
-    checksum = hashlib.sha256(waveform.astype("<f4", copy=False).tobytes()).hexdigest()
+    checksum = hashlib.sha256(np.ascontiguousarray(waveform, "<f4")).hexdigest()
     faults = {CLIPPED: is_clipped, NOISY: is_noisy}
     speech = find_speech(waveform)
     return Speech(speech, checksum, tuple(text for text, has in faults.items() if has(waveform)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from voice2face.audio import FRAME_SECONDS, SAMPLE_RATE, Waveform
+from voice2face.audio import Waveform, energies, frames_of
 
 SMALLEST_RANGE_DB = 18.0  # between the loud and the quiet frames of a clean recording
 MOST_AT_PEAK = 2e-4  # share of a recording's samples that lie at its peak
@@ -28,10 +28,7 @@ def is_clipped(waveform: Waveform) -> bool:
 
 def is_noisy(waveform: Waveform) -> bool:
     """Whether the quiet moments of ``(samples,)``, mono at 16 kHz, are nearly as loud as speech."""
-    frame = round(FRAME_SECONDS * SAMPLE_RATE)
-    frames = waveform[: len(waveform) // frame * frame].reshape(-1, frame).astype(np.float64)
-    frames -= frames.mean(1, keepdims=True)  # a microphone's offset is no noise
-    energy_db = 10.0 * np.log10(np.square(frames).mean(1) + 1e-12)
+    energy_db = 10.0 * np.log10(energies(frames_of(waveform)) + 1e-12)
     quiet, loud = np.percentile(energy_db, [5, 95])
     return bool(loud - quiet < SMALLEST_RANGE_DB)
 

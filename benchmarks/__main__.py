@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from voice2face.settings import DEFAULT_PRESET, PRESETS
 
@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 PLAIN = "best"
 LARGE_MATRIX = 8192
 PICTURES = 1024
-Times = dict[str, tuple[float, float, float]]
 SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
+
+
+class Times(NamedTuple):
+    """Seconds of one portrait, from and to where, and of each in a batch."""
+
+    file_to_png: float
+    samples_to_portrait: float
+    drawing_alone: float
+    each_in_batch: float
 
 
 def seconds_of(run: Callable[[], object], repeats: int) -> float:
@@ -69,41 +77,41 @@ def draw(pipe: Voice2FacePipeline, preset: str, count: int) -> None:
         portrait.png()
 
 
-def time_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> Times:
-    """Seconds of one portrait, of drawing it alone, and of each in a batch, by preset.
+def time_presets(pipe: Voice2FacePipeline, batch: int, repeats: int) -> dict[str, Times]:
+    """What each preset takes. The first of each batch's size, which compiles, is not counted."""
+    from voice2face import load_audio
+    from voice2face.audio import SAMPLE_RATE
 
-    The first of each is not counted.
-
-    What is compiled for a size of batch is compiled then.
-    """
     times = {}
-    voice = pipe.listen(SPEECH)
+    samples, voice = load_audio(SPEECH), pipe.listen(SPEECH)
     for name in PRESETS:
         for count in (1, batch):
             draw(pipe, name, count)
-        times[name] = (
+        times[name] = Times(
             seconds_of(lambda p=name: draw(pipe, p, 1), repeats),
+            seconds_of(lambda p=name: pipe(samples, SAMPLE_RATE, seed=0, preset=p), repeats),
             seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),
             seconds_of(lambda p=name: draw(pipe, p, batch), 2) / batch,
         )
     return times
 
 
-def print_presets(times: dict[str, Times], batch: int) -> None:
+def print_presets(times: dict[str, dict[str, Times]], batch: int) -> None:
     """Print time and throughput of every preset of every way of running, the plain one first."""
-    plain_one, _, plain_many = next(iter(times.values()))[PLAIN]
+    plain = next(iter(times.values()))[PLAIN]
     print(
-        f"| preset | one portrait, warm, s | ratio to {PLAIN} | drawing alone, s | "
-        f"each of {batch}, s | ratio |\n"
-        "|---|---:|---:|---:|---:|---:|"
+        f"| preset | one portrait, file to PNG, s | ratio to {PLAIN} | samples to portrait, s | "
+        f"drawing alone, s | each of {batch}, s | ratio |\n"
+        "|---|---:|---:|---:|---:|---:|---:|"
     )
     for way, by_preset in times.items():
-        for name, (one, alone, many) in by_preset.items():
+        for name, taken in by_preset.items():
             preset = PRESETS[name]
             print(
                 f"| {name}: {preset.num_inference_steps} steps of {preset.sampler}{way} | "
-                f"{one:.3f} | {one / plain_one:.2f} | {alone:.4f} | "
-                f"{many:.4f} | {many / plain_many:.2f} |"
+                f"{taken.file_to_png:.3f} | {taken.file_to_png / plain.file_to_png:.2f} | "
+                f"{taken.samples_to_portrait:.4f} | {taken.drawing_alone:.4f} | "
+                f"{taken.each_in_batch:.4f} | {taken.each_in_batch / plain.each_in_batch:.2f} |"
             )
 
 

@@ -9,8 +9,9 @@ import torch
 
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline, cuda_graphs
-from voice2face.cuda_graphs import Graphs, filled_up
+from voice2face.cuda_graphs import Graphs, filled_up, inside_a_recording
 from voice2face.models.denoiser import Condition
+from voice2face.settings import Settings
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -83,15 +84,78 @@ def test_conditions_are_filled_up_with_their_last_row() -> None:
     assert torch.equal(condition.numbers, torch.cat([numbers, numbers[-1:].repeat(3, 1)]))
 
 
-def draw(pipe: Voice2FacePipeline, tone: np.ndarray, count: int, seed: int = 3) -> np.ndarray:
-    images = pipe(tone, 16_000, seed=seed, num_images=count, num_inference_steps=2).images
+def test_what_is_recorded_inside_of_another_recording_is_part_of_it(
+    no_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Graphs(lambda numbers: numbers * 2.0)
+
+    class Entered(Recorded):
+        def __init__(self, *arguments: Any) -> None:
+            with inside_a_recording():
+                super().__init__(*arguments)
+
+        def replay(self, inputs: tuple[Any, ...]) -> torch.Tensor:
+            with inside_a_recording():
+                return super().replay(inputs)
+
+    monkeypatch.setattr(cuda_graphs, "Graph", Entered)
+    outer = Graphs(lambda numbers: inner(numbers) + 1.0)
+    assert float(outer(torch.ones(1))) == 3.0
+    assert not inner.graphs
+    monkeypatch.setattr(cuda_graphs, "Graph", Recorded)
+    assert float(inner(torch.ones(1))) == 2.0
+    assert len(inner.graphs) == 1
+
+
+def test_each_way_of_walking_has_graphs_of_its_own(no_gpu: None) -> None:
+    call = Graphs(lambda numbers, settings: numbers * settings.num_inference_steps)
+    for steps in (2, 3, 2):
+        settings = Settings(steps, 1.0, 0.0, "tiny")
+        assert float(call(torch.ones(1), settings)) == steps
+    assert len(call.graphs) == 2
+
+
+GUIDED = {"num_inference_steps": 2}
+RECORDED_WHOLE = GUIDED | {"guidance_scale": 1.0}
+
+
+def draw(
+    pipe: Voice2FacePipeline, tone: np.ndarray, count: int, seed: int = 3, **settings: Any
+) -> np.ndarray:
+    images = pipe(tone, 16_000, seed=seed, num_images=count, **settings).images
     return np.stack(images).astype(int)
 
 
+def test_walks_without_anything_random_are_recorded_whole(
+    tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Voice2FacePipeline(**tiny_components(), output_size=48).to("cpu")
+    walk, whole = pipe.method.walk("denoiser"), []
+
+    def recorded(*given: Any) -> torch.Tensor:
+        whole.append(given)
+        return walk.forward(*given)
+
+    plain = draw(pipe, tone, 2, **RECORDED_WHOLE)
+    walk._compiled_call_impl = recorded
+    assert not np.array_equal(draw(pipe, tone, 2, watermark=False, **RECORDED_WHOLE), plain)
+    assert np.array_equal(draw(pipe, tone, 2, **RECORDED_WHOLE), plain)
+    assert len(whole) == 2
+    assert whole[0][3:] == whole[1][3:], "both are one recording"
+    many = {"num_inference_steps": 9, "guidance_scale": 1.0}
+    for settings in (GUIDED, many, RECORDED_WHOLE | {"sampler": "ddim", "eta": 0.5}):
+        draw(pipe, tone, 1, **settings)
+    pipe(tone, 16_000, seed=3, callback_on_step_end=lambda *_: {}, **RECORDED_WHOLE)
+    assert len(whole) == 2
+    assert np.array_equal(draw(pipe.to("cpu"), tone, 2, **RECORDED_WHOLE), plain)
+    assert len(whole) == 2, "moving ended it"
+
+
 @needs_cuda
+@pytest.mark.parametrize("settings", [GUIDED, RECORDED_WHOLE])
 @pytest.mark.parametrize("components", [tiny_components, tiny_portraitist])
 def test_recorded_pictures_are_the_same_in_batches_of_any_size(
-    components: Any, tone: np.ndarray
+    components: Any, settings: dict[str, Any], tone: np.ndarray
 ) -> None:
     plain, recorded = (
         Voice2FacePipeline(**components(), output_size=48).to("cuda", torch.float32)
@@ -99,17 +163,21 @@ def test_recorded_pictures_are_the_same_in_batches_of_any_size(
     )
     recorded.compile()
     for count in (2, 3, 1, 5, 4):
-        assert np.abs(draw(recorded, tone, count) - draw(plain, tone, count)).max() <= 2
+        made, expected = (draw(pipe, tone, count, **settings) for pipe in (recorded, plain))
+        assert np.abs(made - expected).max() <= 2
 
 
 @needs_cuda
-def test_threads_with_streams_of_their_own_share_graphs(tone: np.ndarray) -> None:
+@pytest.mark.parametrize("settings", [GUIDED, RECORDED_WHOLE])
+def test_threads_with_streams_of_their_own_share_graphs(
+    settings: dict[str, Any], tone: np.ndarray
+) -> None:
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48).to("cuda").compile()
-    alone = [draw(pipe, tone, 1 + seed, seed) for seed in range(4)]
+    alone = [draw(pipe, tone, 1 + seed, seed, **settings) for seed in range(4)]
 
     def draw_aside(call: int) -> np.ndarray:
         with torch.cuda.stream(torch.cuda.Stream()):
-            return draw(pipe, tone, 1 + call % 4, call % 4)
+            return draw(pipe, tone, 1 + call % 4, call % 4, **settings)
 
     with ThreadPoolExecutor(4) as pool:
         for call, pictures in enumerate(pool.map(draw_aside, range(24))):

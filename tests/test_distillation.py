@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 from tests.conftest import preset_of, tiny_components
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
-from voice2face.methods.guided_sampling import sample_guided
+from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
 from voice2face.models import Denoiser, FaceCheck, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
@@ -138,13 +138,13 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
     changed = method.few_step_update.applied_to(method.denoiser)
     quality = changed.good_portraits(generators)
     expected = sample_guided(
-        changed,
+        GuidedWalk(changed),
         distilled.scheduler,
         voice.embedding[None],
         quality,
         generators,
         Settings(4, 1.0, 0.0, "tiny"),
-        shift=method.face_prior(),
+        prior=method.face_prior,
     )
     assert torch.equal(drawn, expected)
 
@@ -210,13 +210,13 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
     torch.testing.assert_close(drawn.latents[1, 0].float(), noise, atol=2e-3, rtol=2e-3)
     with mixed_precision(torch.device("cpu")):
         expected = sample_guided(
-            denoiser,
+            GuidedWalk(denoiser),
             components["scheduler"],
             speech[1:],
             quality,
             [generator],
             settings,
-            shift=prior(),
+            prior=prior,
         )
     scale = float(expected.std())
     torch.testing.assert_close(

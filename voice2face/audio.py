@@ -185,6 +185,11 @@ def find_speech(waveform: Waveform) -> Waveform:
     Raises:
         NoSpeechError: silent, or less than one second of speech.
     """
+    return frames_of(waveform)[speech_frames(waveform)].reshape(-1)
+
+
+def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
+    """Which frames of a recording ``find_speech`` keeps, ``(frames,)``; it raises the same."""
     frames = frames_of(waveform)
     count = len(frames)
     if count == 0:
@@ -200,8 +205,8 @@ def find_speech(waveform: Waveform) -> Waveform:
     if speech.sum() * FRAME_SECONDS < LEAST_SPEECH_SECONDS:
         raise NoSpeechError(_too_little(float(speech.sum() * FRAME_SECONDS)))
     rest = round(PAUSE_KEPT_SECONDS / FRAME_SECONDS)
-    kept = np.convolve(speech, np.ones(2 * rest + 1), "same") > 0
-    return frames[kept].reshape(-1)
+    kept: NDArray[np.bool_] = np.convolve(speech, np.ones(2 * rest + 1), "same") > 0
+    return kept
 
 
 def frames_of(waveform: Waveform) -> Waveform:

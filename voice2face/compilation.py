@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from voice2face.cuda_graphs import Graphs
 from voice2face.errors import CompileError
@@ -42,8 +41,6 @@ def compile_networks(networks: Iterable[nn.Module], device: torch.device) -> Non
     COMPILING_PROCESSES.add(os.getpid())
     check_compiler(device)
     for network in networks:
-        if device.type == "cuda":
-            convert_conv2d_weight_memory_format(network, torch.channels_last)
         network.compile()
         call = network._compiled_call_impl
         assert call is not None

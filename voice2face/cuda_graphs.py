@@ -6,7 +6,8 @@ A small network's kernels take a GPU less time than the host needs to start them
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ Call = Callable[..., Any]
 
 WARM_UPS = 3  # in which libraries choose their kernels and take their memory
 RECORDING = threading.Lock()  # PyTorch records one graph at a time
+of_this_thread = threading.local()
 
 
 class Graph:
@@ -33,7 +35,7 @@ class Graph:
         self.buffers = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         held = tree_unflatten(self.buffers, structure)
         self.device = inputs[0].device
-        with RECORDING, torch.cuda.device(self.device):
+        with RECORDING, torch.cuda.device(self.device), inside_a_recording():
             aside, current = torch.cuda.Stream(), torch.cuda.current_stream()
             aside.wait_stream(current)
             with torch.cuda.stream(aside):
@@ -81,8 +83,11 @@ class Graphs:
         """Answer as the call does.
 
         Args:
-            inputs: tensors, or tuples of them, of any number of rows.
+            inputs: tensors, or tuples of them, of any number of rows. Whatever else there is
+                is compared by its hash: each has graphs of its own.
         """
+        if getattr(of_this_thread, "is_recording", False):
+            return self.call(*inputs)
         kind = tuple(
             (next_power_of_two(len(leaf)), leaf.shape[1:], leaf.dtype)
             if isinstance(leaf, Tensor)
@@ -98,6 +103,16 @@ class Graphs:
             answer = self.graphs[kind].replay(inputs)
             self.done.record(stream)
         return answer
+
+
+@contextmanager
+def inside_a_recording() -> Iterator[None]:
+    """What is recorded inside of another recording is called as it is, and is part of that one."""
+    of_this_thread.is_recording = True
+    try:
+        yield
+    finally:
+        of_this_thread.is_recording = False
 
 
 def next_power_of_two(rows: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from voice2face.errors import DeviceError
 
@@ -56,6 +57,25 @@ def default_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY:
         return torch.bfloat16
     return torch.float32
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How convolutions' weights lie in memory where they are quickest.
+
+    Convolutions of CPUs and of CUDA want the channels last, and rearrange their input if the
+    weights do not tell that it lies so already.
+    """
+    wanted = device.type in ("cpu", "cuda")
+    return torch.channels_last if wanted else torch.contiguous_format
+
+
+@lru_cache(maxsize=64)
+def constant_on(device: torch.device, make: Callable[..., Any], *given: Any) -> Tensor:
+    """A tensor, or a NumPy array, of the same numbers every time: made once, kept on a device.
+
+    Bringing numbers to a GPU makes the host wait, and cannot be recorded; see ``cuda_graphs``.
+    """
+    return torch.as_tensor(make(*given), device=device)
 
 
 class AtOnce(NamedTuple):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from voice2face.devices import constant_on
 from voice2face.watermark import marked, means_of, tiled
 
 LANCZOS_LOBES = 3
@@ -30,22 +27,22 @@ def finish(images: Tensor, size: int, *, mark: bool) -> Tensor:
     side, device = images.shape[-1], images.device
     if side != size:
         # as Pillow resizes: rows first, rounded to whole levels after each direction
-        weights = on_device(lanczos, device, side, size)
+        weights = constant_on(device, lanczos, side, size)
         levels = (levels @ weights.T).round().clamp(0, 255)
         levels = (weights @ levels).round().clamp(0, 255)
     pictures = levels.permute(0, 2, 3, 1).contiguous()
     if mark:
-        means, tile = on_device(means_of, device, size), on_device(tiled, device, size, size)
+        means, tile = constant_on(device, means_of, size), constant_on(device, tiled, size, size)
         pictures = marked(pictures, tile, means, means.T)
     return pictures.byte()
 
 
-@lru_cache(maxsize=64)
-def on_device(
-    make: Callable[..., NDArray[np.float32]], device: torch.device, *sizes: int
-) -> Tensor:
-    """A constant matrix where pictures are finished, made once."""
-    return torch.from_numpy(make(*sizes)).to(device)
+class Finishing(nn.Module):
+    """``finish`` as a module, so that it can be recorded as networks are; see ``cuda_graphs``."""
+
+    def forward(self, images: Tensor, size: int, mark: bool) -> Tensor:
+        """See ``finish``."""
+        return finish(images, size, mark=mark)
 
 
 def lanczos(inputs: int, outputs: int) -> NDArray[np.float32]:

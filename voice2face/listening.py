@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from voice2face.audio import (
     SAMPLE_RATE,
-    find_speech,
+    Waveform,
+    frames_of,
     load_audio,
     memory_for,
     name_of,
+    speech_frames,
     speech_windows,
 )
 from voice2face.errors import AudioError, NoSpeechError
@@ -36,11 +38,10 @@ MOST_WINDOWS_AT_ONCE = 32
 
 
 class Speech(NamedTuple):
-    """The speech found in a recording, mono at 16 kHz, with checksum and faults of the whole."""
+    """A recording, mono at 16 kHz, and which of its frames are speech."""
 
-    samples: NDArray[np.float32]
-    audio_sha256: str
-    warnings: tuple[str, ...]
+    waveform: Waveform
+    kept: NDArray[np.bool_]
 
 
 class Voice(NamedTuple):
@@ -54,37 +55,40 @@ class Voice(NamedTuple):
 @torch.no_grad()
 def hear(speech: Speech, encoder: SpeechEncoder | SpeakerEncoder) -> Voice:
     """Embed speech, averaged over its windows, and say what it tells."""
-    windows = speech_windows(speech.samples, seconds=encoder.config.window_seconds)
+    waveform, kept = speech
+    samples = frames_of(waveform)[kept].reshape(-1)
+    windows = speech_windows(samples, seconds=encoder.config.window_seconds)
     batch = torch.from_numpy(windows).to(encoder.device)
     heard = [encoder(part) for part in batch.split(MOST_WINDOWS_AT_ONCE)]
     embedding = F.normalize(torch.cat([part.embedding for part in heard]).mean(0), dim=0)
     speakers = torch.cat([part.speaker for part in heard]).float()
-    several = sounds_like_several(speakers, encoder.least_likeness)
     encoding = encoder.describe(embedding[None])
+    # a GPU is still listening
+    checksum = hashlib.sha256(np.ascontiguousarray(waveform, "<f4").data).hexdigest()
+    warnings = [fault for fault, has in ((CLIPPED, is_clipped), (NOISY, is_noisy)) if has(waveform)]
+    if sounds_like_several(speakers, encoder.least_likeness):
+        warnings.append(SEVERAL_SPEAKERS)
     age = encoding.age_logits[0].float().softmax(0).tolist()
     return Voice(
         embedding,
         Evidence(
-            speech_seconds=round(len(speech.samples) / SAMPLE_RATE, 2),
+            speech_seconds=round(len(samples) / SAMPLE_RATE, 2),
             windows=len(windows),
             male_probability=float(encoding.sex_logits[0].float().softmax(0)[1]),
             age_probabilities=dict(zip(AGE_DECADES, age, strict=True)),
-            warnings=speech.warnings + ((SEVERAL_SPEAKERS,) if several else ()),
+            warnings=tuple(warnings),
         ),
-        speech.audio_sha256,
+        checksum,
     )
 
 
-def find_in(waveform: NDArray[np.float32]) -> Speech:
+def find_in(waveform: Waveform) -> Speech:
     """The speech in a loaded recording.
 
     Raises:
         NoSpeechError: there is too little.
     """
-    checksum = hashlib.sha256(np.ascontiguousarray(waveform, "<f4")).hexdigest()
-    faults = {CLIPPED: is_clipped, NOISY: is_noisy}
-    speech = find_speech(waveform)
-    return Speech(speech, checksum, tuple(text for text, has in faults.items() if has(waveform)))
+    return Speech(waveform, speech_frames(waveform))
 
 
 def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:

@@ -408,7 +408,8 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         method, most = self.method, at_once(self.device).latents
         with self._turn(*method.networks()):
-            speech = torch.stack([voice.embedding.to(method.device) for voice in voices])
+            device = method.device
+            speech = torch.stack([voice.embedding.to(device) for voice in voices])
             return [
                 method.sample(
                     speech[start : start + most],

@@ -24,9 +24,15 @@ from voice2face.compilation import (
     record_networks,
 )
 from voice2face.components import files_of, load_component
-from voice2face.devices import at_once, choose_device, default_dtype, memory_errors
+from voice2face.devices import (
+    at_once,
+    choose_device,
+    default_dtype,
+    memory_errors,
+    memory_format,
+)
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
-from voice2face.finishing import finish
+from voice2face.finishing import Finishing
 from voice2face.hub import upload
 from voice2face.methods import METHODS
 from voice2face.models import (
@@ -112,6 +118,7 @@ class PretrainedNetworks:
         self.checkpoint_sha256 = checkpoint_sha256
         self.card = card or f"# {name}\n\nA checkpoint of voice2face, without a model card yet.\n"
         self._offload: Offload | None = None
+        self._finishing = Finishing()
 
     @classmethod
     def from_pretrained(
@@ -228,11 +235,14 @@ class PretrainedNetworks:
         dtype = dtype or self._dtype_on(chosen)
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise DeviceError(f"networks cannot be of type {dtype!r}; give torch.float32, say")
-        leave_uncompiled(self._networks())
+        self._leave_uncompiled()
         try:
             for network in self._networks():
                 kind = torch.float32 if isinstance(network, PRECISE) else dtype
-                torch.nn.Module.to(network, chosen, kind)  # ModelMixin.to warns of nothing
+                # ModelMixin.to warns of nothing
+                torch.nn.Module.to(  # type: ignore[call-overload]
+                    network, chosen, kind, memory_format=memory_format(chosen)
+                )
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
         self._offload = None
@@ -247,7 +257,7 @@ class PretrainedNetworks:
 
         Meant for GPUs without bfloat16. On a CPU it works, several times slower than float32.
         """
-        leave_uncompiled(self._networks())
+        self._leave_uncompiled()
         for network in self._networks():
             if not isinstance(network, PRECISE):
                 network.half()
@@ -311,13 +321,15 @@ class PretrainedNetworks:
         if backend == "cudagraphs" and kind != "cuda":
             raise CompileError(f"CUDA graphs are of CUDA, not of {self.device}; choose another")
         denoisers = list(self.method.denoisers().values())
-        leave_uncompiled(self._networks())
+        self._leave_uncompiled()
         if backend in ("inductor", "cudagraphs"):
             if backend == "inductor":
                 compile_networks([*denoisers, self.face_decoder], self.device)
             if kind == "cuda":
                 checks = [self.method.face_check] if self.method.face_check else []
-                record_networks([self.speech_encoder, *denoisers, *checks, self.face_decoder])
+                record_networks(
+                    [self.speech_encoder, *denoisers, *checks, self.face_decoder, *self._ways()]
+                )
         elif kind == "cpu" and self.dtype == torch.float32:
             run_by_onnxruntime(denoisers, self.face_decoder)
         else:
@@ -334,6 +346,14 @@ class PretrainedNetworks:
             self.face_decoder,
         ]
         return [*shared, *self.method.networks()]
+
+    def _ways(self) -> list[torch.nn.Module]:
+        """What is recorded beside networks, and has no weights of its own."""
+        walks = [self.method.walk(name) for name in self.method.denoisers()]
+        return [*walks, self._finishing]
+
+    def _leave_uncompiled(self) -> None:
+        leave_uncompiled([*self._networks(), *self._ways()])
 
     def _parts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COMPONENTS} | self.method.parts()
@@ -434,7 +454,7 @@ class PretrainedNetworks:
             most = at_once(self.device).pictures
             given = latents.to(decoder.device, decoder.dtype).split(most)
             for part, room in zip(given, pictures.split(most), strict=True):
-                room.copy_(finish(decoder(part), size, mark=watermark))
+                room.copy_(self._finishing(decoder(part), size, watermark))
             finished: NDArray[np.uint8] = pictures.cpu().numpy()
         return finished
 

@@ -73,7 +73,7 @@ class FinePortraitist(Method):
         retrieved = self.retriever.retrieve(speech)
         quality = self.upper_denoiser.good_portraits(generators, settings.variety)
         bottoms = sample_guided(
-            self.bottom_denoiser,
+            self.walk("bottom_denoiser"),
             schedule,
             speech,
             quality,
@@ -83,7 +83,7 @@ class FinePortraitist(Method):
             callback=callback,
         )
         faces = sample_guided(
-            self.upper_denoiser,
+            self.walk("upper_denoiser"),
             schedule,
             speech,
             quality,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from voice2face.models.denoiser import Condition, Denoiser
+from voice2face.models.face_prior import FacePrior
 from voice2face.sampling import (
     Prediction,
     ddim,
@@ -42,16 +44,105 @@ class Autoguidance(NamedTuple):
     scale: float
 
 
+MOST_STEPS_AS_ONE = 8  # of walks without guidance, which are recorded whole
+
+
+class GuidedWalk(nn.Module):
+    """The way of a denoiser from noise to a clean latent, without anything random on it.
+
+    It is a module so that it can be recorded as one, as networks are; see ``cuda_graphs``.
+
+    Args:
+        denoiser: the trained UNet.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(
+        self,
+        first_noise: Tensor,
+        speech: Tensor,
+        quality: Tensor,
+        beside: Tensor | None,
+        prior: FacePrior | None,
+        schedule: DDIMScheduler,
+        settings: Settings,
+        draw_noise: Callable[[], Tensor] | None = None,
+        callback: LatentCallback | None = None,
+        autoguidance: Autoguidance | None = None,
+    ) -> Tensor:
+        """Walk.
+
+        Args:
+            first_noise: Z^T, ``(batch, latent_channels, latent_size, latent_size)``, float32.
+            speech: as of ``sample_guided``.
+            quality: likewise.
+            beside: likewise, of the denoiser's type.
+            prior: likewise.
+            schedule: likewise.
+            settings: likewise; variety is in the first noise.
+            draw_noise: makes noise like the first one; needed where eta is more than 0.
+            callback: as of ``sample_guided``.
+            autoguidance: likewise.
+
+        Returns:
+            Z^0, of the first noise's shape.
+        """
+        denoiser, dtype, batch = self.denoiser, self.denoiser.dtype, len(first_noise)
+        told = denoiser.condition(speech, quality)._replace(beside=beside)
+        guided = settings.guidance_scale != 1.0
+        told_and_untold = with_untold(told, denoiser, speech, quality) if guided else told
+        if autoguidance is not None:
+            attributes = denoiser.told_of(speech) if denoiser.config.heard_attributes else None
+            weaker_told = autoguidance.weaker.condition(speech, quality, attributes=attributes)
+            weaker_told = weaker_told._replace(beside=beside)
+        shift = None if prior is None else prior().float()
+        alphas_cumprod = schedule.alphas_cumprod.tolist()
+        calls = itertools.count()
+        difference = torch.zeros(())
+
+        def denoise(latents: Tensor, timestep: int) -> Prediction:
+            nonlocal difference
+            both = guided and next(calls) % settings.guidance_every == 0
+            copies = 2 if both else 1
+            shown = (latents if shift is None else latents + shift).to(dtype)
+            shown = shown.repeat(copies, 1, 1, 1)
+            timesteps = torch.full((copies * batch,), timestep, device=first_noise.device)
+            output = denoiser(shown, timesteps, told_and_untold if both else told).float()
+            if both:
+                output, without_voice = output.chunk(2)
+                difference = output - without_voice
+            added = (settings.guidance_scale - 1.0) * difference if guided else 0.0
+            if autoguidance is not None:
+                weaker = autoguidance.weaker(shown[:batch], timesteps[:batch], weaker_told).float()
+                added = added + (autoguidance.scale - 1.0) * (output - weaker)
+            return split_prediction(
+                output + added, latents, alphas_cumprod[timestep], schedule.config.prediction_type
+            )
+
+        steps = (
+            denoise,
+            first_noise,
+            alphas_cumprod,
+            trailing_timesteps(settings.num_inference_steps, schedule.config.num_train_timesteps),
+        )
+        if settings.sampler in ("dpm++", "unipc"):
+            return dpm_solver(*steps, corrected=settings.sampler == "unipc", callback=callback)
+        return ddim(*steps, eta=settings.eta, draw_noise=draw_noise, callback=callback)
+
+
 @torch.no_grad()
 def sample_guided(
-    denoiser: Denoiser,
+    walk: GuidedWalk,
     schedule: DDIMScheduler,
     speech: Tensor,
     quality: Tensor,
     generators: Sequence[torch.Generator],
     settings: Settings,
     *,
-    shift: Tensor | None = None,
+    prior: FacePrior | None = None,
     beside: Tensor | None = None,
     callback: LatentCallback | None = None,
     autoguidance: Autoguidance | None = None,
@@ -59,14 +150,14 @@ def sample_guided(
     """Draw one latent for each generator.
 
     Args:
-        denoiser: the trained UNet.
+        walk: of the denoiser that draws.
         schedule: abar_t and the prediction type; it is read, never changed.
         speech: Z^s, ``(batch, speech_dim)``, one row a picture.
         quality: picture quality to ask for, ``(batch, 6)``. Guidance does not exaggerate it.
         generators: one CPU generator a picture, for its noise; what it draws does not depend on
             the batch.
         settings: sampler, steps, guidance, eta and variety.
-        shift: added to the latent that the denoiser is shown, ``(channels, size, size)``.
+        prior: its shift is added to the latent that the denoiser is shown.
         beside: what the denoiser sees beside the latent, ``(batch, beside_channels, size, size)``.
         callback: see ``voice2face.sampling``; it sees Z^t without the shift.
         autoguidance: away from which denoiser to guide in every step, besides by the voice.
@@ -74,8 +165,7 @@ def sample_guided(
     Returns:
         ``(batch, latent_channels, latent_size, latent_size)``, float32.
     """
-    batch, device, dtype = len(speech), denoiser.device, denoiser.dtype
-    config = denoiser.config
+    config, device, dtype = walk.denoiser.config, walk.denoiser.device, walk.denoiser.dtype
     shape = (config.latent_channels, config.latent_size, config.latent_size)
 
     def draw_noise() -> Tensor:
@@ -85,46 +175,15 @@ def sample_guided(
 
     first_noise = draw_noise() * noise_scale(settings.variety)
     beside = None if beside is None else beside.to(device, dtype)
-    told = denoiser.condition(speech, quality)._replace(beside=beside)
-    guided = settings.guidance_scale != 1.0
-    told_and_untold = with_untold(told, denoiser, speech, quality) if guided else told
-    if autoguidance is not None:
-        attributes = denoiser.told_of(speech) if config.heard_attributes else None
-        weaker_told = autoguidance.weaker.condition(speech, quality, attributes=attributes)
-        weaker_told = weaker_told._replace(beside=beside)
-    shift = torch.zeros(shape) if shift is None else shift
-    shift = shift.to(device, torch.float32)
-    alphas_cumprod = schedule.alphas_cumprod.tolist()
-    calls = itertools.count()
-    difference = torch.zeros(())
-
-    def denoise(latents: Tensor, timestep: int) -> Prediction:
-        nonlocal difference
-        both = guided and next(calls) % settings.guidance_every == 0
-        copies = 2 if both else 1
-        shown = (latents + shift).to(dtype).repeat(copies, 1, 1, 1)
-        timesteps = torch.full((copies * batch,), timestep, device=device)
-        output = denoiser(shown, timesteps, told_and_untold if both else told).float()
-        if both:
-            output, without_voice = output.chunk(2)
-            difference = output - without_voice
-        added = (settings.guidance_scale - 1.0) * difference if guided else 0.0
-        if autoguidance is not None:
-            weaker = autoguidance.weaker(shown[:batch], timesteps[:batch], weaker_told).float()
-            added = added + (autoguidance.scale - 1.0) * (output - weaker)
-        return split_prediction(
-            output + added, latents, alphas_cumprod[timestep], schedule.config.prediction_type
-        )
-
-    steps = (
-        denoise,
-        first_noise,
-        alphas_cumprod,
-        trailing_timesteps(settings.num_inference_steps, schedule.config.num_train_timesteps),
-    )
-    if settings.sampler in ("dpm++", "unipc"):
-        return dpm_solver(*steps, corrected=settings.sampler == "unipc", callback=callback)
-    return ddim(*steps, eta=settings.eta, draw_noise=draw_noise, callback=callback)
+    given = (first_noise, speech, quality, beside, prior, schedule)
+    same_every_time = callback is None and autoguidance is None and settings.eta == 0.0
+    few = settings.num_inference_steps <= MOST_STEPS_AS_ONE and settings.guidance_scale == 1.0
+    if same_every_time and few:
+        # without what makes no difference on the way, so that nothing is recorded twice
+        bare = replace(settings, checkpoint="", watermark=True, variety=1.0)
+        latents: Tensor = walk(*given, bare)
+        return latents
+    return walk.forward(*given, settings, draw_noise, callback, autoguidance)
 
 
 def with_untold(told: Condition, denoiser: Denoiser, speech: Tensor, quality: Tensor) -> Condition:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from voice2face.methods.guided_sampling import LatentCallback
+from voice2face.methods.guided_sampling import GuidedWalk, LatentCallback
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_retriever import Retrieved
@@ -63,6 +64,17 @@ class Method(ABC):
     def denoisers(self) -> dict[str, Denoiser]:
         """The UNets by name."""
         return {name: part for name, part in self.parts().items() if isinstance(part, Denoiser)}
+
+    @cached_property
+    def _walks(self) -> dict[str, GuidedWalk]:
+        return {}
+
+    def walk(self, name: str) -> GuidedWalk:
+        """The walk of a denoiser by its name, the same each time, as it may be recorded."""
+        denoiser: Denoiser = getattr(self, name)
+        if name not in self._walks or self._walks[name].denoiser is not denoiser:
+            self._walks[name] = GuidedWalk(denoiser)
+        return self._walks[name]
 
     def networks(self) -> list[nn.Module]:
         """All networks that draw."""

@@ -83,21 +83,19 @@ class SCLDM(Method):
         callback: LatentCallback | None = None,
     ) -> Sample:
         """See ``Method``."""
-        denoiser = self.denoiser
+        walk = self.walk("few_step_denoiser" if settings.sampler == DISTILLED else "denoiser")
         if settings.sampler == DISTILLED:
-            assert self.few_step_denoiser is not None
             # guidance is in its weights, and its steps are DDIM's
-            denoiser = self.few_step_denoiser
             settings = replace(settings, sampler="ddim", guidance_scale=1.0)
-        quality = denoiser.good_portraits(generators, settings.variety)
+        quality = walk.denoiser.good_portraits(generators, settings.variety)
         latents = sample_guided(
-            denoiser,
+            walk,
             schedule,
             speech,
             quality,
             generators,
             settings,
-            shift=self.face_prior(),
+            prior=self.face_prior,
             callback=callback,
         )
         return Sample(latents)

@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from voice2face.devices import constant_on
 from voice2face.models.heard_attributes import (
     ATTRIBUTES,
     emphasised_attributes,
@@ -136,8 +137,10 @@ class Denoiser(AttributeHeads, Network):
         tokens = self.speech_to_tokens(scaled).unflatten(1, self.no_speech.shape)
         tokens = torch.where(speech_kept[:, None, None], tokens, self.no_speech.to(tokens.dtype))
 
-        mean = torch.tensor(self.config.quality_mean, device=device)
-        std = torch.tensor(self.config.quality_std, device=device)
+        mean, std = (
+            constant_on(device, torch.tensor, tuple(numbers))
+            for numbers in (self.config.quality_mean, self.config.quality_std)
+        )
         standardised = ((quality - mean) / std).clamp(-3.0, 3.0)
         flagged = torch.cat([standardised, torch.ones_like(standardised[:, :1])], 1)
         numbers = flagged * quality_kept[:, None]

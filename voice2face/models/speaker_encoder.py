@@ -7,25 +7,18 @@ spectrogram CNN learns from the labels of a few hours of speech.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.devices import constant_on
 from voice2face.models.network import Network
 from voice2face.models.speech_encoder import HearsWindows, SpeechEncoding
 
 WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.010
 LOUDNESS_DBFS = -22.0
-
-
-@lru_cache(maxsize=4)
-def mel_filters_on(device: torch.device, sample_rate: int, fft_size: int, mels: int) -> Tensor:
-    """``mel_filters`` on a device."""
-    return mel_filters(sample_rate, fft_size, mels).to(device)
 
 
 def mel_filters(sample_rate: int, fft_size: int, mels: int) -> Tensor:
@@ -73,11 +66,13 @@ class MelSpectrogram(nn.Module):
                 waveform * (10.0 ** (LOUDNESS_DBFS / 20.0) / loudness),
                 self.fft_size,
                 self.hop_length,
-                window=torch.hann_window(self.fft_size, device=waveform.device),
+                window=constant_on(waveform.device, torch.hann_window, self.fft_size),
                 pad_mode="constant",
                 return_complex=True,
             )
-            filters = mel_filters_on(waveform.device, self.sample_rate, self.fft_size, self.mels)
+            filters = constant_on(
+                waveform.device, mel_filters, self.sample_rate, self.fft_size, self.mels
+            )
             return (filters @ spectrum.abs().square()).mT
 
 

@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.devices import constant_on
 from voice2face.models.cbam import CBAM
 from voice2face.models.network import Network
 
@@ -57,7 +58,7 @@ class Spectrogram(nn.Module):
                 self.fft_size,
                 self.hop_length,
                 self.window_length,
-                torch.hann_window(self.window_length, device=waveform.device),
+                constant_on(waveform.device, torch.hann_window, self.window_length),
                 return_complex=True,
             )
             power = spectrum.abs().square()

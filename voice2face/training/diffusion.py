@@ -18,7 +18,7 @@ from voice2face.checkpoints import MODEL_INDEX, component_folder, read_model_ind
 from voice2face.compilation import check_compiler
 from voice2face.components import load_component
 from voice2face.errors import SettingError
-from voice2face.methods.guided_sampling import sample_guided
+from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import Denoiser, FaceDecoder, FacePrior
 from voice2face.models.heard_attributes import ATTRIBUTES, heard_attributes
@@ -222,13 +222,13 @@ class Diffusion:
             generators = [torch.Generator().manual_seed(seed) for _ in range(people)]
             with mixed_precision(self.device):
                 latents = sample_guided(
-                    denoiser,
+                    GuidedWalk(denoiser),
                     self.schedule,
                     batch.speech,
                     denoiser.good_portraits(generators),
                     generators,
                     SHEET_SETTINGS,
-                    shift=self.prior(),
+                    prior=self.prior,
                     beside=batch.beside,
                 )
                 rows.append(to_uint8(self.decoder(latents)))

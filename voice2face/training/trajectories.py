@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.methods.guided_sampling import Autoguidance, sample_guided
+from voice2face.methods.guided_sampling import Autoguidance, GuidedWalk, sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
 from voice2face.training.kept_files import kept_in
@@ -85,13 +85,13 @@ def draw_trajectories(
     try:
         with mixed_precision(denoiser.device):
             final = sample_guided(
-                denoiser,
+                GuidedWalk(denoiser),
                 schedule,
                 speech,
                 quality,
                 generators,
                 settings,
-                shift=shift,
+                prior=prior,
                 autoguidance=autoguidance,
             )
     finally:

@@ -31,7 +31,7 @@ from voice2face.recording_quality import (
     SEVERAL_SPEAKERS,
     is_clipped,
     is_noisy,
-    sounds_like_several,
+    least_likeness_of,
 )
 
 MOST_WINDOWS_AT_ONCE = 32
@@ -63,19 +63,22 @@ def hear(speech: Speech, encoder: SpeechEncoder | SpeakerEncoder) -> Voice:
     embedding = F.normalize(torch.cat([part.embedding for part in heard]).mean(0), dim=0)
     speakers = torch.cat([part.speaker for part in heard]).float()
     encoding = encoder.describe(embedding[None])
+    male = encoding.sex_logits[0].float().softmax(0)[1:]
+    ages = encoding.age_logits[0].float().softmax(0)
+    told = torch.cat([least_likeness_of(speakers)[None], male, ages])
     # a GPU is still listening
     checksum = hashlib.sha256(np.ascontiguousarray(waveform, "<f4").data).hexdigest()
     warnings = [fault for fault, has in ((CLIPPED, is_clipped), (NOISY, is_noisy)) if has(waveform)]
-    if sounds_like_several(speakers, encoder.least_likeness):
+    likeness, male_probability, *age_probabilities = told.tolist()
+    if likeness < encoder.least_likeness:
         warnings.append(SEVERAL_SPEAKERS)
-    age = encoding.age_logits[0].float().softmax(0).tolist()
     return Voice(
         embedding,
         Evidence(
             speech_seconds=round(len(samples) / SAMPLE_RATE, 2),
             windows=len(windows),
-            male_probability=float(encoding.sex_logits[0].float().softmax(0)[1]),
-            age_probabilities=dict(zip(AGE_DECADES, age, strict=True)),
+            male_probability=male_probability,
+            age_probabilities=dict(zip(AGE_DECADES, age_probabilities, strict=True)),
             warnings=tuple(warnings),
         ),
         checksum,

@@ -33,11 +33,10 @@ def is_noisy(waveform: Waveform) -> bool:
     return bool(loud - quiet < SMALLEST_RANGE_DB)
 
 
-def sounds_like_several(speakers: Tensor, least_likeness: float) -> bool:
-    """Whether windows differ more than those of one person do.
+def least_likeness_of(speakers: Tensor) -> Tensor:
+    """Cosine of those two windows that sound least like one person, a scalar.
 
     Args:
         speakers: what tells speakers apart in each window, ``(windows, dim)``, unit length.
-        least_likeness: cosine that two windows of one person exceed.
     """
-    return bool((speakers @ speakers.T).min() < least_likeness)
+    return (speakers @ speakers.T).min()

@@ -109,13 +109,16 @@ class Method(ABC):
         drawn = self.draw(speech, generators, schedule, settings, callback)
         if self.face_check is None:
             return drawn
-        latents, rows = drawn.latents.clone(), list(range(len(generators)))
+        latents, rows = drawn.latents, list(range(len(generators)))
+        looked_at = latents
         for _ in range(MOST_ATTEMPTS - 1):
-            rows = [rows[k] for k in self.face_check.refused(latents[rows])]
+            rows = [rows[k] for k in self.face_check.refused(looked_at)]
             if not rows:
                 break
             of_rows = [generators[row] for row in rows]
-            latents[rows] = self.draw(speech[rows], of_rows, schedule, settings).latents
+            looked_at = self.draw(speech[rows], of_rows, schedule, settings).latents
+            latents = latents.clone()
+            latents[rows] = looked_at
         return drawn._replace(latents=latents)
 
     @abstractmethod

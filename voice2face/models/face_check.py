@@ -57,8 +57,9 @@ class FaceCheck(Network):
         Args:
             latents: as of ``forward``, of any type and on any device.
         """
-        confidence = self(latents.to(self.device, self.dtype))
-        return torch.nonzero(confidence < self.config.least_confidence).flatten().tolist()
+        confidences = self(latents.to(self.device, self.dtype)).tolist()
+        least = self.config.least_confidence
+        return [row for row, confidence in enumerate(confidences) if confidence < least]
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from voice2face import Voice2FacePipeline
 
 PLAIN = "best"
+DEFAULT = "default"
 LARGE_MATRIX = 8192
 PICTURES = 1024
 SPEECH = Path(__file__).parent.parent / "examples" / "speech" / "female.flac"
@@ -136,8 +137,10 @@ def print_throughput(rates: dict[str, float], operations: dict[str, int], rate: 
         )
 
 
-def compare_presets(pipe: Voice2FacePipeline, batch: int, repeats: int, compiled: bool) -> None:
-    """Measure and print the presets, compiled too where that is asked for."""
+def compare_presets(
+    pipe: Voice2FacePipeline, batch: int, repeats: int, backend: str | None
+) -> None:
+    """Measure and print the presets, compiled too where a backend is given."""
     times, rates, operations = {}, {}, {}
 
     def measure(way: str) -> None:
@@ -153,8 +156,8 @@ def compare_presets(pipe: Voice2FacePipeline, batch: int, repeats: int, compiled
     measure("")
     for name in rates:
         operations[name] = operations_of(lambda p=name: draw_pictures(pipe, p)) // PICTURES
-    if compiled:
-        ready = seconds_of(pipe.compile, 1)
+    if backend is not None:
+        ready = seconds_of(lambda: pipe.compile(None if backend == DEFAULT else backend), 1)
         first, first_batch = (
             seconds_of(lambda count=count: draw(pipe, DEFAULT_PRESET, count), 1)
             for count in (1, batch)
@@ -212,7 +215,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
-    parser.add_argument("--compile", action="store_true", help="compare with the compiled pipeline")
+    parser.add_argument(
+        "--compile",
+        nargs="?",
+        const=DEFAULT,
+        metavar="BACKEND",
+        help="compare with the compiled pipeline, by pipe.compile()'s default or this backend",
+    )
     parser.add_argument(
         "--warm", action="store_true", help="presets alone, not what a new process takes"
     )

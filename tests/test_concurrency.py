@@ -184,7 +184,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> dict[torch.nn.Module, str]:
     """Where each network was moved to last; nothing is moved, for there may be no GPU."""
     found: dict[torch.nn.Module, str] = {}
 
-    def move(network: torch.nn.Module, device: object, *_: object) -> torch.nn.Module:
+    def move(network: torch.nn.Module, device: object, *_: object, **__: object) -> torch.nn.Module:
         found[network] = torch.device(device).type
         return network
 

@@ -16,7 +16,13 @@ from torch import Tensor
 
 from tests.conftest import preset_of, tiny_components, tiny_portraitist
 from voice2face import Portraits, Voice2FacePipeline
-from voice2face.devices import AtOnce, at_once, choose_device, default_dtype
+from voice2face.devices import (
+    AtOnce,
+    at_once,
+    choose_device,
+    default_dtype,
+    memory_format,
+)
 from voice2face.errors import (
     AudioFormatError,
     DeviceError,
@@ -543,6 +549,22 @@ def test_bfloat16_is_for_gpus_that_have_it(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert default_dtype(torch.device("cuda")) == dtype
     assert default_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_channels_of_weights_lie_last_where_that_is_quicker_and_change_no_picture(
+    tone: np.ndarray,
+) -> None:
+    assert memory_format(torch.device("cuda")) == torch.channels_last
+    assert memory_format(torch.device("mps")) == torch.contiguous_format
+    one, other = (Voice2FacePipeline(**tiny_components(), output_size=48) for _ in range(2))
+    one.to("cpu")
+    for pipe, layout in ((one, torch.channels_last), (other, torch.contiguous_format)):
+        assert pipe.method.denoiser.unet.conv_in.weight.is_contiguous(memory_format=layout)
+    drawn = [
+        np.stack(pipe(tone, 16_000, seed=3, num_images=3).images).astype(int)
+        for pipe in (one, other)
+    ]
+    assert np.abs(drawn[0] - drawn[1]).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -328,7 +328,13 @@ class PretrainedNetworks:
             if kind == "cuda":
                 checks = [self.method.face_check] if self.method.face_check else []
                 record_networks(
-                    [self.speech_encoder, *denoisers, *checks, self.face_decoder, *self._ways()]
+                    [
+                        self.speech_encoder,
+                        *denoisers,
+                        *checks,
+                        self.face_decoder,
+                        *self._walks_and_finishing(),
+                    ]
                 )
         elif kind == "cpu" and self.dtype == torch.float32:
             run_by_onnxruntime(denoisers, self.face_decoder)
@@ -347,13 +353,13 @@ class PretrainedNetworks:
         ]
         return [*shared, *self.method.networks()]
 
-    def _ways(self) -> list[torch.nn.Module]:
+    def _walks_and_finishing(self) -> list[torch.nn.Module]:
         """What is recorded beside networks, and has no weights of its own."""
         walks = [self.method.walk(name) for name in self.method.denoisers()]
         return [*walks, self._finishing]
 
     def _leave_uncompiled(self) -> None:
-        leave_uncompiled([*self._networks(), *self._ways()])
+        leave_uncompiled([*self._networks(), *self._walks_and_finishing()])
 
     def _parts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COMPONENTS} | self.method.parts()

@@ -48,7 +48,7 @@ MOST_STEPS_AS_ONE = 8  # of walks without guidance, which are recorded whole
 
 
 class GuidedWalk(nn.Module):
-    """The way of a denoiser from noise to a clean latent, without anything random on it.
+    """The way of a denoiser from noise to a clean latent; nothing on it is random if eta is 0.
 
     It is a module so that it can be recorded as one, as networks are; see ``cuda_graphs``.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import BACKENDS, DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from voice2face import Voice2FacePipeline
@@ -219,7 +219,7 @@ def main() -> None:
         "--compile",
         nargs="?",
         const=DEFAULT,
-        metavar="BACKEND",
+        choices=(DEFAULT, *BACKENDS),
         help="compare with the compiled pipeline, by pipe.compile()'s default or this backend",
     )
     parser.add_argument(

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from voice2face.cuda_graphs import Graphs
 from voice2face.errors import CompileError
 
-BACKENDS = ("onnxruntime", "cudagraphs", "inductor")
 Call = Callable[..., Any]
 
 # those that compiled anything: this process or the ones that it was forked from

@@ -17,12 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from voice2face import checkpoints
-from voice2face.compilation import (
-    BACKENDS,
-    compile_networks,
-    leave_uncompiled,
-    record_networks,
-)
+from voice2face.compilation import compile_networks, leave_uncompiled, record_networks
 from voice2face.components import files_of, load_component
 from voice2face.devices import (
     at_once,
@@ -48,6 +43,7 @@ from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
 from voice2face.onnx_runtime import run_by_onnxruntime
 from voice2face.pixels import to_model_range
+from voice2face.settings import BACKENDS
 
 if TYPE_CHECKING:
     from typing import Self

@@ -23,6 +23,7 @@ HIGHEST_GUIDANCE = 20.0
 LEAST_NOISE = 0.9
 DISTILLED = "distilled"
 SAMPLERS = ("ddim", "dpm++", "unipc", DISTILLED)
+BACKENDS = ("onnxruntime", "cudagraphs", "inductor")  # of ``compile``
 
 
 class Preset(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -69,11 +69,12 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if wanted else torch.contiguous_format
 
 
-@lru_cache(maxsize=64)
+@cache
 def constant_on(device: torch.device, make: Callable[..., Any], *given: Any) -> Tensor:
     """A tensor, or a NumPy array, of the same numbers every time: made once, kept on a device.
 
-    Bringing numbers to a GPU makes the host wait, and cannot be recorded; see ``cuda_graphs``.
+    Bringing numbers to a GPU makes the host wait, and cannot be recorded; see ``cuda_graphs``. What
+    was recorded goes on reading them where they lie, so none is ever given up.
     """
     return torch.as_tensor(make(*given), device=device)
 

@@ -136,13 +136,13 @@ def millions_of(networks: Iterable[nn.Module]) -> float:
 def presets_of(pipe: Voice2FacePipeline, repeats: int) -> list[Row]:
     """The pipeline by preset."""
     voice = pipe.listen(SPEECH)
-    method, chosen = pipe.method, {name: pipe.settings(name) for name in PRESETS}
+    denoisers, chosen = pipe.method.denoisers(), {name: pipe.settings(name) for name in PRESETS}
     pipe.draw([voice], [0], num_inference_steps=2)
     return [
         Row(
             f"voice2face, {name}: {settings.num_inference_steps} steps of {settings.sampler}",
             [
-                method.few_step_denoiser if settings.sampler == DISTILLED else method.denoiser,
+                denoisers["few_step_denoiser" if settings.sampler == DISTILLED else "denoiser"],
                 pipe.face_decoder,
             ],
             seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),

@@ -109,7 +109,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     speech = find_in(waveform)
     distilled = settings.sampler == DISTILLED
     encoder = pipe.speech_encoder
-    denoiser = pipe.method.few_step_denoiser if distilled else pipe.method.denoiser
+    denoiser = pipe.method.denoisers()["few_step_denoiser" if distilled else "denoiser"]
     device, dtype = pipe.device, pipe.dtype
     window = torch.from_numpy(waveform[: encoder.window_samples])[None].to(device)
     portrait = pipe(SPEECH, seed=0, num_inference_steps=1)[0]

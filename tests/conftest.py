@@ -23,12 +23,14 @@ from voice2face.models import (
     FaceEncoder,
     FacePrior,
     FaceRetriever,
+    FewStepUpdate,
     SpeechEncoder,
 )
 from voice2face.models.face_retriever import Entries
 from voice2face.settings import Preset, Settings
 from voice2face.training.losses import PerceptualLoss
 
+WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
 SPEECH = Path(__file__).parent.parent / "examples" / "speech"
 
 
@@ -81,6 +83,27 @@ def tiny_portraitist(prediction_type: str = "epsilon") -> dict:
     for name, latents in (("bottom_denoiser", 1), ("upper_denoiser", 2)):
         components[name] = Denoiser.from_config(config, beside_channels=4 * latents)
     return components | {"retriever": tiny_retriever()}
+
+
+def tiny_update(denoiser: Denoiser, steps: int = 4) -> FewStepUpdate:
+    """An update that changes two parameters."""
+    generator = torch.Generator().manual_seed(3)
+    weight = denoiser.get_parameter(WEIGHT)
+    tensors = {
+        f"{WEIGHT}.up": torch.randn(len(weight), 2, generator=generator),
+        f"{WEIGHT}.down": torch.randn(2, weight[0].numel(), generator=generator),
+        f"{BIAS}.added": torch.randn(len(weight), generator=generator),
+    }
+    return FewStepUpdate({name: t.half() for name, t in tensors.items()}, steps, 2.0)
+
+
+def tiny_updates() -> dict[str, FewStepUpdate]:
+    """Those of both denoisers of ``tiny_portraitist``."""
+    components = tiny_portraitist("v_prediction")
+    return {
+        f"{half}_few_step_update": tiny_update(components[f"{half}_denoiser"])
+        for half in ("bottom", "upper")
+    }
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
 
-from tests.conftest import preset_of, tiny_components
+from tests.conftest import (
+    BIAS,
+    WEIGHT,
+    preset_of,
+    tiny_components,
+    tiny_portraitist,
+    tiny_update,
+    tiny_updates,
+)
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
-from voice2face.models import Denoiser, FaceCheck, FewStepUpdate
+from voice2face.models import FaceCheck, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import UNDISTILLED, Preset, Settings
@@ -38,19 +46,6 @@ from voice2face.training.picture_reader import PictureReader
 from voice2face.training.tables import FaceTable
 from voice2face.training.trajectories import Trajectories, draw_trajectories
 
-WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
-
-
-def tiny_update(denoiser: Denoiser, steps: int = 4) -> FewStepUpdate:
-    generator = torch.Generator().manual_seed(3)
-    weight = denoiser.get_parameter(WEIGHT)
-    tensors = {
-        f"{WEIGHT}.up": torch.randn(len(weight), 2, generator=generator),
-        f"{WEIGHT}.down": torch.randn(2, weight[0].numel(), generator=generator),
-        f"{BIAS}.added": torch.randn(len(weight), generator=generator),
-    }
-    return FewStepUpdate({name: t.half() for name, t in tensors.items()}, steps, 2.0)
-
 
 @pytest.fixture
 def distilled() -> Voice2FacePipeline:
@@ -58,6 +53,10 @@ def distilled() -> Voice2FacePipeline:
     update = tiny_update(components["denoiser"])
     pipe = Voice2FacePipeline(**components, few_step_update=update, output_size=48, name="tiny")
     return pipe.to("cpu")
+
+
+def student_of(pipe: Voice2FacePipeline) -> Student:
+    return Student(pipe.scheduler, 4, pipe.method.face_prior().detach())
 
 
 def test_an_update_changes_the_weights_it_names_and_no_others() -> None:
@@ -147,6 +146,50 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
         prior=method.face_prior,
     )
     assert torch.equal(drawn, expected)
+
+
+def test_fine_portraitist_draws_both_stages_in_few_steps(tone: np.ndarray, tmp_path: Path) -> None:
+    components, updates = tiny_portraitist("v_prediction"), tiny_updates()
+    fine = Voice2FacePipeline(**components, **updates, output_size=48, name="fine").to("cpu")
+    voice = fine.listen(tone, 16_000)
+    asked = {"preset": "fast", "variety": 1.0, "output_type": "latent"}
+    drawn = fine(tone, 16_000, seed=5, **asked)
+    generators = [torch.Generator().manual_seed(5)]
+    changed = {
+        half: updates[f"{half}_few_step_update"].applied_to(components[f"{half}_denoiser"])
+        for half in ("bottom", "upper")
+    }
+    quality = changed["upper"].good_portraits(generators)
+    found = components["retriever"].retrieve(voice.embedding[None])
+    told = (fine.scheduler, voice.embedding[None], quality, generators)
+    settings = Settings(4, 1.0, 0.0, "fine")
+    bottom = sample_guided(GuidedWalk(changed["bottom"]), *told, settings, beside=found.bottoms)
+    beside = torch.cat([bottom, found.faces], 1)
+    expected = sample_guided(GuidedWalk(changed["upper"]), *told, settings, beside=beside)
+    assert torch.equal(drawn, expected)
+    again = Voice2FacePipeline.from_pretrained(
+        fine.save_pretrained(tmp_path / "fine"), device="cpu"
+    )
+    torch.testing.assert_close(again(tone, 16_000, seed=5, **asked), drawn, atol=2e-2, rtol=2e-2)
+    again.retriever = components["retriever"]
+    assert preset_of(again.settings("fast")) == Preset("distilled", 4, 2.0, 1)
+    assert sorted(again.method.denoisers()) == [
+        *("bottom_denoiser", "few_step_bottom_denoiser"),
+        *("few_step_upper_denoiser", "upper_denoiser"),
+    ]
+
+
+def test_updates_of_both_stages_go_together() -> None:
+    components, updates = tiny_portraitist("v_prediction"), tiny_updates()
+    bottom, upper = updates.values()
+    for pair in (
+        {"bottom_few_step_update": bottom},
+        {"upper_few_step_update": upper},
+        updates | {"upper_few_step_update": replace(upper, steps=8)},
+        updates | {"bottom_few_step_update": replace(bottom, guidance_scale=1.5)},
+    ):
+        with pytest.raises(ArchitectureError, match="go together"):
+            Voice2FacePipeline(**components, **pair)
 
 
 def test_fast_is_distilled_where_the_checkpoint_is(
@@ -281,24 +324,25 @@ def test_whole_portraits_are_drawn_as_the_sampler_draws_them(
     voice = distilled.listen(tone, 16_000)
     asked = {"preset": "fast", "variety": 1.0, "output_type": "latent"}
     expected = distilled(tone, 16_000, seed=5, **asked)
-    denoiser, generator = distilled.method.few_step_denoiser, torch.Generator().manual_seed(5)
+    denoiser = distilled.method.denoisers()["few_step_denoiser"]
+    generator = torch.Generator().manual_seed(5)
     quality = denoiser.good_portraits([generator])
     noise = torch.randn((1, 4, 8, 8), generator=generator)
-    student = Student(distilled, 4)
+    told = denoiser.condition(voice.embedding[None], quality)
     with torch.no_grad():
-        drawn = student.draw(denoiser, voice.embedding[None], quality, noise)
+        drawn = student_of(distilled).draw(denoiser, told, noise)
     torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_last_steps_of_a_portrait_learn_alone(distilled: Voice2FacePipeline) -> None:
-    student = Student(distilled, 4)
+    student = student_of(distilled)
     denoiser = distilled.method.denoiser.requires_grad_(True)
     torch.manual_seed(0)
     speech = nn.functional.normalize(torch.randn(1, denoiser.config.speech_dim), dim=1)
-    quality, noise = torch.zeros(1, 6), torch.randn(1, 4, 8, 8)
+    told, noise = denoiser.condition(speech, torch.zeros(1, 6)), torch.randn(1, 4, 8, 8)
     drawn, gradients = {}, {}
     for steps in (0, 1, 4):
-        drawn[steps] = student.draw(denoiser, speech, quality, noise, steps)
+        drawn[steps] = student.draw(denoiser, told, noise, steps)
         if steps:
             (gradients[steps],) = torch.autograd.grad(
                 drawn[steps].square().sum(), [denoiser.get_parameter(WEIGHT)]
@@ -312,7 +356,7 @@ def test_the_last_steps_of_a_portrait_learn_alone(distilled: Voice2FacePipeline)
 def test_the_velocity_to_learn_leads_to_the_end_of_the_step(
     distilled: Voice2FacePipeline,
 ) -> None:
-    student, parts = Student(distilled, 4), torch.arange(4)
+    student, parts = student_of(distilled), torch.arange(4)
     clean, noise = torch.randn(2, 4, 4, 8, 8).double()
     levels = torch.cat([student.alpha_bar, torch.ones(1)]).double()[:, None, None, None]
     on_the_way = levels.sqrt()[:, None] * clean + (1 - levels).sqrt()[:, None] * noise
@@ -347,11 +391,12 @@ def test_an_update_learns_from_steps_and_from_portraits(
     distilled: Voice2FacePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speech = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
-    train = Trajectories(speech, torch.zeros(3, 6), torch.randn(3, 5, 4, 8, 8).half())
+    latents = torch.randn(3, 5, 4, 8, 8).half()
+    train = Trajectories(speech, torch.zeros(3, 6), latents[:, 0, :0], latents)
     weights = {"attribute_weight": 0.5, "adversarial_weight": 0.25, "face_weight": 2.0}
     stage = Distillation(
         SimpleNamespace(denoiser=distilled.method.denoisers()["denoiser"]),
-        *(distilled, Student(distilled, 4), None, None, None, train, train, None),
+        *(None, student_of(distilled), None, None, None, train, train, None),
         SimpleNamespace(steps=4, batch_size=2, **weights),
     )
 
@@ -505,3 +550,44 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     assert (sharper / "portraits.png").is_file()
     with pytest.raises(SystemExit, match="holds no trajectories"):
         train("decoder", *arguments, "--trajectories", tmp_path, "--out", sharper)
+
+
+def test_the_command_distils_both_denoisers_of_fine_portraitist(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
+) -> None:
+    components = tiny_portraitist("v_prediction")
+    check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
+    pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name="fine")
+    checkpoint = pipe.save_pretrained(tmp_path / "fine")
+    monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
+    monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
+    arguments = ["distillation", "--faces", tables["faces-0"], "--voices", tables["voices-0"]]
+    arguments += ["--perceptual-weights", tables["squeezenet1_0"], "--checkpoint", checkpoint]
+    arguments += ["--whole-portraits", 2, "--portraits", 12, "--teacher-steps", 4, "--steps", 2]
+    arguments += ["--rank", 2, "--batch-size", 4, "--max-steps", 41, "--latents", tmp_path / "kept"]
+
+    def distil(half: str, *more: object) -> dict[str, float]:
+        wanted = ["--denoiser", f"{half}_denoiser", "--out", tmp_path / half]
+        monkeypatch.setattr(sys, "argv", list(map(str, ["training", *arguments, *wanted, *more])))
+        command.main()
+        return json.loads((tmp_path / half / "log.jsonl").read_text().splitlines()[-1])
+
+    with pytest.raises(SystemExit, match="--denoiser bottom_denoiser or upper_denoiser"):
+        distil("")
+    logged = {
+        half: distil(half, *more) for half, *more in (["bottom"], ["upper", "--weaker", checkpoint])
+    }
+    assert "held_out_doubt" not in logged["bottom"], "the face check knows whole faces alone"
+    assert logged["upper"]["held_out_attributes"] > 0.0
+    kept = load_file(tmp_path / "upper" / "trajectories" / "train" / "00000.safetensors")
+    assert kept["beside"].shape == (6, 8, 8, 8)
+    known = components["retriever"].entries.faces
+    for retrieved in kept["beside"][:, 4:].float():
+        assert any(torch.allclose(retrieved, face, atol=1e-2) for face in known)
+    updates = {
+        f"{half}_few_step_update": FewStepUpdate.load(tmp_path / half / f"{half}_few_step_update")
+        for half in logged
+    }
+    fast = Voice2FacePipeline(**components, **updates, output_size=48).to("cpu")
+    assert preset_of(fast.settings("fast")) == Preset("distilled", 2, 2.0, 1)
+    assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from onnxruntime import InferenceSession
 from PIL import Image
 
-from tests.conftest import tiny_portraitist
+from tests.conftest import tiny_components, tiny_portraitist, tiny_update, tiny_updates
 from voice2face import Voice2FacePipeline, onnx_export
 from voice2face.cli import main
 from voice2face.errors import ExportError, OutputError
@@ -228,15 +229,28 @@ def test_other_files_and_checkpoints_are_never_replaced(
     assert Voice2FacePipeline.from_pretrained(checkpoint, device="cpu").name == "tiny"
 
 
+def tiny_distilled() -> Voice2FacePipeline:
+    components = tiny_components()
+    update = tiny_update(components["denoiser"])
+    return Voice2FacePipeline(**components, few_step_update=update, output_size=48)
+
+
+def tiny_distilled_portraitist() -> Voice2FacePipeline:
+    return Voice2FacePipeline(**tiny_portraitist(), **tiny_updates(), output_size=48)
+
+
+@pytest.mark.parametrize("pipeline_of", [tiny_distilled, tiny_distilled_portraitist])
 @pytest.mark.parametrize("name", ["notes.txt", "other.onnx"])
 def test_only_what_an_export_wrote_is_replaced(
     name: str,
-    tiny_pipeline: Voice2FacePipeline,
+    pipeline_of: Callable[[], Voice2FacePipeline],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx_export, "write_network", lambda path, *_: path.write_bytes(b""))
+    tiny_pipeline = pipeline_of().to("cpu")
     folder = export_onnx(tiny_pipeline, tmp_path / "networks")
+    assert any(path.name.startswith("few_step_") for path in folder.iterdir())
     export_onnx(tiny_pipeline, folder)
     (folder / name).write_text("mine")
     with pytest.raises(OutputError, match=f"holds other files, {name}"):

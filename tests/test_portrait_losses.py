@@ -18,14 +18,14 @@ from voice2face.training.attribute_reader import AttributeReader
 from voice2face.training.distillation import Distillation
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import Batch
+from voice2face.training.trajectories import Trajectories
 
-ASKED, FOUND = 50.0, 2.0
+FOUND = 2.0
 
 
 def told_denoiser() -> Denoiser:
     config = tiny_components("v_prediction")["denoiser"].config
-    asked = {"good_portrait": [ASKED] * 6, "good_portrait_std": [1.0] * 6}
-    denoiser = Denoiser.from_config(config, heard_attributes=2, **asked)
+    denoiser = Denoiser.from_config(config, heard_attributes=2)
     nn.init.normal_(denoiser.no_speech)
     return denoiser
 
@@ -43,13 +43,14 @@ def distillation(denoiser: Denoiser | None = None, **parts: Any) -> Distillation
     usual = {"whole_portraits": 4, "learning_steps": 2, "adversarial_weight": 0.5}
     arguments = SimpleNamespace(**usual | parts.pop("arguments", {}))
     networks = SimpleNamespace(denoiser=denoiser, discriminator=parts.pop("discriminator", None))
-    missing = ("teacher", "student", "reader", "features", "doubt", "train", "held_out", "faces")
+    missing = ("original", "student", "reader", "features", "doubt", "train", "held_out", "faces")
     return Distillation(networks=networks, arguments=arguments, **dict.fromkeys(missing) | parts)
 
 
+@pytest.mark.parametrize("beside_channels", [0, 8])
 @pytest.mark.parametrize(("count", "compared"), [(2, 1), (3, 2), (4, 2), (7, 4)])
 def test_the_first_half_of_portraits_is_asked_for_as_the_real_faces_are(
-    count: int, compared: int
+    count: int, compared: int, beside_channels: int
 ) -> None:
     calls = []
 
@@ -57,24 +58,38 @@ def test_the_first_half_of_portraits_is_asked_for_as_the_real_faces_are(
         calls.append(arguments)
         return torch.full((count, 4, 8, 8), 3.0)
 
-    denoiser, faces, sampled = told_denoiser(), real_faces(count), []
+    denoiser, faces, sampled = told_denoiser(), real_faces(compared), []
+    if beside_channels:
+        faces = faces._replace(beside=torch.randn(compared, beside_channels, 8, 8))
+    others = real_faces(9)
+    train = Trajectories(
+        others.speech,
+        torch.linspace(-1.0, 1.0, 9)[:, None].expand(-1, 6),
+        torch.randn(9, beside_channels, 8, 8).half(),
+        torch.zeros(9, 5, 4, 8, 8).half(),
+    )
     stage = distillation(
         denoiser,
         student=SimpleNamespace(draw=draw),
         faces=SimpleNamespace(sample=lambda _, wanted: sampled.append(wanted) or faces),
+        train=train,
         arguments={"whole_portraits": count},
     )
-    found, drawn = stage._draw_portraits(np.random.default_rng(0))
-    ((by, speech, quality, noise, learning_steps),) = calls
-    assert sampled == [count]
+    found, speech, drawn = stage._draw_portraits(np.random.default_rng(0))
+    ((by, told, noise, learning_steps),) = calls
+    assert sampled == [compared]
     assert (by, learning_steps) == (denoiser, 2)
-    assert torch.equal(speech, faces.speech)
-    assert torch.equal(quality[:compared], faces.quality[:compared])
-    asked = quality[compared:]
-    assert asked.shape == (count - compared, 6)
-    assert bool(((asked - ASKED).abs() < 6.0).all())
-    assert len({tuple(row) for row in asked.tolist()}) == len(asked), "each one differs"
-    assert noise.shape == faces.clean.shape
+    assert torch.equal(speech[:compared], faces.speech)
+    rows = [int((train.speech == one).all(1).nonzero()) for one in speech[compared:]]
+    quality = torch.cat([faces.quality, train.quality[rows]])
+    expected = denoiser.condition(speech, quality)
+    assert torch.equal(told.speech, expected.speech)
+    assert torch.equal(told.numbers, expected.numbers)
+    if beside_channels:
+        assert torch.equal(told.beside, torch.cat([faces.beside, train.beside[rows].float()]))
+    else:
+        assert told.beside is None
+    assert noise.shape == (count, 4, 8, 8)
     assert 0.7 < float(noise.std()) < 1.3
     assert torch.equal(found.clean, faces.clean)
     assert torch.equal(drawn, torch.full_like(drawn, 3.0))
@@ -103,18 +118,20 @@ def test_the_discriminator_sees_the_half_with_real_qualities_and_hears_no_voice(
         return torch.tensor(2.0), torch.tensor(3.0)
 
     stage = distillation(features=features, discriminator=SimpleNamespace(losses=losses))
-    faces, drawn = real_faces(count), torch.randn(count, 4, 8, 8)
-    found = {name: float(loss) for name, loss in stage._portrait_losses(faces, drawn).items()}
+    faces, drawn = real_faces(compared), torch.randn(count, 4, 8, 8)
+    speech = torch.cat([faces.speech, real_faces(count - compared).speech])
+    losses_of_portraits = stage._portrait_losses(faces, speech, drawn)
+    found = {name: float(loss) for name, loss in losses_of_portraits.items()}
     assert found == {"attributes": 0.0, "doubt": 0.0, "adversarial": 2.0, "discriminator": 3.0}
     ((real, made),) = judged
-    assert torch.equal(real, faces.clean[:compared])
+    assert torch.equal(real, faces.clean)
     assert torch.equal(made, drawn[:compared])
     assert len(features.shown) == 2
     for _, condition in features.shown:
         silence = features.denoiser.no_speech.to(condition.speech.dtype)
         assert torch.equal(condition.speech, silence.expand(compared, -1, -1))
         qualities, attributes = condition.numbers[:, :7].float(), condition.numbers[:, 7:]
-        flagged = nn.functional.pad(faces.quality[:compared].clamp(-3.0, 3.0), (0, 1), value=1.0)
+        flagged = nn.functional.pad(faces.quality.clamp(-3.0, 3.0), (0, 1), value=1.0)
         torch.testing.assert_close(qualities, flagged, atol=0.02, rtol=0.0)
         assert not attributes.any(), "sex and age would tell of the voice"
 
@@ -124,8 +141,8 @@ def test_verdicts_move_the_portraits_that_were_judged_and_no_others() -> None:
     schedule = tiny_components("v_prediction")["scheduler"]
     features = DenoiserFeatures(denoiser, schedule, torch.zeros(4, 8, 8))
     stage = distillation(features=features, discriminator=LatentDiscriminator(features.widths))
-    faces, drawn = real_faces(5), torch.randn(5, 4, 8, 8, requires_grad=True)
-    stage._portrait_losses(faces, drawn)["adversarial"].backward()
+    faces, drawn = real_faces(3), torch.randn(5, 4, 8, 8, requires_grad=True)
+    stage._portrait_losses(faces, real_faces(5).speech, drawn)["adversarial"].backward()
     moved = drawn.grad.flatten(1).any(1)
     assert moved.tolist() == [True, True, True, False, False]
 
@@ -141,7 +158,8 @@ def test_without_a_weight_no_discriminator_looks() -> None:
         doubt=lambda latents: latents.square().mean(),
         arguments={"adversarial_weight": 0},
     )
-    losses = stage._portrait_losses(real_faces(4), torch.full((4, 4, 8, 8), 2.0))
+    faces = real_faces(4)
+    losses = stage._portrait_losses(faces, faces.speech, torch.full((4, 4, 8, 8), 2.0))
     found = {name: float(loss) for name, loss in losses.items()}
     assert found == {"attributes": 0.0, "doubt": 4.0, "adversarial": 0.0, "discriminator": 0.0}
     assert features.shown == []
@@ -165,12 +183,16 @@ def test_a_portrait_that_reads_as_its_voice_sounds_costs_nothing() -> None:
         heard = heard_attributes(teacher.speech_encoder.describe(faces.speech))
     latents = torch.randn(4, 4, 8, 8)
     latents[:, :2, 0, 0] = torch.tensor([0.5, 2.0]) * heard + torch.tensor([0.1, -1.0])
-    stage = distillation(teacher=teacher, reader=reader, arguments={"adversarial_weight": 0})
+    stage = distillation(
+        original=SimpleNamespace(teacher=teacher),
+        reader=reader,
+        arguments={"adversarial_weight": 0},
+    )
     assert float(stage._misread(latents, faces.speech)) == pytest.approx(0.0, abs=1e-10)
     misread = latents.clone()
     misread[3, 1] += 4.0
     misread.requires_grad_()
-    losses = stage._portrait_losses(faces, misread)
+    losses = stage._portrait_losses(faces, faces.speech, misread)
     assert losses["attributes"].item() == pytest.approx(16.0 / 8), "the last counts as the first"
     losses["attributes"].backward()
     assert misread.grad.flatten(1).any(1).tolist() == [False, False, False, True]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.retrieval import NEIGHBOURS, compare, table
 from voice2face.errors import ArchitectureError, OutputError, SettingError
 from voice2face.models.face_retriever import (
+    EIGHT_BITS,
     ENTRIES_FILE,
     FORMAT,
     Entries,
@@ -155,6 +156,25 @@ def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         retriever.save_pretrained(tmp_path / "file")
+
+
+def test_latents_in_eight_bits_stay_so(tmp_path: Path) -> None:
+    exact = made_up(6)
+    faces, bottoms = (latents.to(EIGHT_BITS) for latents in (exact.faces, exact.bottoms))
+    retriever = FaceRetriever(exact._replace(faces=faces, bottoms=bottoms))
+    again = FaceRetriever.load(retriever.save_pretrained(tmp_path))
+    assert again.entries.faces.dtype == again.entries.bottoms.dtype == EIGHT_BITS
+    query = exact.speech[[4, 2]]
+    found, expected = again.retrieve(query), FaceRetriever(exact).retrieve(query)
+    assert found.ids == expected.ids
+    torch.testing.assert_close(found.faces, expected.faces, atol=2e-3, rtol=0.07)
+    more = again.remove(["face-1"]).add(made_up(2, first=100))
+    assert more.entries.faces.dtype == EIGHT_BITS
+    assert len(more) == 7
+    spoilt = exact.bottoms.clone()
+    spoilt[3, 0, 0, 0] = torch.nan
+    with pytest.raises(SettingError, match="finite"):
+        FaceRetriever(exact._replace(bottoms=spoilt.to(EIGHT_BITS)))
 
 
 @pytest.mark.parametrize(

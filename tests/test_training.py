@@ -687,6 +687,7 @@ def test_tables_say_what_is_held_out(tables: dict[str, str], tmp_path: Path) -> 
         ["--diffusion", "two", "--distillation", "three"],
         ["--collaborative", "one", "--diffusion", "two", "--bottom", "three"],
         ["--collaborative", "one", "--bottom", "two", "--upper", "three"],
+        ["--collaborative", "one", "--diffusion", "two", "--upper-distillation", "three"],
     ],
 )
 def test_release_refuses_what_has_no_part(

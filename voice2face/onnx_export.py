@@ -5,8 +5,8 @@ A folder is written that holds
 - ``speech_encoder.onnx``: ``waveform`` to the fields of ``SpeechEncoding``,
 - ``denoiser.onnx`` (SCLDM), or ``bottom_denoiser.onnx`` and ``upper_denoiser.onnx`` beside the
   retriever's entries (Fine-portraitist): one step, see ``ToldDenoiser``,
-- ``few_step_denoiser.onnx`` of a distilled checkpoint, which takes ``distilled_steps`` of DDIM
-  without guidance,
+- ``few_step_denoiser.onnx`` of a distilled checkpoint, or ``few_step_bottom_denoiser.onnx`` and
+  ``few_step_upper_denoiser.onnx``, which take ``distilled_steps`` of DDIM without guidance,
 - ``face_check.onnx``, where the checkpoint has one: ``latents`` to ``confidence``, that the
   face in the picture is drawn well; latents below ``least_confidence`` are drawn again,
 - ``face_decoder.onnx``: ``latents`` to ``images``, RGB around [-1, 1],
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from voice2face.checkpoints import CARD, read_json
 from voice2face.errors import ArchitectureError, ExportError
 from voice2face.folders import fresh_folder
+from voice2face.methods.method import FEW_STEP
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import QUALITY_NAMES
 from voice2face.models.face_retriever import ENTRIES_FILE
@@ -47,9 +48,10 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 SAMPLING_FILE = "sampling.json"
+DENOISERS = ("denoiser", "bottom_denoiser", "upper_denoiser")
 NETWORKS = (
     *("speech_encoder", "face_decoder", "face_check"),
-    *("denoiser", "bottom_denoiser", "upper_denoiser"),
+    *(*DENOISERS, *(FEW_STEP + name for name in DENOISERS)),
 )
 RETRIEVER_FILES = (f"retriever/{ENTRIES_FILE}",)
 OPSET = 18  # newer ones are not faster, and need newer runtimes

@@ -23,6 +23,7 @@ from voice2face.methods.method import Method, Sample
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_retriever import FaceRetriever
+from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.settings import Settings
 
 
@@ -33,7 +34,12 @@ class FinePortraitist(Method):
         retriever: faces by voice; may be exchanged for one over other faces.
         bottom_denoiser: speech-to-bottom; sees one latent beside the noisy one.
         upper_denoiser: bottom-to-upper; sees two.
+        bottom_few_step_update: what makes of the first one for the sampler ``"distilled"``.
+        upper_few_step_update: likewise, of the second.
         face_check: see ``Method``.
+
+    Raises:
+        ArchitectureError: the updates are of other denoisers, or do not go together.
     """
 
     name = "fine_portraitist"
@@ -42,19 +48,32 @@ class FinePortraitist(Method):
         "bottom_denoiser": Denoiser,
         "upper_denoiser": Denoiser,
     }
-    stages: ClassVar[int] = 2
+    optional: ClassVar[Mapping[str, type]] = {
+        **Method.optional,
+        "bottom_few_step_update": FewStepUpdate,
+        "upper_few_step_update": FewStepUpdate,
+    }
+    few_step_updates: ClassVar[Mapping[str, str]] = {
+        "bottom_denoiser": "bottom_few_step_update",
+        "upper_denoiser": "upper_few_step_update",
+    }
 
     def __init__(
         self,
         retriever: FaceRetriever,
         bottom_denoiser: Denoiser,
         upper_denoiser: Denoiser,
+        bottom_few_step_update: FewStepUpdate | None = None,
+        upper_few_step_update: FewStepUpdate | None = None,
         face_check: FaceCheck | None = None,
     ) -> None:
         self.face_check = None if face_check is None else face_check.eval()
         self.retriever = retriever
         self.bottom_denoiser = bottom_denoiser.eval()
         self.upper_denoiser = upper_denoiser.eval()
+        self.bottom_few_step_update = bottom_few_step_update
+        self.upper_few_step_update = upper_few_step_update
+        self._distil()
 
     def draw(
         self,
@@ -73,7 +92,7 @@ class FinePortraitist(Method):
         retrieved = self.retriever.retrieve(speech)
         quality = self.upper_denoiser.good_portraits(generators, settings.variety)
         bottoms = sample_guided(
-            self.walk("bottom_denoiser"),
+            self.walk_for("bottom_denoiser", settings),
             schedule,
             speech,
             quality,
@@ -83,7 +102,7 @@ class FinePortraitist(Method):
             callback=callback,
         )
         faces = sample_guided(
-            self.walk("upper_denoiser"),
+            self.walk_for("upper_denoiser", settings),
             schedule,
             speech,
             quality,

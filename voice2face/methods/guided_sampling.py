@@ -24,7 +24,7 @@ from voice2face.sampling import (
     split_prediction,
     trailing_timesteps,
 )
-from voice2face.settings import Settings, noise_scale
+from voice2face.settings import DISTILLED, Settings, noise_scale
 
 LatentCallback = Callable[[int, int, Tensor], Tensor]
 
@@ -165,6 +165,8 @@ def sample_guided(
     Returns:
         ``(batch, latent_channels, latent_size, latent_size)``, float32.
     """
+    if settings.sampler == DISTILLED:  # guidance is in its weights, and its steps are DDIM's
+        settings = replace(settings, sampler="ddim", guidance_scale=1.0)
     config, device, dtype = walk.denoiser.config, walk.denoiser.device, walk.denoiser.dtype
     shape = (config.latent_channels, config.latent_size, config.latent_size)
 

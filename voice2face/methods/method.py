@@ -11,14 +11,16 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from voice2face.errors import ArchitectureError
 from voice2face.methods.guided_sampling import GuidedWalk, LatentCallback
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_retriever import Retrieved
 from voice2face.models.few_step_update import FewStepUpdate
-from voice2face.settings import Settings
+from voice2face.settings import DISTILLED, Settings
 
 MOST_ATTEMPTS = 4
+FEW_STEP = "few_step_"
 
 
 class Sample(NamedTuple):
@@ -41,29 +43,53 @@ class Method(ABC):
         components: class of each component, by its name in a checkpoint, which is also its
             attribute and its argument.
         optional: likewise, of components that a checkpoint may lack.
-        stages: how often the sampler's steps are taken.
+        few_step_updates: name of the optional component that makes of a denoiser one for the
+            sampler ``"distilled"``, by the denoiser's.
         face_check: says which latents are drawn again; ``None`` where a checkpoint has none.
+        distilled: an update of those that the checkpoint has, which say the same of steps and
+            guidance; ``None`` where it was not distilled.
     """
 
     name: ClassVar[str]
     components: ClassVar[Mapping[str, type]]
     optional: ClassVar[Mapping[str, type]] = {"face_check": FaceCheck}
     stages: ClassVar[int] = 1
+    few_step_updates: ClassVar[Mapping[str, str]]
     face_check: FaceCheck | None
+    distilled: FewStepUpdate | None
+    few_step_denoisers: Mapping[str, Denoiser]
 
     def parts(self) -> dict[str, Any]:
         """The components by name, those that are missing left out."""
         named = {name: getattr(self, name) for name in (*self.components, *self.optional)}
         return {name: part for name, part in named.items() if part is not None}
 
-    @property
-    def distilled(self) -> FewStepUpdate | None:
-        """What makes the sampler ``"distilled"`` of this checkpoint; ``None`` where it has none."""
-        return None
+    def _distil(self) -> None:
+        """Apply the updates that the checkpoint has.
+
+        Raises:
+            ArchitectureError: they are of other denoisers, or do not go together.
+        """
+        updates = {name: getattr(self, part) for name, part in self.few_step_updates.items()}
+        self.distilled, self.few_step_denoisers = None, {}
+        learnt = {update and (update.steps, update.guidance_scale) for update in updates.values()}
+        if learnt == {None}:
+            return
+        if len(learnt) > 1:
+            raise ArchitectureError(
+                f"{' and '.join(self.few_step_updates.values())} go together: all of them, of the "
+                "same steps and guidance, or none"
+            )
+        self.distilled = next(iter(updates.values()))
+        self.few_step_denoisers = {
+            FEW_STEP + name: update.applied_to(getattr(self, name))
+            for name, update in updates.items()
+        }
 
     def denoisers(self) -> dict[str, Denoiser]:
-        """The UNets by name."""
-        return {name: part for name, part in self.parts().items() if isinstance(part, Denoiser)}
+        """The UNets by name, those for the sampler ``"distilled"`` with ``few_step_`` before it."""
+        own = {name: part for name, part in self.parts().items() if isinstance(part, Denoiser)}
+        return own | dict(self.few_step_denoisers)
 
     @cached_property
     def _walks(self) -> dict[str, GuidedWalk]:
@@ -71,10 +97,14 @@ class Method(ABC):
 
     def walk(self, name: str) -> GuidedWalk:
         """The walk of a denoiser by its name, the same each time, as it may be recorded."""
-        denoiser: Denoiser = getattr(self, name)
+        denoiser: Denoiser = self.few_step_denoisers.get(name) or getattr(self, name)
         if name not in self._walks or self._walks[name].denoiser is not denoiser:
             self._walks[name] = GuidedWalk(denoiser)
         return self._walks[name]
+
+    def walk_for(self, name: str, settings: Settings) -> GuidedWalk:
+        """The walk of a denoiser, or of what was distilled of it, as the settings ask."""
+        return self.walk(FEW_STEP + name if settings.sampler == DISTILLED else name)
 
     def networks(self) -> list[nn.Module]:
         """All networks that draw."""

@@ -12,7 +12,6 @@ from ``N(beta Z^prior, I)`` and walks on Z^t, showing the denoiser Z^t*.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -25,7 +24,7 @@ from voice2face.models.denoiser import Condition, Denoiser
 from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_prior import FacePrior
 from voice2face.models.few_step_update import FewStepUpdate
-from voice2face.settings import DISTILLED, Settings
+from voice2face.settings import Settings
 
 
 class SCLDM(Method):
@@ -42,6 +41,7 @@ class SCLDM(Method):
     """
 
     name = "scldm"
+    few_step_updates: ClassVar[Mapping[str, str]] = {"denoiser": "few_step_update"}
     components: ClassVar[Mapping[str, type]] = {"face_prior": FacePrior, "denoiser": Denoiser}
     optional: ClassVar[Mapping[str, type]] = {
         **Method.optional,
@@ -59,20 +59,7 @@ class SCLDM(Method):
         self.face_prior = face_prior.eval()
         self.denoiser = denoiser.eval()
         self.few_step_update = few_step_update
-        self.few_step_denoiser = (
-            None if few_step_update is None else few_step_update.applied_to(self.denoiser)
-        )
-
-    @property
-    def distilled(self) -> FewStepUpdate | None:
-        """See ``Method``."""
-        return self.few_step_update
-
-    def denoisers(self) -> dict[str, Denoiser]:
-        """See ``Method``."""
-        if self.few_step_denoiser is None:
-            return super().denoisers()
-        return super().denoisers() | {"few_step_denoiser": self.few_step_denoiser}
+        self._distil()
 
     def draw(
         self,
@@ -83,10 +70,7 @@ class SCLDM(Method):
         callback: LatentCallback | None = None,
     ) -> Sample:
         """See ``Method``."""
-        walk = self.walk("few_step_denoiser" if settings.sampler == DISTILLED else "denoiser")
-        if settings.sampler == DISTILLED:
-            # guidance is in its weights, and its steps are DDIM's
-            settings = replace(settings, sampler="ddim", guidance_scale=1.0)
+        walk = self.walk_for("denoiser", settings)
         quality = walk.denoiser.good_portraits(generators, settings.variety)
         latents = sample_guided(
             walk,

@@ -1,4 +1,4 @@
-"""Few-step distillation: a low-rank update with which SCLDM's denoiser draws in four steps.
+"""Few-step distillation: a low-rank update with which a denoiser draws in four steps.
 
 The denoiser draws portraits with guidance in many steps. The update learns to take, without
 guidance and in one step, what they went through in several (Salimans and Ho 2022, all halvings at
@@ -27,13 +27,14 @@ from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
 from voice2face.methods.guided_sampling import Autoguidance
-from voice2face.methods.scldm import SCLDM
 from voice2face.models import Denoiser, FewStepUpdate
+from voice2face.models.denoiser import Condition
 from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
 from voice2face.training.attribute_reader import AttributeReader, trained_reader
 from voice2face.training.contact_sheets import contact_sheet
+from voice2face.training.distilled_denoiser import DistilledDenoiser
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.face_doubt import FaceDoubt
@@ -41,7 +42,7 @@ from voice2face.training.few_step_student import Student
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
-from voice2face.training.latent_pairs import Batch, FacePairs, LatentPairs
+from voice2face.training.latent_pairs import Batch, LatentPairs
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import weighted
 from voice2face.training.low_rank import make_low_rank, update_of
@@ -87,7 +88,7 @@ class Distillation:
 
     Attributes:
         networks: that learn.
-        teacher: the checkpoint, unchanged.
+        original: what is distilled.
         student: how it draws.
         reader: reads sex and age off latents, where that is asked for.
         features: what the teacher sees in latents.
@@ -99,7 +100,7 @@ class Distillation:
     """
 
     networks: DistillationNetworks
-    teacher: Voice2FacePipeline
+    original: DistilledDenoiser
     student: Student
     reader: AttributeReader | None
     features: DenoiserFeatures
@@ -123,11 +124,11 @@ class Distillation:
         rows = torch.from_numpy(rng.integers(0, len(self.train.speech), arguments.batch_size))
         start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
         parts = parts.to(device)
-        told = (self.train.speech[rows].to(device), self.train.quality[rows].to(device))
         # the student's weights may be cached; the discriminator's spectral norm may not: one of its
         # passes needs gradients, the other must not have them
         with parametrize.cached(), mixed_precision(device):
-            seen = self.student.velocity(denoiser, *told, start, parts)
+            told = self._told_of(self.train, rows)
+            seen = self.student.velocity(denoiser, told, start, parts)
             portraits = self._draw_portraits(rng) if self.looks else None
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
         losses = {"imitation": imitation}
@@ -140,35 +141,39 @@ class Distillation:
         }
         return weighted(losses, weights)
 
-    def _draw_portraits(self, rng: np.random.Generator) -> tuple[Batch, Tensor]:
-        """Real faces with voices, and the latents of portraits drawn for these voices.
+    def _draw_portraits(self, rng: np.random.Generator) -> tuple[Batch, Tensor, Tensor]:
+        """Real faces with voices, and the voices and latents of as many portraits and more.
 
-        Half of them are asked for with the picture qualities of those faces, the other half as
-        portraits are, which differ more.
+        The first are drawn for those voices, with the picture qualities of those faces and beside
+        what goes with them, the others like some that the teacher drew, which differ more.
         """
-        denoiser = self.networks.denoiser
+        denoiser, train = self.networks.denoiser, self.train
         count = self.arguments.whole_portraits
         compared = -(-count // 2)
-        faces = self.faces.sample(rng, count).to(denoiser.device)
-        seeds = rng.integers(2**62, size=count - compared).tolist()
-        asked = denoiser.good_portraits([torch.Generator().manual_seed(seed) for seed in seeds])
-        quality = torch.cat([faces.quality[:compared], asked])
-        noise = torch.randn_like(faces.clean)
+        faces = self.faces.sample(rng, compared).to(denoiser.device)
+        rows = torch.from_numpy(rng.integers(0, len(train.speech), count - compared))
+        speech = torch.cat([faces.speech, train.speech[rows].to(faces.speech)])
+        quality = torch.cat([faces.quality, train.quality[rows].to(faces.quality)])
+        condition = denoiser.condition(speech, quality)
+        if faces.beside is not None:
+            beside = torch.cat([faces.beside, train.beside[rows].to(faces.beside)])
+            condition = condition._replace(beside=beside)
+        noise = torch.randn((count, *faces.clean.shape[1:]), device=denoiser.device)
         learning_steps = self.arguments.learning_steps
-        drawn = self.student.draw(denoiser, faces.speech, quality, noise, learning_steps)
-        return faces, drawn
+        drawn = self.student.draw(denoiser, condition, noise, learning_steps)
+        return faces, speech, drawn
 
-    def _portrait_losses(self, faces: Batch, drawn: Tensor) -> dict[str, Tensor]:
-        """Of the latents of portraits.
+    def _portrait_losses(self, faces: Batch, speech: Tensor, drawn: Tensor) -> dict[str, Tensor]:
+        """Of the latents of portraits of some voices.
 
-        The discriminator compares the first half of them with the real faces whose qualities they
-        were asked for; it is not told of the voice: whether a portrait goes with it is for the
-        reader to say. ``attributes`` is the mean square of what is read off them all less what is
+        The discriminator compares the first of them with the real faces whose qualities they were
+        asked for; it is not told of the voice: whether a portrait goes with it is for the reader
+        to say. ``attributes`` is the mean square of what is read off them all less what is
         expected of what was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
         """
         nothing = drawn.new_zeros(())
         losses = {
-            "attributes": self._misread(drawn, faces.speech) if self.reader else nothing,
+            "attributes": self._misread(drawn, speech) if self.reader else nothing,
             "adversarial": nothing,
             "discriminator": nothing,
             "doubt": self.doubt(drawn) if self.doubt else nothing,
@@ -176,23 +181,28 @@ class Distillation:
         if self.arguments.adversarial_weight == 0:
             return losses
         device = drawn.device
-        compared = -(-len(drawn) // 2)
         with mixed_precision(device):
-            voiceless = torch.zeros(compared, dtype=torch.bool, device=device)
-            told = self.features.denoiser.condition(
-                faces.speech[:compared], faces.quality[:compared], voiceless
-            )
+            voiceless = torch.zeros(len(faces.clean), dtype=torch.bool, device=device)
+            told = self.features.denoiser.condition(faces.speech, faces.quality, voiceless)
+            told = told._replace(beside=faces.beside)
             with torch.no_grad():
-                real = self.features(faces.clean[:compared], told)
-            made = self.features(drawn[:compared], told)
+                real = self.features(faces.clean, told)
+            made = self.features(drawn[: len(faces.clean)], told)
             adversarial, discriminator = self.networks.discriminator.losses(real, made)
         return losses | {"adversarial": adversarial, "discriminator": discriminator}
+
+    def _told_of(self, drawn: Trajectories, rows: Tensor | slice) -> Condition:
+        """What the denoiser is told as it draws some portraits again."""
+        speech, quality, beside = (
+            part[rows].float().to(self.networks.denoiser.device) for part in drawn[:3]
+        )
+        return self.networks.denoiser.condition(speech, quality)._replace(beside=beside)
 
     def _misread(self, latents: Tensor, speech: Tensor) -> Tensor:
         """Mean square of what is read off latents less what is expected of what was heard."""
         assert self.reader is not None
         with torch.no_grad():
-            heard = heard_attributes(self.teacher.speech_encoder.describe(speech))
+            heard = heard_attributes(self.original.teacher.speech_encoder.describe(speech))
         return (self.reader(latents) - self.reader.expected(heard)).square().mean()
 
     def evaluate(self, networks: Any) -> dict[str, float]:
@@ -200,19 +210,17 @@ class Distillation:
 
         The distance is the root of the mean square, by that of the teacher's latents.
         """
-        denoiser, held_out, out = networks.denoiser, self.held_out, self.arguments.out
-        device = denoiser.device
-        speech = held_out.speech.to(device)
+        denoiser, held_out, original = networks.denoiser, self.held_out, self.original
+        out, device = self.arguments.out, denoiser.device
+        told = self._told_of(held_out, slice(None))
         noise, goal = (held_out.latents[:, end].float().to(device) for end in (0, -1))
-        drawn = self.student.draw(denoiser, speech, held_out.quality.to(device), noise)
+        drawn = self.student.draw(denoiser, told, noise)
         update = update_of(
-            denoiser,
-            self.teacher.method.parts()["denoiser"],
-            self.arguments.steps,
-            self.arguments.guidance,
+            denoiser, original.denoiser, self.arguments.steps, self.arguments.guidance
         )
-        update.save_pretrained(out / "few_step_update")
-        rows = [self.teacher.decode(part[:SHOWN], watermark=False) for part in (goal, drawn)]
+        update.save_pretrained(out / original.update_name)
+        teacher, speech = original.teacher, held_out.speech.to(device)
+        rows = [teacher.decode(part[:SHOWN], watermark=False) for part in (goal, drawn)]
         contact_sheet(rows).save(out / "portraits.png")
         figures = {"distance": (drawn - goal).square().mean().sqrt() / goal.square().mean().sqrt()}
         for of, latents in (("", drawn), ("_of_teacher", goal)):
@@ -232,7 +240,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", help="folder or name of what to distil (default: the one in the package)"
     )
     parser.add_argument(
-        "--start-from", type=Path, metavar="FOLDER", help="few_step_update to go on from"
+        "--denoiser",
+        metavar="NAME",
+        help="which one of its denoisers: bottom_denoiser or upper_denoiser of Fine-portraitist, "
+        "which takes two runs (default: SCLDM's only one)",
+    )
+    parser.add_argument(
+        "--start-from", type=Path, metavar="FOLDER", help="update of such a run to go on from"
     )
     parser.add_argument(
         "--trajectories",
@@ -283,8 +297,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attribute-weight",
         type=float,
         default=0.05,
-        help="weight of the loss of sex and age that are read off whole portraits; with 0 here and "
-        "below, the update only imitates (default: %(default)s)",
+        help="weight of the loss of sex and age that are read off whole portraits (of whole faces "
+        "alone); with 0 here and below, the update only imitates (default: %(default)s)",
     )
     parser.add_argument(
         "--adversarial-weight",
@@ -298,7 +312,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.2,
         help="weight of the face check's doubt that the face is drawn well, where the "
-        "checkpoint has a face check (default: %(default)s)",
+        "checkpoint has a face check (of whole faces alone; default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
@@ -338,9 +352,10 @@ def main(arguments: argparse.Namespace) -> None:
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
-    method, device = teacher.method, teacher.device
-    if not isinstance(method, SCLDM):
-        raise SystemExit(f"{teacher.name} is of {method.name}; checkpoints of scldm are distilled")
+    names, device = list(teacher.method.few_step_updates), teacher.device
+    if arguments.denoiser not in (names if len(names) > 1 else [None, *names]):
+        raise SystemExit(f"{teacher.name} is distilled with --denoiser {' or '.join(names)}")
+    original = DistilledDenoiser(teacher, arguments.denoiser or names[0])
     kept = arguments.trajectories or arguments.out / "trajectories"
     settings = Settings(
         arguments.teacher_steps,
@@ -352,11 +367,12 @@ def main(arguments: argparse.Namespace) -> None:
     )
     autoguidance = None
     if arguments.weaker is not None:
-        weaker = load_component(Denoiser, arguments.weaker / "denoiser").to(device)
+        folders = [arguments.weaker / name for name in (original.name, "denoiser")]
+        weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0])).to(device)
         autoguidance = Autoguidance(weaker, arguments.autoguidance)
 
-    teaching: list[nn.Module] = [method.denoiser, method.face_prior, teacher.speech_encoder]
-    how: list[object] = [settings, arguments.steps, arguments.seed]
+    teaching = [*teacher.method.networks(), teacher.speech_encoder]
+    how: list[object] = [settings, arguments.steps, arguments.seed, original.name]
     if autoguidance is not None:
         teaching.append(autoguidance.weaker)
         how.append(autoguidance.scale)
@@ -368,16 +384,19 @@ def main(arguments: argparse.Namespace) -> None:
 
         def shard(number: int) -> Trajectories:
             first = first_seed(split, arguments.seed) + number * SHARD
+            seeds = range(first, first + SHARD)
             rng = np.random.default_rng([arguments.seed, first])
+            speech = voices_of(*voices(), rng, SHARD).to(device)
             return draw_trajectories(
-                method.denoiser,
-                method.face_prior,
+                original.denoiser,
+                original.prior,
                 teacher.scheduler,
-                voices_of(*voices(), rng, SHARD).to(device),
-                range(first, first + SHARD),
+                speech,
+                seeds,
                 settings,
                 arguments.steps,
                 autoguidance,
+                original.beside(speech, seeds, settings),
             )
 
         made_of = fingerprint(*teaching, how, rows_of_split(arguments, split))
@@ -387,8 +406,9 @@ def main(arguments: argparse.Namespace) -> None:
     held_out = drawn("validation", HELD_OUT_SHARDS)
     encoders = Encoders(teacher.face_encoder, teacher.speech_encoder, teacher.face_decoder)
     encoded = encoders.encode(arguments, "train")
+    of_whole_faces = original.stage != "bottom"
     reader = None
-    if arguments.attribute_weight > 0:
+    if of_whole_faces and arguments.attribute_weight > 0:
         reader = trained_reader(
             teacher,
             encoded.faces,
@@ -398,20 +418,20 @@ def main(arguments: argparse.Namespace) -> None:
             kept,
             arguments.seed,
         )
-    face_check = method.face_check
+    face_check = teacher.method.face_check
     doubt = None
-    if face_check is not None and arguments.face_weight > 0:
+    if of_whole_faces and face_check is not None and arguments.face_weight > 0:
         doubt = FaceDoubt(face_check, train.latents[:, -1].float())
-    chosen = exemplary_faces(encoded.faces, method.denoiser)
-    faces = FacePairs(encoded.faces, encoded.tables, ChosenFaces(encoded.pairing, chosen))
+    chosen = exemplary_faces(encoded.faces, original.denoiser)
+    faces = original.pairs(encoded, encoders, ChosenFaces(encoded.pairing, chosen), arguments)
     start = arguments.start_from
-    denoiser = copy.deepcopy(method.denoiser)
+    denoiser = copy.deepcopy(original.denoiser)
     make_low_rank(
         denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)
     )
-    student = Student(teacher, arguments.steps)
+    student = Student(teacher.scheduler, arguments.steps, original.shift)
     features = DenoiserFeatures(
-        method.denoiser.requires_grad_(False), teacher.scheduler, student.shift
+        original.denoiser.requires_grad_(False), teacher.scheduler, original.shift
     )
     networks = DistillationNetworks(denoiser, LatentDiscriminator(features.widths))
     networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -426,6 +446,6 @@ def main(arguments: argparse.Namespace) -> None:
         weight_decay=0.0,
     )
     stage = Distillation(
-        networks, teacher, student, reader, features, doubt, train, held_out, faces, arguments
+        networks, original, student, reader, features, doubt, train, held_out, faces, arguments
     )
     TrainingLoop(networks, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)

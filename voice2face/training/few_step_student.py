@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from voice2face.models import Denoiser
-from voice2face.pipeline import Voice2FacePipeline
+from voice2face.models.denoiser import Condition
 from voice2face.sampling import split_prediction, trailing_timesteps
 
 
@@ -14,25 +15,24 @@ class Student:
     """The changed denoiser, whose few steps are DDIM's without guidance.
 
     Args:
-        teacher: the checkpoint; its noise schedule, prior and speech encoder's heads are used.
+        schedule: noise levels.
         steps: to take.
+        shift: of the face prior, added to what the denoiser is shown; zeros where there is none.
     """
 
-    def __init__(self, teacher: Voice2FacePipeline, steps: int) -> None:
-        schedule = teacher.scheduler
+    def __init__(self, schedule: DDIMScheduler, steps: int, shift: Tensor) -> None:
         self.kind = schedule.config.prediction_type
         timesteps = trailing_timesteps(steps, schedule.config.num_train_timesteps)
-        self.timesteps = torch.tensor(timesteps, device=teacher.device)
-        self.alpha_bar = schedule.alphas_cumprod[timesteps].to(teacher.device)
+        self.timesteps = torch.tensor(timesteps, device=shift.device)
+        self.alpha_bar = schedule.alphas_cumprod[timesteps].to(shift.device)
         angles = torch.acos(self.alpha_bar.sqrt())
         self.turns = angles - torch.cat([angles[1:], torch.zeros_like(angles[:1])])
-        self.shift = teacher.method.parts()["face_prior"]().detach()
+        self.shift = shift
 
     def velocity(
-        self, denoiser: Denoiser, speech: Tensor, quality: Tensor, noisy: Tensor, parts: Tensor
+        self, denoiser: Denoiser, condition: Condition, noisy: Tensor, parts: Tensor
     ) -> Tensor:
         """The velocity seen in Z^t ``(N, C, H, W)`` before each row's step, by its number."""
-        condition = denoiser.condition(speech, quality)
         output = denoiser(noisy + self.shift, self.timesteps[parts], condition)
         alpha_bar = self.alpha_bar[parts][:, None, None, None]
         seen = split_prediction(output.float(), noisy, alpha_bar, self.kind)
@@ -50,8 +50,7 @@ class Student:
     def draw(
         self,
         denoiser: Denoiser,
-        speech: Tensor,
-        quality: Tensor,
+        condition: Condition,
         noise: Tensor,
         learning_steps: int = 0,
     ) -> Tensor:
@@ -63,6 +62,6 @@ class Student:
                 # older versions of PyTorch would go on with casts that know no gradient
                 torch.clear_autocast_cache()
             with torch.set_grad_enabled(part >= len(self.turns) - learning_steps):
-                velocity = self.velocity(denoiser, speech, quality, latents, parts)
+                velocity = self.velocity(denoiser, condition, latents, parts)
             latents = turn.cos() * latents - turn.sin() * velocity
         return latents

@@ -27,8 +27,8 @@ from voice2face.pretrained_networks import components_of
 
 SAID = ("licence", "training_data", "hub")
 OF_STAGES = (
-    *("collaborative", "decoder", "diffusion", "distillation"),
-    *("face_check", "bottom", "upper", "retriever"),
+    *("collaborative", "decoder", "diffusion", "distillation", "face_check"),
+    *("bottom", "upper", "retriever", "bottom_distillation", "upper_distillation"),
 )
 
 
@@ -49,8 +49,8 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
         raise SystemExit(
             f"{', '.join(left_over)} would have no part in the checkpoint; SCLDM's is made of "
             "--collaborative and --diffusion (and --distillation), Fine-portraitist's of "
-            "--collaborative, --bottom, --upper and --retriever (either with --decoder and "
-            "--face-check)"
+            "--collaborative, --bottom, --upper and --retriever (and --bottom-distillation and "
+            "--upper-distillation; either with --decoder and --face-check)"
         )
     return found
 
@@ -78,12 +78,21 @@ def gathered(stages: Mapping[str, Path | None]) -> dict[str, Path]:
         stage_two = {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
         return shared | stage_two | few_step
     if bottom is not None and upper is not None and retriever is not None:
-        return shared | {
-            "retriever": retriever,
-            "bottom_denoiser": bottom / "denoiser",
-            "upper_denoiser": upper / "denoiser",
-            "scheduler": upper / "scheduler",
+        updates = {
+            f"{half}_few_step_update": distilled / f"{half}_few_step_update"
+            for half in ("bottom", "upper")
+            if (distilled := stages.get(f"{half}_distillation")) is not None
         }
+        return (
+            shared
+            | updates
+            | {
+                "retriever": retriever,
+                "bottom_denoiser": bottom / "denoiser",
+                "upper_denoiser": upper / "denoiser",
+                "scheduler": upper / "scheduler",
+            }
+        )
     return {}
 
 
@@ -190,6 +199,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bottom", type=Path, help="output folder of Fine-portraitist's bottom")
     parser.add_argument("--upper", type=Path, help="output folder of Fine-portraitist's upper")
     parser.add_argument("--retriever", type=Path, help="folder of Fine-portraitist's retriever")
+    for half in ("bottom", "upper"):
+        parser.add_argument(
+            f"--{half}-distillation",
+            type=Path,
+            help=f"output folder of the distillation of its {half}_denoiser (default: none)",
+        )
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
     parser.add_argument("--report", type=Path, help="report.json of the evaluation command")

@@ -15,7 +15,7 @@ import torch
 from voice2face.components import load_component
 from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
-from voice2face.models.face_retriever import Entries, FaceRetriever
+from voice2face.models.face_retriever import EIGHT_BITS, Entries, FaceRetriever
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.latents import encode_faces
 from voice2face.training.options import add_data_options, load_split
@@ -68,8 +68,10 @@ def encode_entries(
     pairs = list(zip(face_rows, voice_rows, strict=True))
     return Entries(
         speech,
-        encode_faces(images, face_encoder, device),
-        encode_faces(images, lambda pictures: face_encoder(bottom_face(pictures)), device),
+        encode_faces(images, face_encoder, device).to(EIGHT_BITS),
+        encode_faces(images, lambda pictures: face_encoder(bottom_face(pictures)), device).to(
+            EIGHT_BITS
+        ),
         tuple(f"{faces.ids[face]}+{voices.ids[voice]}" for face, voice in pairs),
         tuple(licence_note(licence, voices.licence[voice]) for voice in voice_rows),
     )

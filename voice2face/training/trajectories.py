@@ -40,24 +40,27 @@ class Trajectories(NamedTuple):
     Attributes:
         speech: Z^s, ``(N, speech_dim)``.
         quality: picture quality asked for, ``(N, 6)``.
+        beside: what the denoiser saw beside the latent, ``(N, beside_channels, H, W)``, float16.
         latents: Z^t from pure noise to Z^f, ``(N, steps + 1, C, H, W)``, float16.
     """
 
     speech: Tensor
     quality: Tensor
+    beside: Tensor
     latents: Tensor
 
 
 @torch.no_grad()
 def draw_trajectories(
     denoiser: Denoiser,
-    prior: FacePrior,
+    prior: FacePrior | None,
     schedule: DDIMScheduler,
     speech: Tensor,
     seeds: Sequence[int],
     settings: Settings,
     steps: int,
     autoguidance: Autoguidance | None = None,
+    beside: Tensor | None = None,
 ) -> Trajectories:
     """Draw one portrait for each voice and keep what it passed through.
 
@@ -65,17 +68,18 @@ def draw_trajectories(
 
     Args:
         denoiser: draws.
-        prior: shifts what it is shown.
+        prior: shifts what it is shown, where there is one.
         schedule: noise levels.
         speech: ``(N, speech_dim)``.
         seeds: one a row.
         settings: of the denoiser's own steps.
         steps: how many parts of the way to keep the ends of; divides the denoiser's steps.
         autoguidance: see ``sample_guided``.
+        beside: likewise.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     quality = denoiser.good_portraits(generators, settings.variety)
-    shift = prior().detach()
+    shift = 0.0 if prior is None else prior().detach()
     shown: list[Tensor] = []
 
     def watch(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -92,6 +96,7 @@ def draw_trajectories(
                 generators,
                 settings,
                 prior=prior,
+                beside=beside,
                 autoguidance=autoguidance,
             )
     finally:
@@ -100,6 +105,7 @@ def draw_trajectories(
     return Trajectories(
         speech.cpu(),
         quality.cpu(),
+        (final[:, :0] if beside is None else beside).half().cpu(),
         torch.stack([*passed, final], 1).half().cpu(),
     )
 

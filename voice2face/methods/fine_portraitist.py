@@ -48,6 +48,7 @@ class FinePortraitist(Method):
         "bottom_denoiser": Denoiser,
         "upper_denoiser": Denoiser,
     }
+    stages: ClassVar[int] = 2
     optional: ClassVar[Mapping[str, type]] = {
         **Method.optional,
         "bottom_few_step_update": FewStepUpdate,

@@ -1,4 +1,4 @@
-"""Measure starting, loading, sampling and memory of the embedded checkpoint; print tables.
+"""Measure starting, loading, sampling and memory of a checkpoint; print tables.
 
 Machines differ and are noisy, so every time is also given as a ratio within the same run: starting
 to importing torch and diffusers, a portrait to the paper's plain setting, 50 DDIM steps with
@@ -175,7 +175,7 @@ def compare_presets(
         print_throughput(rates, operations, rate)
 
 
-def measure_start(repeats: int) -> None:
+def measure_start(checkpoint: str | None, repeats: int) -> None:
     """Measure and print what a new process takes."""
     start = seconds_of(python("pass"), repeats)
     package = seconds_of(python("import voice2face"), repeats) - start
@@ -186,14 +186,15 @@ def measure_start(repeats: int) -> None:
         command = [
             *(sys.executable, "-m", "voice2face", str(SPEECH), "-q"),
             *("-o", f"{folder}/face.png"),
+            *(("--model", checkpoint) if checkpoint else ()),
         ]
         cold = seconds_of(lambda: subprocess.run(command, check=True), 3)
         memory = peak_megabytes(*command)
 
     from voice2face import Voice2FacePipeline
 
-    load = seconds_of(lambda: Voice2FacePipeline.from_pretrained(), 3)
-    pipe = Voice2FacePipeline.from_pretrained()
+    load = seconds_of(lambda: Voice2FacePipeline.from_pretrained(checkpoint), 3)
+    pipe = Voice2FacePipeline.from_pretrained(checkpoint)
     pipe(SPEECH, seed=0, num_inference_steps=2)
     listen = seconds_of(lambda: pipe.listen(SPEECH), repeats)
 
@@ -213,6 +214,9 @@ def measure_start(repeats: int) -> None:
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--checkpoint", help="name or folder of what to measure (default: the package's)"
+    )
     parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
     parser.add_argument(
@@ -235,8 +239,8 @@ def main() -> None:
     from voice2face import Voice2FacePipeline
 
     if not options.warm:
-        measure_start(options.repeats)
-    pipe = Voice2FacePipeline.from_pretrained()
+        measure_start(options.checkpoint, options.repeats)
+    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     device = torch.cuda.get_device_name() if pipe.device.type == "cuda" else pipe.device
     print(f"{device}, {torch.get_num_threads()} threads, {pipe.dtype}, torch {torch.__version__}\n")
     compare_presets(pipe, options.batch, options.repeats, options.compile)
@@ -244,7 +248,7 @@ def main() -> None:
         from benchmarks.comparisons import print_comparisons
 
         print()
-        print_comparisons(Voice2FacePipeline.from_pretrained(), options.repeats)
+        print_comparisons(Voice2FacePipeline.from_pretrained(options.checkpoint), options.repeats)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from benchmarks.__main__ import PLAIN, SPEECH, seconds_of
 from voice2face import Voice2FacePipeline
-from voice2face.settings import DISTILLED, PRESETS
+from voice2face.methods.method import FEW_STEP
+from voice2face.settings import DISTILLED, PRESETS, Settings
 
 PICTURE_SIZE = 256
 PROMPT_TOKENS = 77
@@ -136,18 +137,23 @@ def millions_of(networks: Iterable[nn.Module]) -> float:
 def presets_of(pipe: Voice2FacePipeline, repeats: int) -> list[Row]:
     """The pipeline by preset."""
     voice = pipe.listen(SPEECH)
-    denoisers, chosen = pipe.method.denoisers(), {name: pipe.settings(name) for name in PRESETS}
     pipe.draw([voice], [0], num_inference_steps=2)
     return [
         Row(
             f"voice2face, {name}: {settings.num_inference_steps} steps of {settings.sampler}",
-            [
-                denoisers["few_step_denoiser" if settings.sampler == DISTILLED else "denoiser"],
-                pipe.face_decoder,
-            ],
+            [*drawing_networks(pipe, settings), pipe.face_decoder],
             seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),
         )
-        for name, settings in chosen.items()
+        for name, settings in ((name, pipe.settings(name)) for name in PRESETS)
+    ]
+
+
+def drawing_networks(pipe: Voice2FacePipeline, settings: Settings) -> list[nn.Module]:
+    """The denoisers that draw with these settings."""
+    return [
+        denoiser
+        for name, denoiser in pipe.method.denoisers().items()
+        if name.startswith(FEW_STEP) == (settings.sampler == DISTILLED)
     ]
 
 

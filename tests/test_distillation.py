@@ -574,9 +574,16 @@ def test_the_command_distils_both_denoisers_of_fine_portraitist(
 
     with pytest.raises(SystemExit, match="--denoiser bottom_denoiser or upper_denoiser"):
         distil("")
-    logged = {
-        half: distil(half, *more) for half, *more in (["bottom"], ["upper", "--weaker", checkpoint])
-    }
+    critic = Voice2FacePipeline(**tiny_components("v_prediction"), output_size=48)
+    seen = ["--critic", critic.save_pretrained(tmp_path / "critic")]
+    with pytest.raises(SystemExit, match="no checkpoint of SCLDM over the same latents"):
+        distil("bottom", *seen)
+    logged = {"bottom": distil("bottom"), "upper": distil("upper", *seen, "--weaker", checkpoint)}
+    with torch.no_grad():
+        next(critic.face_encoder.parameters()).add_(1.0)
+    seen = ["--critic", critic.save_pretrained(tmp_path / "other-latents")]
+    with pytest.raises(SystemExit, match="no checkpoint of SCLDM over the same latents"):
+        distil("upper", *seen)
     assert "held_out_doubt" not in logged["bottom"], "the face check knows whole faces alone"
     assert logged["upper"]["held_out_attributes"] > 0.0
     kept = load_file(tmp_path / "upper" / "trajectories" / "train" / "00000.safetensors")

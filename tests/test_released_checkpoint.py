@@ -43,16 +43,20 @@ def test_a_voice_becomes_a_portrait(
     assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.3, "faces are symmetric"
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "guidance"), [("scldm-192", 1.5), ("fine-portraitist-192", 2.0)]
+)
 def test_four_distilled_steps_draw_what_many_guided_ones_draw(
-    pipeline: Voice2FacePipeline, female_speech: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: str, guidance: float, female_speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device="cpu")
     # or one preset alone might draw a portrait again
-    monkeypatch.setattr(pipeline.method, "face_check", None)
+    monkeypatch.setattr(pipe.method, "face_check", None)
     fast, best, other = (
-        pipeline(female_speech, seed=seed, num_images=4, preset=preset, output_type="latent")
+        pipe(female_speech, seed=seed, num_images=4, preset=preset, output_type="latent")
         for preset, seed in (("fast", 20), ("best", 20), ("best", 40))
     )
-    assert preset_of(pipeline.settings("fast")) == PRESETS["fast"]
+    assert preset_of(pipe.settings("fast")) == PRESETS["fast"]._replace(guidance_scale=guidance)
 
     def likeness(one: torch.Tensor, another: torch.Tensor) -> float:
         return float(torch.corrcoef(torch.stack([one.flatten(), another.flatten()]))[0, 1])
@@ -256,12 +260,13 @@ def test_the_parts_of_a_portrait_are_timed(preset: str, ways: list[str]) -> None
     assert 95 <= sum(int(share) for *_, share in rows) <= 105
 
 
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
 def test_fine_portraitist_draws_near_a_retrieved_face(
-    female_speech: Path, male_speech: Path
+    preset: str, female_speech: Path, male_speech: Path
 ) -> None:
     pipe = Voice2FacePipeline.from_pretrained("fine-portraitist-192", device="cpu")
     for speech in (female_speech, male_speech):
-        portrait = pipe(speech, seed=7)[0]
+        portrait = pipe(speech, seed=7, preset=preset)[0]
         assert skin_like(portrait.image) > 0.6
         found = portrait.evidence.retrieved[0]
         row = pipe.retriever.rows[found.id]
@@ -271,7 +276,7 @@ def test_fine_portraitist_draws_near_a_retrieved_face(
         )
         assert "FairFace" in pipe.retriever.entries.licences[row]
         with_it, pipe.retriever = pipe.retriever, pipe.retriever.remove([found.id])
-        without = pipe(speech, seed=7)[0]
+        without = pipe(speech, seed=7, preset=preset)[0]
         assert without.evidence.retrieved[0].id != found.id
         assert without.image.tobytes() != portrait.image.tobytes()
         pipe.retriever = with_it

@@ -184,7 +184,8 @@ class Distillation:
         with mixed_precision(device):
             voiceless = torch.zeros(len(faces.clean), dtype=torch.bool, device=device)
             told = self.features.denoiser.condition(faces.speech, faces.quality, voiceless)
-            told = told._replace(beside=faces.beside)
+            if self.features.denoiser.config.beside_channels:
+                told = told._replace(beside=faces.beside)
             with torch.no_grad():
                 real = self.features(faces.clean, told)
             made = self.features(drawn[: len(faces.clean)], told)
@@ -229,6 +230,22 @@ class Distillation:
             if self.doubt is not None:
                 figures["doubt" + of] = self.doubt(latents)
         return {name: float(figure) for name, figure in figures.items()}
+
+
+def critic_of(original: DistilledDenoiser, checkpoint: str) -> DistilledDenoiser:
+    """Another checkpoint's denoiser, for what it sees in the latents of whole faces.
+
+    Raises:
+        SystemExit: it draws other latents, or not in one stage.
+    """
+    teacher = original.teacher
+    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device=teacher.device)
+    latents_of = (fingerprint(one.face_encoder) for one in (pipe, teacher))
+    if original.stage == "bottom" or pipe.method.stages > 1 or len(set(latents_of)) > 1:
+        raise SystemExit(
+            f"--critic {checkpoint} is no checkpoint of SCLDM over the same latents of whole faces"
+        )
+    return DistilledDenoiser(pipe, *pipe.method.few_step_updates)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -308,6 +325,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--critic",
+        metavar="CHECKPOINT",
+        help="folder or name of a checkpoint of SCLDM over the same latents, through whose "
+        "denoiser the discriminator looks at whole faces: a larger one sees more (default: "
+        "through the denoiser that is distilled)",
+    )
+    parser.add_argument(
         "--face-weight",
         type=float,
         default=0.2,
@@ -356,6 +380,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.denoiser not in (names if len(names) > 1 else [None, *names]):
         raise SystemExit(f"{teacher.name} is distilled with --denoiser {' or '.join(names)}")
     original = DistilledDenoiser(teacher, arguments.denoiser or names[0])
+    critic = original if arguments.critic is None else critic_of(original, arguments.critic)
     kept = arguments.trajectories or arguments.out / "trajectories"
     settings = Settings(
         arguments.teacher_steps,
@@ -431,7 +456,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     student = Student(teacher.scheduler, arguments.steps, original.shift)
     features = DenoiserFeatures(
-        original.denoiser.requires_grad_(False), teacher.scheduler, original.shift
+        critic.denoiser.requires_grad_(False), critic.teacher.scheduler, critic.shift
     )
     networks = DistillationNetworks(denoiser, LatentDiscriminator(features.widths))
     networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

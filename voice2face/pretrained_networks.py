@@ -75,8 +75,10 @@ class PretrainedNetworks:
         checkpoint_sha256: of the ``model_index.json`` that the networks came with.
         components_of_method: those of one method by name, ``face_prior`` and ``denoiser`` for
             SCLDM and ``few_step_update`` where it was distilled, ``retriever``,
-            ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist, and ``face_check`` for
-            both where portraits with no face or a badly drawn one are to be drawn again.
+            ``bottom_denoiser`` and ``upper_denoiser`` for Fine-portraitist and
+            ``bottom_few_step_update`` and ``upper_few_step_update`` where both were, and
+            ``face_check`` for both where portraits with no face or a badly drawn one are to be
+            drawn again.
 
     Attributes:
         method: how face latents are drawn, see ``voice2face.methods``.

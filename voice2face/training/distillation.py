@@ -396,7 +396,7 @@ def main(arguments: argparse.Namespace) -> None:
         weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0])).to(device)
         autoguidance = Autoguidance(weaker, arguments.autoguidance)
 
-    teaching = [*teacher.method.networks(), teacher.speech_encoder]
+    teaching = [*original.draws_with, teacher.speech_encoder]
     how: list[object] = [settings, arguments.steps, arguments.seed, original.name]
     if autoguidance is not None:
         teaching.append(autoguidance.weaker)

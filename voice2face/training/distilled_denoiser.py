@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from voice2face.methods.fine_portraitist import FinePortraitist
 from voice2face.methods.guided_sampling import sample_guided
@@ -68,6 +68,14 @@ class DistilledDenoiser:
         """Which one of Fine-portraitist's it is; ``None`` of SCLDM."""
         stages: dict[str, Stage] = {"bottom_denoiser": "bottom", "upper_denoiser": "upper"}
         return stages.get(self.name)
+
+    @property
+    def draws_with(self) -> list[nn.Module | Tensor]:
+        """What the portraits to learn from depend on: networks, and the entries retrieved from."""
+        parts = self.teacher.method.parts()
+        networks = [part for part in parts.values() if isinstance(part, (Denoiser, FacePrior))]
+        entries: tuple[Tensor, ...] = parts["retriever"].entries[:3] if "retriever" in parts else ()
+        return [*networks, *entries]
 
     def beside(self, speech: Tensor, seeds: Sequence[int], settings: Settings) -> Tensor | None:
         """What it sees beside the latents of portraits, ``(N, beside_channels, H, W)``, if it does.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -257,9 +258,15 @@ def test_drawing_can_be_stopped(page: Page, female_speech: Path) -> None:
     assert page["status"].text == "Done."
 
 
+def recorded_seconds(page: Page) -> int:
+    """As the button counts them while it records; 0 before."""
+    counted = re.fullmatch(r"Stop, (\d+) s", page["record"].text)
+    return int(counted[1]) if counted else 0
+
+
 def test_the_microphone_is_heard(page: Page) -> None:
     page["record"].click()
-    page.wait(lambda: page["record"].text == "Stop, 3 s")
+    page.wait(lambda: recorded_seconds(page) >= 3)  # a busy machine may not look in each second
     page["record"].click()
     page.wait(page["draw"].is_enabled)
     page.wait(lambda: page["record"].text == "Record")

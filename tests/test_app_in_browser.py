@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -275,6 +276,17 @@ def test_the_microphone_is_heard(page: Page) -> None:
     page.draw()
     assert "sounds female" in page["told"].text
     assert float(page["speech-text"].text.split()[0]) > 2
+
+
+def test_sound_that_comes_in_late_does_not_go_on_counting(page: Page) -> None:
+    page.do("AudioContext.prototype.close = async () => {}")
+    page.do("MediaStreamTrack.prototype.stop = () => {}")
+    page["record"].click()
+    page.wait(lambda: recorded_seconds(page) >= 1)
+    page["record"].click()
+    page.wait(page["draw"].is_enabled)
+    time.sleep(0.5)  # five more blocks
+    assert page["record"].text == "Record"
 
 
 CONVERT_AND_DROP = """

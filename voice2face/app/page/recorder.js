@@ -23,9 +23,9 @@ export class Recorder {
       await this.stop();
       throw error;
     }
-    const node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }) => this.take(data);
-    this.context.createMediaStreamSource(this.stream).connect(node);
+    this.node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
+    this.node.port.onmessage = ({ data }) => this.take(data);
+    this.context.createMediaStreamSource(this.stream).connect(this.node);
     await this.context.resume();
   }
 
@@ -41,6 +41,7 @@ export class Recorder {
     this.stream.getTracks().forEach((track) => track.stop());
     const rate = this.context.sampleRate;
     await this.context.close();
+    if (this.node) this.node.port.onmessage = null; // blocks may still be under way
     return this.count ? encodeWav(this.blocks, rate) : null;
   }
 }

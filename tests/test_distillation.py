@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -478,15 +479,20 @@ def test_portraits_are_compared_with_found_faces_in_pictures_as_asked(
     assert off[chosen].mean() < off.mean() / 2
 
 
+def to_distil(components: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint with a face check, in a folder; small shards, and every face is found."""
+    monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
+    monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
+    check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
+    pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name=folder.name)
+    return pipe.save_pretrained(folder)
+
+
 def test_the_command_distils_a_checkpoint_and_resumes(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
 ) -> None:
-    components = tiny_components("v_prediction")
-    check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
-    pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name="tiny")
-    checkpoint, out = pipe.save_pretrained(tmp_path / "tiny"), tmp_path / "out"
-    monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
-    monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
+    components, out = tiny_components("v_prediction"), tmp_path / "out"
+    checkpoint = to_distil(components, tmp_path / "tiny", monkeypatch)
     arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
     arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
     arguments += ["--checkpoint", checkpoint, "--whole-portraits", 2, "--portraits", 18]
@@ -556,11 +562,7 @@ def test_the_command_distils_both_denoisers_of_fine_portraitist(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
 ) -> None:
     components = tiny_portraitist("v_prediction")
-    check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
-    pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name="fine")
-    checkpoint = pipe.save_pretrained(tmp_path / "fine")
-    monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
-    monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
+    checkpoint = to_distil(components, tmp_path / "fine", monkeypatch)
     arguments = ["distillation", "--faces", tables["faces-0"], "--voices", tables["voices-0"]]
     arguments += ["--perceptual-weights", tables["squeezenet1_0"], "--checkpoint", checkpoint]
     arguments += ["--whole-portraits", 2, "--portraits", 12, "--teacher-steps", 4, "--steps", 2]

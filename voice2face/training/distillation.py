@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -448,7 +448,8 @@ def main(arguments: argparse.Namespace) -> None:
     if of_whole_faces and face_check is not None and arguments.face_weight > 0:
         doubt = FaceDoubt(face_check, train.latents[:, -1].float())
     chosen = exemplary_faces(encoded.faces, original.denoiser)
-    faces = original.pairs(encoded, encoders, ChosenFaces(encoded.pairing, chosen), arguments)
+    encoded = replace(encoded, pairing=ChosenFaces(encoded.pairing, chosen))
+    faces = original.pairs(encoded, encoders, arguments)
     start = arguments.start_from
     denoiser = copy.deepcopy(original.denoiser)
     make_low_rank(

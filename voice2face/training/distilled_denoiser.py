@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,7 +18,6 @@ from voice2face.settings import Settings
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.mixed_precision import mixed_precision
-from voice2face.training.pairing import Pairing
 from voice2face.training.portraitist import portraitist_pairs
 
 Stage = Literal["bottom", "upper"]
@@ -101,25 +100,24 @@ class DistilledDenoiser:
                 method.walk("bottom_denoiser"),
                 self.teacher.scheduler,
                 speech,
-                method.bottom_denoiser.good_portraits(generators),
+                method.bottom_denoiser.good_portraits(generators, settings.variety),
                 generators,
-                replace(settings, variety=1.0),
+                settings,
                 beside=bottoms,
             )
         return torch.cat([drawn, retrieved.faces.to(drawn)], 1)
 
     def pairs(
-        self, encoded: Encoded, encoders: Encoders, pairing: Pairing, arguments: argparse.Namespace
+        self, encoded: Encoded, encoders: Encoders, arguments: argparse.Namespace
     ) -> LatentPairs:
         """Latents of real faces with voices.
 
         Args:
-            encoded: the split.
+            encoded: the training split.
             encoders: which encoded it.
-            pairing: says which faces and voices go together.
             arguments: of the command; where to keep what is encoded besides, and on which device.
         """
-        method, encoded = self.teacher.method, replace(encoded, pairing=pairing)
+        method = self.teacher.method
         if self.stage is None:
             return FacePairs(encoded.faces, encoded.tables, encoded.pairing)
         assert isinstance(method, FinePortraitist)

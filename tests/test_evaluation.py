@@ -39,7 +39,7 @@ from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
-from voice2face.evaluation.retrieval import nearness, ranks, recall_at
+from voice2face.evaluation.retrieval import nearness, ranks, recalled
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceRetriever
@@ -73,6 +73,14 @@ def test_unanimity_is_no_certainty_and_nothing_has_no_share() -> None:
     assert bootstrap_share(right, list("aaaaa")).low == pytest.approx(0.025), "one speaker"
     with pytest.raises(ValueError, match="nothing"):
         bootstrap_share(np.ones(0, bool), [])
+
+
+def test_the_interval_of_parts_is_about_as_wide_as_theirs() -> None:
+    parts = np.linspace(0.25, 0.75, 101)
+    share = bootstrap_share(parts, [str(k) for k in range(101)])
+    assert share.value == pytest.approx(0.5)
+    error = parts.std() / 101**0.5
+    assert (share.high - share.low) / (2 * 1.96 * error) == pytest.approx(1.0, abs=0.15)
 
 
 def test_neighbouring_decades_count_as_near() -> None:
@@ -196,7 +204,8 @@ def test_one_command_writes_the_report(
         same = person["cos x100, a picture"] == pytest.approx(person["cos x100, seeds averaged"])
         assert same == of_picture, "of one picture the average is that picture"
         if of_picture:
-            assert person["R@10 x100, a picture"] == pytest.approx(person["R@10 x100"])
+            for measure in ("R@10", "mean rank among people of that sex"):
+                assert person[f"{measure}, a picture"] == person[measure]
     heard = report["the voice is heard, test speakers: portraits"]
     assert 0.0 <= heard["sex, mean over speakers"] <= 1.0
     near = report["test faces by FairFace's group: portraits come near"]
@@ -238,7 +247,7 @@ def test_one_command_writes_the_report(
     assert "<!-- speed -->\n\n| cold | 3.5 |\n" in readme.read_text()
     assert "| measure | one | two |" in readme.read_text()
     assert (
-        "| measure | one | two | Speech2Face | random real face of that sex |\n"
+        "| measure | one | two | Speech2Face | true face, frontal | random real face of that sex |"
         in readme.read_text()
     )
     publish.main()
@@ -498,13 +507,13 @@ def test_pictures_are_compared_with_the_test_faces_by_recognition_features(
 def test_ranks_and_recall() -> None:
     faces = np.eye(4)
     assert ranks(faces, faces).tolist() == [0.0] * 4
-    assert recall_at(faces, faces, 1) == 1.0
+    assert recalled(faces, faces, 1).all()
     everybody = np.full((4, 4), 0.5)
     assert ranks(everybody, faces).tolist() == [0.5] * 4
     confused = faces[[1, 0, 3, 2]] + 0.5 * faces
     assert ranks(confused, faces) == pytest.approx([1 / 3] * 4)
-    assert recall_at(confused, faces, 1) == 0.0
-    assert recall_at(confused, faces, 2) == 1.0
+    assert not recalled(confused, faces, 1).any()
+    assert recalled(confused, faces, 2).all()
     alone = ranks(faces, faces, np.array([0, 0, 0, 1]))
     assert np.isnan(alone[3])
 

@@ -32,7 +32,7 @@ def bootstrap_share(
     """Share of true entries, its interval found by drawing owners with replacement.
 
     Args:
-        right: ``(N,)`` boolean.
+        right: ``(N,)`` boolean, or what share of each entry counts, from 0 to 1.
         owners: the speaker of each entry; entries of one speaker are drawn together.
         resamples: number of draws.
         seed: of the draws.
@@ -43,14 +43,14 @@ def bootstrap_share(
     if len(right) == 0:
         raise ValueError("there is nothing to take a share of")
     names, index = np.unique(np.asarray(owners), return_inverse=True)
-    hits = np.bincount(index, weights=right.astype(float))
+    hits = np.bincount(index, weights=right)
     counts = np.bincount(index)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(names), size=(resamples, len(names)))
     shares = hits[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(shares, [2.5, 97.5])
     least = 0.025 ** (1 / len(names))
-    if right.all():
+    if (right == 1).all():
         low, high = least, 1.0
     elif not right.any():
         low, high = 0.0, 1.0 - least

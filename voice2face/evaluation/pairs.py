@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from voice2face.errors import AudioError
-from voice2face.evaluation.agreement import bootstrap_share, within_one_decade
+from voice2face.evaluation.agreement import Share, bootstrap_share, within_one_decade
 from voice2face.evaluation.instruments import FACE_SIZE, Artist, Instruments
 from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
-from voice2face.evaluation.retrieval import nearness, ranks, recall_at
+from voice2face.evaluation.retrieval import nearness, ranks, recalled
 from voice2face.evaluation.voices import add_common_answer, said_of
 from voice2face.listening import Voice
 from voice2face.training.contact_sheets import contact_sheet
@@ -128,7 +129,8 @@ def measure_pairs(
         answers[name] = (drawn[0], drawn)
     for name, (pictures, repeated) in answers.items():
         add_voice(report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth)
-        add_person(report, f"the person is met: {name}", instruments, repeated, truth)
+        features = [instruments.features(images).numpy() for images in repeated]
+        add_person(report, f"the person is met: {name}", features, truth)
         add_quality(report, f"the picture is good: {name}", pictures, instruments)
     sheet = [truth.faces, truth.frontal, truth.published, own, *shared]
     save_sheet([row for row in sheet if row is not None], out / "pairs.png")
@@ -154,15 +156,15 @@ def add_voice(
     add_common_answer(report, group, truth.verdict.age, truth.people)
 
 
-def add_person(
-    report: Report,
-    group: str,
-    instruments: Instruments,
-    pictures: list[np.ndarray],
-    truth: TruePeople,
-) -> None:
-    """Enter distances to the true face and its rank; answers of several seeds are averaged."""
-    each = [instruments.features(images).numpy() for images in pictures]
+def add_person(report: Report, group: str, each: list[np.ndarray], truth: TruePeople) -> None:
+    """Enter distances to the true face and its rank; answers of several seeds are averaged.
+
+    Args:
+        report: to enter them into.
+        group: what the report calls the answers.
+        each: recognition features ``(people, dim)`` of the answers, of unit length, of each seed.
+        truth: the people.
+    """
     mean = np.mean(each, 0)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     single = [nearness(features, truth.face_features) for features in each]
@@ -171,14 +173,24 @@ def add_person(
         value = float(np.mean([one[position] for one in single]))
         report.add(group, f"{name}, a picture", value)
         report.add(group, f"{name}, seeds averaged", float(averaged[position]))
+
+    def add(name: str, of_a_picture: str, measured: Callable[[np.ndarray], np.ndarray]) -> None:
+        report.add(group, name, share_of_people(measured(mean), truth.people))
+        of_each = np.mean([measured(features) for features in each], 0)
+        report.add(group, of_a_picture, share_of_people(of_each, truth.people))
+
     for count in (1, 2, 5, 10):
-        report.add(group, f"R@{count} x100", 100 * recall_at(mean, truth.face_features, count))
-        of_each = [recall_at(features, truth.face_features, count) for features in each]
-        report.add(group, f"R@{count} x100, a picture", 100 * float(np.mean(of_each)))
-    report.add(group, "mean rank, %", 100 * float(np.nanmean(ranks(mean, truth.face_features))))
-    within = ranks(mean, truth.face_features, truth.verdict.sex)
-    report.add(group, "mean rank among people of that sex, %", 100 * float(np.nanmean(within)))
-    per_picture = [
-        np.nanmean(ranks(features, truth.face_features, truth.verdict.sex)) for features in each
-    ]
-    report.add(group, "the same, a picture, %", 100 * float(np.mean(per_picture)))
+        name = f"R@{count}"
+        add(name, f"{name}, a picture", lambda one, k=count: recalled(one, truth.face_features, k))
+    add("mean rank", "mean rank, a picture", lambda one: ranks(one, truth.face_features))
+    add(
+        "mean rank among people of that sex",
+        "mean rank among people of that sex, a picture",
+        lambda one: ranks(one, truth.face_features, truth.verdict.sex),
+    )
+
+
+def share_of_people(of_each: np.ndarray, people: np.ndarray) -> Share | None:
+    """Mean over people, of those who have a number (alone of their sex, one has no rank)."""
+    known = ~np.isnan(of_each)
+    return bootstrap_share(of_each[known], people[known]) if known.any() else None

@@ -54,8 +54,8 @@ def ranks(portraits: np.ndarray, faces: np.ndarray, groups: np.ndarray | None = 
     return np.where(counts > 0, before / np.maximum(counts, 1), np.nan)
 
 
-def recall_at(portraits: np.ndarray, faces: np.ndarray, count: int) -> float:
-    """Share of portraits whose own face is among the ``count`` most alike (R@K)."""
+def recalled(portraits: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
+    """Whether each portrait's own face is among the ``count`` most alike; R@K is the mean."""
     likeness = portraits @ faces.T
     own = np.diagonal(likeness)[:, None]
-    return float(((likeness > own).sum(1) < count).mean())
+    return (likeness > own).sum(1) < count

@@ -164,8 +164,11 @@ def test_real_faces_are_of_the_sex_and_age_asked_for_where_there_are_any() -> No
     assert drawn[:, 0, 0, 0].tolist() == [2, 10, 11, 2]
     unknown = random_faces(faces, np.array([1] * 12), np.array([5] * 12))[:, 0, 0, 0]
     assert sorted(unknown.tolist()) == [10] * 4 + [11] * 4 + [12] * 4, "each face once"
+    faces.age[0] = UNKNOWN
     of_sex = random_faces(faces, np.array([0, 1] * 20))[:, 0, 0, 0] // 10
     assert of_sex.tolist() == [0, 1] * 20
+    drawn = random_faces(faces, np.zeros(12, int))[:, 0, 0, 0]
+    assert sorted(drawn.tolist()) == [0] * 4 + [1] * 4 + [2] * 4, "all, not that of unknown age"
 
 
 def test_no_face_is_answered_with_that_it_is_compared_with(tables: dict[str, str]) -> None:
@@ -257,6 +260,23 @@ def test_one_command_writes_the_report(
     )
     with pytest.raises(ValueError, match="no page has the marker 'other'"):
         publish.main()
+    plain = {group: figures for group, figures in report.items() if "Speech2Face" not in group}
+    del plain["the voice is heard, test speakers: speech encoder"]["sex"]
+    (out / "report.json").write_text(json.dumps(plain))
+    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
+    publish.main()
+    assert "| measure | one | two | true face, frontal |" in readme.read_text()
+    assert "sex, each clip" not in readme.read_text()
+
+
+def test_a_checkpoint_that_is_none_is_said_in_a_line(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(tables["faces-0"]).parent
+    arguments = ["--checkpoint", "none", "--data", folder, "--networks", folder, "--out", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="none"):
+        command.main()
 
 
 @pytest.fixture
@@ -496,9 +516,9 @@ def test_pictures_are_compared_with_the_test_faces_by_recognition_features(
     faces = FaceTable(images, unknown, unknown, np.zeros((60, 6)), [str(k) for k in range(60)])
     features = FaceFeatures(Path(tables["mobileface_v2"]))
     instruments = Instruments(features, Judge(features), PerceptualLoss(None), faces, faces, faces)
-    report = Report()
-    add_quality(report, "the same", images, instruments)
-    add_quality(report, "half black", half, instruments)
+    report, people = Report(), np.array(faces.ids)
+    add_quality(report, "the same", images, people, instruments)
+    add_quality(report, "half black", half, people, instruments)
     name = "Fréchet distance, recognition features"
     assert report.figures["the same"][name] == pytest.approx(0.0, abs=1e-2)
     assert report.figures["half black"][name] > 1.0

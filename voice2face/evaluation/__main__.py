@@ -7,9 +7,11 @@ import logging
 
 from voice2face.evaluation.evaluate import evaluate
 from voice2face.evaluation.instruments import Artist, add_drawing_options, add_measuring_options
+from voice2face.evaluation.one_line_errors import one_line_errors
 from voice2face.pipeline import Voice2FacePipeline
 
 
+@one_line_errors()
 def main() -> None:
     """Parse the arguments, measure, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation", description=__doc__)

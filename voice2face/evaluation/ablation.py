@@ -30,6 +30,7 @@ from voice2face.evaluation.instruments import (
     add_drawing_options,
     add_measuring_options,
 )
+from voice2face.evaluation.one_line_errors import one_line_errors
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.models import SPEECH_ENCODERS, SpeakerEncoder
@@ -120,7 +121,8 @@ def train_variant(variant: Variant, options: argparse.Namespace) -> tuple[Path, 
         encoders = untrained_encoders(options.collaborative, options.out / "untrained-encoders")
     kind = "pretrained" if variant.pretrained else "untrained"
     told = ["--heard-attributes"] if variant.heard_attributes else []
-    out = options.out / f"{kind}-beta-{variant.beta:g}{''.join(told)}"
+    name = f"{kind}-beta-{variant.beta:g}{''.join(told)}-{options.steps}-steps"
+    out = options.out / name
     arguments = ["--encoders", encoders, "--out", out, "--beta", variant.beta, *told]
     arguments += ["--latents", latents_folder(variant, options)]
     train("diffusion", *arguments, *training_arguments(options))
@@ -193,6 +195,7 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     return options
 
 
+@one_line_errors()
 def main() -> None:
     """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
     options = parse("voice2face.evaluation.ablation", (__doc__ or "").partition("\n\n")[2])

@@ -12,6 +12,7 @@ import numpy as np
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Artist, Instruments, add_measuring_options
+from voice2face.evaluation.one_line_errors import one_line_errors
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
@@ -84,6 +85,7 @@ def compare_on_test_speakers(
     return Comparison(heard, portraits_a_voice, instruments, Report())
 
 
+@one_line_errors()
 def run_comparison(
     name: str, description: str, measure: Callable[[Comparison, Voice2FacePipeline, Path], None]
 ) -> None:

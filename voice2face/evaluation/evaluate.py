@@ -40,7 +40,7 @@ def evaluate(
     report.add("recordings", "too short to use", len(table) - len(heard.voices))
     portraits = measure_voices(artist, instruments, heard, report, out)
     measure_autoencoder(pipe, instruments, report, out, len(portraits))
-    add_quality(report, GOOD, portraits, instruments)
+    add_quality(report, GOOD, portraits, heard.speakers, instruments)
     real = instruments.test_faces
     hidden = bootstrap_share(hidden_eyes(real.images), real.ids)
     report.add(GOOD, "eyes are hidden, test faces", hidden)

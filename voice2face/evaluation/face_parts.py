@@ -25,6 +25,7 @@ from voice2face.evaluation.instruments import (
     add_drawing_options,
     add_measuring_options,
 )
+from voice2face.evaluation.one_line_errors import one_line_errors
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
@@ -128,6 +129,7 @@ def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
     return image
 
 
+@one_line_errors()
 def main() -> None:
     """Draw, compare, print the table; write ``face_parts.json``, ``.md`` and ``.png``."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.face_parts")

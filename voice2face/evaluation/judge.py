@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.errors import SettingError
 from voice2face.models.speech_encoder import AGE_DECADES
 from voice2face.training.tables import SEXES, UNKNOWN, FaceTable
 
@@ -37,9 +38,14 @@ class FaceFeatures:
 
     Args:
         network: a TorchScript file; RGB 0 … 255, ``(N, 3, 112, 112)`` to ``(N, 256)``.
+
+    Raises:
+        SettingError: there is no such file.
     """
 
     def __init__(self, network: Path) -> None:
+        if not network.is_file():
+            raise SettingError(f"there is no {network}; docs/figures.md says what it holds")
         self.network = torch.jit.load(str(network)).eval()
 
     @torch.inference_mode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -131,7 +132,7 @@ def measure_pairs(
         add_voice(report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth)
         features = [instruments.features(images).numpy() for images in repeated]
         add_person(report, f"the person is met: {name}", features, truth)
-        add_quality(report, f"the picture is good: {name}", pictures, instruments)
+        add_quality(report, f"the picture is good: {name}", pictures, truth.people, instruments)
     sheet = [truth.faces, truth.frontal, truth.published, own, *shared]
     save_sheet([row for row in sheet if row is not None], out / "pairs.png")
 
@@ -174,20 +175,16 @@ def add_person(report: Report, group: str, each: list[np.ndarray], truth: TruePe
         report.add(group, f"{name}, a picture", value)
         report.add(group, f"{name}, seeds averaged", float(averaged[position]))
 
-    def add(name: str, of_a_picture: str, measured: Callable[[np.ndarray], np.ndarray]) -> None:
+    def add(name: str, measured: Callable[[np.ndarray], np.ndarray]) -> None:
         report.add(group, name, share_of_people(measured(mean), truth.people))
         of_each = np.mean([measured(features) for features in each], 0)
-        report.add(group, of_a_picture, share_of_people(of_each, truth.people))
+        report.add(group, f"{name}, a picture", share_of_people(of_each, truth.people))
 
+    faces, sex = truth.face_features, truth.verdict.sex
     for count in (1, 2, 5, 10):
-        name = f"R@{count}"
-        add(name, f"{name}, a picture", lambda one, k=count: recalled(one, truth.face_features, k))
-    add("mean rank", "mean rank, a picture", lambda one: ranks(one, truth.face_features))
-    add(
-        "mean rank among people of that sex",
-        "mean rank among people of that sex, a picture",
-        lambda one: ranks(one, truth.face_features, truth.verdict.sex),
-    )
+        add(f"R@{count}", partial(recalled, faces=faces, count=count))
+    add("mean rank", partial(ranks, faces=faces))
+    add("mean rank among people of that sex", partial(ranks, faces=faces, groups=sex))
 
 
 def share_of_people(of_each: np.ndarray, people: np.ndarray) -> Share | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.evaluation.quality import GOOD
-from voice2face.evaluation.report import Figure, Report, shown
+from voice2face.evaluation.report import Figure, Report, shown, table_lines
 from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
 from voice2face.models.speech_encoder import AGE_DECADES
 
@@ -114,21 +114,28 @@ AT_A_GLANCE = (
 
 def speakers_table(reports: dict[str, Report]) -> str:
     """The table of held-out speakers and faces, a column for each checkpoint."""
-    lines = heading(list(reports))
-    for label, group, name in SPEAKER_ROWS:
-        figures = [uncounted(report.figures[group][name]) for report in reports.values()]
-        lines.append(f"| {label} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+    columns = {
+        checkpoint: {
+            label: uncounted(report.figures[group][name])
+            for label, group, name in SPEAKER_ROWS
+            if name in report.figures.get(group, {})
+        }
+        for checkpoint, report in reports.items()
+    }
+    return table_of(columns, [label for label, *_ in SPEAKER_ROWS])
+
+
+def table_of(columns: dict[str, dict[str, str]], labels: Sequence[str]) -> str:
+    """A markdown table of measures; what no column has is left out."""
+    rows = {
+        label: {name: of[label] for name, of in columns.items() if label in of} for label in labels
+    }
+    return "\n".join(table_lines({label: row for label, row in rows.items() if row}))
 
 
 def uncounted(figure: Figure) -> str:
     """A figure as text, with its interval but not of how many cases it is."""
     return re.sub(r", n=[0-9]+", "", shown(figure))
-
-
-def heading(columns: list[str]) -> list[str]:
-    """The first two lines of a markdown table of measures."""
-    return [f"| measure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
 
 
 def pairs_table(
@@ -140,14 +147,20 @@ def pairs_table(
 ) -> str:
     """The table of true pairs; what is not ours is the first's."""
     first = next(iter(reports.values()))
-    columns = [(report, OURS) for report in reports.values()] + [(first, name) for name in others]
-    lines = heading([*reports, *others])
-    for label, title, name in rows:
-        figures = [uncounted(report.figures[f"{title}: {who}"][name]) for report, who in columns]
-        if not intervals:
-            figures = [figure.partition(" ")[0] for figure in figures]
-        lines.append(f"| {label} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+    answers = {checkpoint: (report, OURS) for checkpoint, report in reports.items()}
+    columns: dict[str, dict[str, str]] = {}
+    for column, (report, who) in (answers | {name: (first, name) for name in others}).items():
+        figures = {
+            label: uncounted(report.figures[f"{title}: {who}"][name])
+            for label, title, name in rows
+            if name in report.figures.get(f"{title}: {who}", {})
+        }
+        columns[column] = (
+            figures
+            if intervals
+            else {label: figure.partition(" ")[0] for label, figure in figures.items()}
+        )
+    return table_of(columns, [label for label, *_ in rows])
 
 
 def fill(text: str, marker: str, content: str) -> str:

@@ -33,12 +33,25 @@ STEADY_VOICES = 32
 SPREAD_SEEDS = 4
 
 
-def add_quality(report: Report, group: str, pictures: np.ndarray, instruments: Instruments) -> None:
-    """Enter how near pictures come to the test faces, whether they show a face and are sharp."""
+def add_quality(
+    report: Report,
+    group: str,
+    pictures: np.ndarray,
+    people: np.ndarray,
+    instruments: Instruments,
+) -> None:
+    """Enter how near pictures come to the test faces, whether they show a face and are sharp.
+
+    Args:
+        report: to enter it into.
+        group: what the report calls the pictures.
+        pictures: ``(N, size, size, 3)`` uint8.
+        people: whose each of them is, N names; those of one are drawn together for intervals.
+        instruments: measure.
+    """
     found = np.array([face_found(image) for image in pictures])
-    each = np.arange(len(found)).astype(str)
-    report.add(group, "a face is found", bootstrap_share(found, each))
-    report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), each))
+    report.add(group, "a face is found", bootstrap_share(found, people))
+    report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), people))
     made = picture_features(pictures, instruments.perceptual)
     true = instruments.pictured_test_faces
     report.add(group, "Fréchet distance", frechet_distance(made, true))

@@ -27,7 +27,7 @@ def random_faces(
     for who, decade in sorted(set(zip(sex.tolist(), ages.tolist(), strict=True))):
         rows = np.flatnonzero((sex == who) & (ages == decade))
         of_sex = np.flatnonzero(faces.sex == who)
-        of_age = of_sex[faces.age[of_sex] == decade]
+        of_age = of_sex[(faces.age[of_sex] == decade) & (decade != UNKNOWN)]
         pool = next((some for some in (of_age, of_sex) if len(some)), np.arange(len(faces)))
         chosen[rows] = rng.choice(pool, len(rows), replace=len(rows) > len(pool))
     return faces.images[chosen]

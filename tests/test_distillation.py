@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -479,6 +480,15 @@ def test_portraits_are_compared_with_found_faces_in_pictures_as_asked(
     assert off[chosen].mean() < off.mean() / 2
 
 
+def test_an_update_of_another_rank_is_refused() -> None:
+    denoiser = tiny_components()["denoiser"]
+    trained = copy.deepcopy(denoiser)
+    make_low_rank(trained, 2)
+    update = update_of(trained, denoiser, 2, 2.0)
+    with pytest.raises(SettingError, match="say the --rank that it learnt with"):
+        make_low_rank(copy.deepcopy(denoiser), 3, update)
+
+
 def to_distil(components: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint with a face check, in a folder; small shards, and every face is found."""
     monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
@@ -517,6 +527,8 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     written = [file.stat().st_mtime_ns for file in kept]
     assert distil("--max-steps", 3, "--resume")[-1]["step"] == 3
     assert [file.stat().st_mtime_ns for file in kept] == written
+    again = distil("--max-steps", 2)[-1]
+    assert again | {"elapsed": 0} == logged | {"elapsed": 0}, "kept files change nothing else"
     assert (out / "portraits.png").is_file()
 
     with pytest.raises(SystemExit, match="was made of other data or by other networks"):

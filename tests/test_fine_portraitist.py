@@ -17,6 +17,8 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.own_faces import OwnFace, retriever_over
 from voice2face.settings import Settings
 from voice2face.training.latent_pairs import nearest_entries
+from voice2face.training.retriever import encode_entries
+from voice2face.training.tables import VoiceTable
 
 
 class Draws(torch.nn.Module):
@@ -179,6 +181,13 @@ def test_components_of_no_method_are_refused() -> None:
     del parts["upper_denoiser"]
     with pytest.raises(TypeError, match="no method has the components"):
         Voice2FacePipeline(**parts)
+
+
+def test_ids_that_entries_could_not_be_told_apart_by_are_refused() -> None:
+    nobody = [np.zeros(0, int)] * 2
+    voices = VoiceTable([np.zeros(1)], *[np.zeros(1, int)] * 2, ["one"], ["a+b"], [""], [""])
+    with pytest.raises(SettingError, match="no voice's id may hold a \\+"):
+        encode_entries(None, voices, nobody, None, None, "", torch.device("cpu"))
 
 
 def test_training_does_not_retrieve_a_speakers_own_entries() -> None:

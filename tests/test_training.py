@@ -11,15 +11,19 @@ import shutil
 import signal
 import sys
 import zipfile
+from argparse import Namespace
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile as sf
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
@@ -28,7 +32,9 @@ from torch.optim.swa_utils import AveragedModel
 from tests.conftest import tiny_components
 from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
+from voice2face.checkpoints import PACKAGED_WEIGHTS
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.models import SPEECH_ENCODERS, Denoiser, SpeakerEncoder
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
@@ -50,7 +56,7 @@ from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
-from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update
+from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update, logged
 from voice2face.training.losses import (
     PerceptualLoss,
     age_loss,
@@ -58,12 +64,15 @@ from voice2face.training.losses import (
     sex_loss,
 )
 from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.options import checksum_of_split
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
+from voice2face.training.part_folders import part_folder
 from voice2face.training.tables import (
     SAMPLE_RATE,
     UNKNOWN,
     FaceTable,
     VoiceTable,
+    decode_voice,
     load_faces,
     load_voices,
 )
@@ -122,6 +131,10 @@ def test_two_stages_make_a_checkpoint(
     stages = ["--collaborative", one, "--retriever", index, "--bottom", tmp_path / "bottom"]
     stages += ["--upper", tmp_path / "upper", "--manifest", tmp_path / "fine.json"]
     run(monkeypatch, "release", *stages, "--to", fine)
+    noise_schedule("v_prediction").save_pretrained(tmp_path / "other" / "scheduler")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "release", *stages, "--upper", tmp_path / "other", "--to", fine)
+    assert "learnt with different --prediction-type" in capsys.readouterr().err
     entry = json.loads((tmp_path / "fine.json").read_text())["checkpoints"]["fine"]
     assert entry["method"] == "fine_portraitist"
     portraitist = Voice2FacePipeline.from_pretrained(fine, device="cpu")
@@ -175,6 +188,12 @@ def test_two_stages_make_a_checkpoint(
         run(monkeypatch, *on, "--prediction-type", "v_prediction")
     assert "learnt with --prediction-type epsilon, not v_prediction" in capsys.readouterr().err
     run(monkeypatch, *on, "--attributes-emphasis", 1.3)
+    run(monkeypatch, *on, "--start-from", tmp_path / "on", "--out", tmp_path / "further")
+    further = dict(load_component(Denoiser, tmp_path / "further" / "denoiser").config)
+    assert further["attributes_emphasis"] == 1.3, "that of --start-from"
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *on, "--start-from", tmp_path / "upper", "--out", tmp_path / "wrong")
+    assert "trained by another stage" in capsys.readouterr().err
     after = dict(load_component(Denoiser, tmp_path / "on" / "denoiser").config)
     for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
         assert after[name] == wanted[name], name
@@ -333,6 +352,39 @@ def test_portraits_keep_the_decoder_from_changing_their_colours() -> None:
     assert (drawn.grad > 0).all()
 
 
+def test_a_run_that_begins_anew_does_not_resume_an_older_one(tmp_path: Path) -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    options = LoopOptions(out=tmp_path, max_steps=1)
+    loop = TrainingLoop(network, torch.optim.SGD(network.parameters(), 1.0), options)
+    loop.save_state()
+    older = (tmp_path / "training_state.safetensors").read_bytes()
+    TrainingLoop(network, torch.optim.SGD(network.parameters(), 1.0), options)
+    assert (tmp_path / "training_state-1.safetensors").read_bytes() == older
+    assert not (tmp_path / "training_state.safetensors").exists()
+    (tmp_path / "log.jsonl").write_text('{"held_out_loss": 1.0}\n{"held_out_lo')
+    assert logged(tmp_path, "held_out_loss") == [1.0], "a line that was cut off does not count"
+
+
+@pytest.mark.parametrize("nothing", [{"time_budget": 0.0}, {"max_steps": 0}])
+def test_a_run_needs_time_and_steps(nothing: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="a time budget above 0 and 1 step or more"):
+        LoopOptions(out=tmp_path, **nothing)
+
+
+def test_the_checksum_of_a_split_is_of_what_its_rows_hold(tmp_path: Path) -> None:
+    def checksum(name: str, split: str, image: bytes, age: str = "20-29") -> str:
+        rows = [{"id": "1", "split": one, "age": age, "image": image} for one in ("train", "test")]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+        tables = [str(tmp_path / f"{name}.parquet")]
+        return checksum_of_split(Namespace(pairs=tables, limit=None), split)
+
+    first = checksum("first", "train", b"one")
+    assert checksum("again", "train", b"one") == first
+    assert checksum("picture", "train", b"other") != first
+    assert checksum("label", "train", b"one", "30-39") != first
+    assert checksum("split", "test", b"one") != first
+
+
 def test_what_was_kept_of_other_networks_is_refused(tmp_path: Path) -> None:
     network = torch.nn.Linear(2, 2)
     file, made_of = tmp_path / "kept.safetensors", fingerprint(network, ["a", "b"])
@@ -415,6 +467,10 @@ def test_data_must_be_named(
     with pytest.raises(SystemExit):
         run(monkeypatch, "diffusion", "--encoders", tmp_path, "--out", tmp_path)
     assert "give --faces with --voices" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        both = ["--faces", "faces.parquet", "--pairs", "pairs.parquet"]
+        run(monkeypatch, "diffusion", *both, "--encoders", tmp_path, "--out", tmp_path)
+    assert "give --pairs alone" in capsys.readouterr().err
 
 
 def test_tables_are_read_by_split(tables: dict[str, str]) -> None:
@@ -426,7 +482,7 @@ def test_tables_are_read_by_split(tables: dict[str, str]) -> None:
     assert voices.waveforms[0].shape == (24_000,)
     with pytest.raises(ValueError, match="no row of split 'nonsense'"):
         load_voices(tables["voices-0"], "nonsense")
-    with pytest.raises(FileNotFoundError, match=r"no-such\.parquet"):
+    with pytest.raises(SettingError, match=r"no-such\.parquet"):
         load_faces("no-such.parquet", "train", 32)
 
 
@@ -593,7 +649,7 @@ def test_a_run_that_is_asked_to_end_keeps_its_state_and_odd_gradients_move_nothi
 
     seen = []
     before = signal.getsignal(asked)
-    interrupted = pytest.raises(KeyboardInterrupt) if asked is signal.SIGINT else nullcontext()
+    interrupted = pytest.raises(KeyboardInterrupt if asked is signal.SIGINT else SystemExit)
     with interrupted:
         loop.run(step, lambda _: seen.append(float(network.weight.detach())) or {})
     assert signal.getsignal(asked) is before
@@ -616,7 +672,9 @@ def test_runs_that_begin_otherwise_draw_otherwise(tmp_path: Path) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             return {"loss": network.weight.sum()}
 
-        loop.run(step, lambda _: {})
+        ended = pytest.raises(SystemExit) if folder == "stopped" else nullcontext()
+        with ended:
+            loop.run(step, lambda _: {})
         return seen
 
     first = drawn(1.0, "first")
@@ -675,8 +733,23 @@ def test_dropout_is_of_residual_blocks_and_ends_with_training() -> None:
 def test_tables_say_what_is_held_out(tables: dict[str, str], tmp_path: Path) -> None:
     table = pq.read_table(tables["faces-0"]).drop_columns("split")
     pq.write_table(table, tmp_path / "faces.parquet")
-    with pytest.raises(ValueError, match="no column split"):
+    with pytest.raises(SettingError, match="no column split"):
         load_faces(str(tmp_path / "faces.parquet"), "train", 32)
+
+
+def test_a_recording_without_samples_is_refused() -> None:
+    encoded = io.BytesIO()
+    sf.write(encoded, np.zeros(0), SAMPLE_RATE, format="WAV")
+    with pytest.raises(SettingError, match="without samples: leave it out"):
+        decode_voice(encoded.getvalue())
+
+
+def test_encoders_of_a_checkpoint_that_shares_them_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(PACKAGED_WEIGHTS)
+    folder = part_folder(Path("fine-portraitist-192"), "face_encoder")
+    assert folder == PACKAGED_WEIGHTS / "scldm-192" / "face_encoder"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ STAGES = {
     "decoder": "a sharper face decoder for stage 1's latents",
     "retriever": "the retrieval index of Fine-portraitist",
     "diffusion": "stage 2 of SCLDM: the latent denoiser, the encoders frozen",
-    "distillation": "an update with which SCLDM's denoiser draws in a few steps",
+    "distillation": "an update with which a denoiser draws in a few steps",
     "face-check": "a network that says in which latents a face is drawn well",
     "bottom": "stage 2 of Fine-portraitist: the bottom face for a voice",
     "upper": "stage 2 of Fine-portraitist: the whole face around a bottom face",
@@ -40,6 +40,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
     hears = hasattr(arguments, "voices")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
+    if hears and arguments.pairs and (arguments.faces or arguments.voices):
+        parser.error("give --pairs alone, or --faces with --voices")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         if hasattr(arguments, "device"):

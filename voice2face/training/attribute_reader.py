@@ -97,11 +97,13 @@ def trained_reader(
     if not known.any():
         raise SystemExit("no face is labelled with sex and age: give --attribute-weight 0")
 
+    network = PerceptualLoss(perceptual_weights)
+
     def learn() -> dict[str, Tensor]:
         of_known, labels = latents[known], attributes[known]
         figures = of_faces.fit(of_known, labels, seed=seed)
         logger.info("reader of faces' latents: %s", figures)
-        pictures = PictureReader(PerceptualLoss(perceptual_weights).to(teacher.device))
+        pictures = PictureReader(network.to(teacher.device))
         figures = pictures.fit(faces.images[known.numpy()], labels, seed=seed)
         logger.info("reader of pictures: %s", figures)
         seen = pictures(decode_portraits(teacher, portraits))
@@ -111,7 +113,8 @@ def trained_reader(
         reader.calibrate(of_known[held_out], labels[held_out])
         return reader.state_dict()
 
-    made_of = fingerprint(teacher.face_decoder, latents, portraits, faces.ids, [seed])
+    drawn = (teacher.face_decoder, portraits)
+    made_of = fingerprint(*drawn, latents, attributes, network, [seed])
     reader.load_state_dict(kept_in(kept / "reader.safetensors", made_of, learn))
     return reader.eval().requires_grad_(False).to(teacher.device)
 

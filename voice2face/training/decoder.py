@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range, to_uint8
@@ -36,6 +37,7 @@ from voice2face.training.options import (
     add_perceptual_option,
     loop_options,
 )
+from voice2face.training.part_folders import part_folder
 from voice2face.training.tables import FaceTable, load_faces
 from voice2face.training.trajectories import read_trajectories
 
@@ -83,11 +85,11 @@ def enlarge(decoder: FaceDecoder, image_size: int) -> FaceDecoder:
     """The same decoder with larger patches: its last convolution's weights are interpolated.
 
     Raises:
-        ValueError: the size is no multiple of the decoder's positions.
+        SettingError: the size is no multiple of the decoder's positions.
     """
     positions = decoder.config.image_size // decoder.config.patch_size
     if image_size % positions:
-        raise ValueError(f"the decoder's pictures are multiples of {positions} pixels wide")
+        raise SettingError(f"the decoder's pictures are multiples of {positions} pixels wide")
     old, new = decoder.config.patch_size, image_size // positions
     larger = FaceDecoder.from_config(decoder.config, image_size=image_size, patch_size=new)
     state = decoder.state_dict()
@@ -256,8 +258,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Fine-tune the decoder as the command line asks."""
     torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
-    encoder = load_component(FaceEncoder, arguments.start_from / "face_encoder").to(device).eval()
-    decoder = load_component(FaceDecoder, arguments.start_from / "face_decoder")
+    start_from = arguments.start_from
+    encoder = load_component(FaceEncoder, part_folder(start_from, "face_encoder"))
+    encoder.to(device).eval()
+    decoder = load_component(FaceDecoder, part_folder(start_from, "face_decoder"))
     decoder = enlarge(decoder, arguments.image_size)
     start = copy.deepcopy(decoder).requires_grad_(False).to(device)
     networks = DecoderNetworks(decoder)

@@ -14,7 +14,6 @@ from diffusers import DDIMScheduler
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from voice2face.checkpoints import MODEL_INDEX, component_folder, read_model_index
 from voice2face.compilation import check_compiler
 from voice2face.components import load_component
 from voice2face.errors import SettingError
@@ -31,6 +30,7 @@ from voice2face.training.latents import EncodedTables
 from voice2face.training.loop import TrainingLoop, logged
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import add_data_options, add_loop_options, loop_options
+from voice2face.training.part_folders import part_folder
 from voice2face.training.target_quality import quality_settings
 
 # A denoiser follows sex and age less than it is told. Told more, it follows them as far as faces of
@@ -205,7 +205,8 @@ class Diffusion:
                 sums[name] += float(loss.mean()) / batches
         self._contact_sheet(denoiser)
         denoiser.save_pretrained(self.out / "denoiser")
-        if sums["loss"] <= min(logged(self.out, "held_out_loss"), default=math.inf):
+        before = filter(math.isfinite, logged(self.out, "held_out_loss"))
+        if sums["loss"] <= min(before, default=math.inf):
             denoiser.save_pretrained(self.out / "lowest_loss" / "denoiser")
         return sums
 
@@ -248,8 +249,7 @@ def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[D
     """
     own = folder / f"{stage}_denoiser"
     denoiser = load_component(Denoiser, own if own.is_dir() else folder / "denoiser")
-    files = read_model_index(folder)["files"] if (folder / MODEL_INDEX).is_file() else {}
-    schedule = component_folder(folder, "scheduler", files)
+    schedule = part_folder(folder, "scheduler")
     if not schedule.is_dir():
         if prediction_type is None:
             raise SettingError(
@@ -317,9 +317,15 @@ def train_denoiser(
         denoiser, prediction_type = load_start(
             arguments.start_from, arguments.stage, arguments.prediction_type
         )
+        if denoiser.config.beside_channels != beside_channels:
+            raise SettingError(
+                f"the denoiser in {arguments.start_from} sees {denoiser.config.beside_channels} "
+                f"channels beside the noisy latent, this stage's {beside_channels}: it was trained "
+                "by another stage"
+            )
         asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
         denoiser.register_to_config(**asked)
-        if arguments.heard_attributes:
+        if arguments.heard_attributes and not denoiser.config.heard_attributes:
             denoiser = with_attribute_inputs(denoiser)
     else:
         prediction_type = arguments.prediction_type or PUBLISHED_PREDICTION

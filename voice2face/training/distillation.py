@@ -51,8 +51,8 @@ from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     add_perceptual_option,
+    checksum_of_split,
     loop_options,
-    rows_of_split,
 )
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.trajectories import (
@@ -424,7 +424,7 @@ def main(arguments: argparse.Namespace) -> None:
                 original.beside(speech, seeds, settings),
             )
 
-        made_of = fingerprint(*teaching, how, rows_of_split(arguments, split))
+        made_of = fingerprint(*teaching, how, [checksum_of_split(arguments, split)])
         return kept_trajectories(kept / split, shards, shard, made_of)
 
     train = drawn("train", -(-arguments.portraits // SHARD))
@@ -451,6 +451,7 @@ def main(arguments: argparse.Namespace) -> None:
     encoded = replace(encoded, pairing=ChosenFaces(encoded.pairing, chosen))
     faces = original.pairs(encoded, encoders, arguments)
     start = arguments.start_from
+    torch.manual_seed(arguments.seed)  # what is kept already has not drawn any
     denoiser = copy.deepcopy(original.denoiser)
     make_low_rank(
         denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)

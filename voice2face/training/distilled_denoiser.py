@@ -15,6 +15,7 @@ from voice2face.methods.guided_sampling import sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
+from voice2face.training.drawn_portraits import retrieved_from
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.latent_pairs import FacePairs, LatentPairs
 from voice2face.training.mixed_precision import mixed_precision
@@ -73,8 +74,7 @@ class DistilledDenoiser:
         """What the portraits to learn from depend on: networks, and the entries retrieved from."""
         parts = self.teacher.method.parts()
         networks = [part for part in parts.values() if isinstance(part, (Denoiser, FacePrior))]
-        entries: tuple[Tensor, ...] = parts["retriever"].entries[:3] if "retriever" in parts else ()
-        return [*networks, *entries]
+        return [*networks, *retrieved_from(self.teacher.method)]
 
     def beside(self, speech: Tensor, seeds: Sequence[int], settings: Settings) -> Tensor | None:
         """What it sees beside the latents of portraits, ``(N, beside_channels, H, W)``, if it does.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from voice2face.methods.fine_portraitist import FinePortraitist
+from voice2face.methods.method import Method
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.trajectories import first_seed
@@ -38,3 +40,11 @@ def drawn_portraits(
             sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)
         parts.append(sample.latents.float().cpu())
     return torch.cat(parts).clone()
+
+
+def retrieved_from(method: Method) -> tuple[Tensor, ...]:
+    """The entries that a method retrieves from, which are no network; nothing where there are none.
+
+    Each tensor is one of Z^s, faces and bottom faces of them all, see ``Entries``.
+    """
+    return method.retriever.entries[:3] if isinstance(method, FinePortraitist) else ()

@@ -20,8 +20,9 @@ from voice2face.models import (
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latents import EncodedTables, encode_tables
-from voice2face.training.options import load_split
+from voice2face.training.options import checksum_of_split, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
+from voice2face.training.part_folders import part_folder
 from voice2face.training.tables import FaceTable, VoiceTable
 
 
@@ -54,9 +55,9 @@ class Encoders:
     def load(cls, folder: Path) -> Encoders:
         """Read stage 1's output, or a checkpoint."""
         return cls(
-            load_component(FaceEncoder, folder / "face_encoder"),
-            load_component(SPEECH_ENCODERS, folder / "speech_encoder"),
-            load_component(FaceDecoder, folder / "face_decoder"),
+            load_component(FaceEncoder, part_folder(folder, "face_encoder")),
+            load_component(SPEECH_ENCODERS, part_folder(folder, "speech_encoder")),
+            load_component(FaceDecoder, part_folder(folder, "face_decoder")),
         )
 
     def encode(self, arguments: argparse.Namespace, split: str, moves: int = 0) -> Encoded:
@@ -78,9 +79,8 @@ class Encoders:
             )
             return vars(tables)
 
-        quality = torch.from_numpy(faces.quality)
         made_of = fingerprint(
-            self.face_encoder, self.speech_encoder, quality, faces.ids, voices.ids
+            self.face_encoder, self.speech_encoder, [checksum_of_split(arguments, split)]
         )
         name = f"latents_{split}_moved_{moves}" if moves else f"latents_{split}"
         tables = EncodedTables(**kept_in(latents / f"{name}.safetensors", made_of, encode))

@@ -25,7 +25,7 @@ from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range
 from voice2face.training.contact_sheets import contact_sheet
-from voice2face.training.drawn_portraits import drawn_portraits
+from voice2face.training.drawn_portraits import drawn_portraits, retrieved_from
 from voice2face.training.face_detection import LEAST_BESIDE, times_eyes_found, times_found
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint, kept_tensor
@@ -35,9 +35,9 @@ from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     add_perceptual_option,
+    checksum_of_split,
     load_split,
     loop_options,
-    rows_of_split,
 )
 from voice2face.training.photograph_distance import PhotographDistance
 from voice2face.training.trajectories import FIRST_SEEDS
@@ -295,11 +295,10 @@ def main(arguments: argparse.Namespace) -> None:
         out = Path(arguments.out)
         draw = partial(portraits_of_voices, arguments, pipe, split, count)
         drawing = [part for part in pipe.method.networks() if not isinstance(part, FaceCheck)]
-        made_of = fingerprint(
-            *drawing, pipe.speech_encoder, [count, arguments.seed], rows_of_split(arguments, split)
-        )
+        how = [count, arguments.seed, checksum_of_split(arguments, split)]
+        made_of = fingerprint(*drawing, *retrieved_from(pipe.method), pipe.speech_encoder, how)
         latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
-        photographs = [arguments.photographs, *rows_of_split(arguments, "train")]
+        photographs = [arguments.photographs, checksum_of_split(arguments, "train")]
         made_of = fingerprint(pipe.face_decoder, pipe.face_encoder, network, [made_of], photographs)
         file = out / f"seen_{split}.safetensors"
         seen = kept_tensor(file, made_of, lambda: seen_in(latents, pipe, distance()))
@@ -308,6 +307,7 @@ def main(arguments: argparse.Namespace) -> None:
     train = drawn("train", arguments.portraits)
     held_out = drawn("validation", arguments.held_out_portraits)
     sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
+    torch.manual_seed(arguments.seed)  # what is kept already has not drawn any
     check = FaceCheck(*sizes, width=arguments.width).to(pipe.device)
     optimizer = torch.optim.AdamW(
         check.parameters(), arguments.learning_rate, weight_decay=WEIGHT_DECAY

@@ -157,7 +157,7 @@ def nearest_entries(
     """Row of the nearest entry for each embedding, without the entries of the same speaker.
 
     Args:
-        retriever: entries called ``FACE+VOICE`` by their ids.
+        retriever: entries called ``FACE+VOICE`` by their ids, of which no voice's holds a ``+``.
         embeddings: ``(voices, variants, dim)``.
         voice_ids: the voices' ids.
         speakers: the voices' speakers.

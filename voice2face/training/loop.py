@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 
+from voice2face.errors import SettingError
 from voice2face.training.kept_files import fingerprint
 from voice2face.whole_files import replace_file
 
@@ -30,6 +31,7 @@ logger = logging.getLogger("voice2face.training")
 
 LOG = "log.jsonl"
 ENDING = (signal.SIGTERM, signal.SIGINT)
+TERMINATED = 128 + signal.SIGTERM  # as a shell says it
 
 
 @dataclass
@@ -49,6 +51,9 @@ class LoopOptions:
         evaluate_every: seconds between two evaluations on held-out data.
         save_every: seconds between two saved states.
         seed: of everything random; each step draws from seed, first weights and step alone.
+
+    Raises:
+        SettingError: there is no time, or no step.
     """
 
     out: Path
@@ -63,6 +68,10 @@ class LoopOptions:
     evaluate_every: float = 300.0
     save_every: float = 180.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.time_budget <= 0 or self.max_steps < 1:
+            raise SettingError("a run needs a time budget above 0 and 1 step or more")
 
 
 @dataclass
@@ -99,17 +108,18 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def set_aside(log: Path) -> None:
-    """Rename the log of an earlier run, so that its figures do not count as this one's."""
-    if log.exists():
-        earlier = (log.with_stem(f"{log.stem}-{number}") for number in itertools.count(1))
-        log.rename(next(file for file in earlier if not file.exists()))
+def set_aside(kept: Path) -> None:
+    """Rename log or state of an earlier run, so that it is not taken for this one's."""
+    if kept.exists():
+        earlier = (kept.with_stem(f"{kept.stem}-{number}") for number in itertools.count(1))
+        kept.rename(next(file for file in earlier if not file.exists()))
 
 
 def logged(out: Path, name: str) -> list[float]:
     """All figures of that name in the log of the run in ``out``, in order."""
     log = out / LOG
-    rows = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
+    lines = log.read_text().splitlines() if log.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # a line may be cut off
     return [row[name] for row in rows if name in row]
 
 
@@ -144,7 +154,8 @@ class TrainingLoop:
         if options.resume and self._state_file.exists():
             self._load_state()
         else:
-            set_aside(options.out / LOG)
+            for kept in (options.out / LOG, self._state_file):
+                set_aside(kept)
 
     @property
     def _state_file(self) -> Path:
@@ -209,6 +220,7 @@ class TrainingLoop:
 
         Raises:
             KeyboardInterrupt: Ctrl-C ended it, when all is saved.
+            SystemExit: SIGTERM did, so that nobody takes it for a run that is done.
         """
         previous = {each: signal.signal(each, self._ask_to_end) for each in ENDING}
         last_evaluation = last_save = self.progress.elapsed
@@ -241,6 +253,8 @@ class TrainingLoop:
                 signal.signal(each, handler)
         if self._ended_by is signal.SIGINT:
             raise KeyboardInterrupt
+        if self._ended_by is signal.SIGTERM:
+            raise SystemExit(TERMINATED)
 
     def _ask_to_end(self, number: int, _: FrameType | None) -> None:
         self._ended_by = signal.Signals(number)

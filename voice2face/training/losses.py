@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.errors import SettingError
 from voice2face.models.speech_encoder import SpeechEncoding
 from voice2face.training.tables import UNKNOWN, VoiceTable
 
@@ -92,6 +93,9 @@ class PerceptualLoss(nn.Module):
     Args:
         weights: a safetensors file of ImageNet SqueezeNet 1.0 features, torchvision's names;
             ``None`` leaves the features random.
+
+    Raises:
+        SettingError: there is no such file.
     """
 
     mean: Tensor
@@ -112,6 +116,8 @@ class PerceptualLoss(nn.Module):
                 "12": Fire(512, 64, 256),
             }
         )
+        if weights is not None and not weights.is_file():
+            raise SettingError(f"there is no {weights}; docs/training.md says how to make it")
         if weights is not None:
             self.load_state_dict(load_file(weights))
         self.requires_grad_(False)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from voice2face.errors import SettingError
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.few_step_update import ADDED, DOWN, UP
 
@@ -39,6 +40,9 @@ def make_low_rank(denoiser: Denoiser, rank: int, start: FewStepUpdate | None = N
         denoiser: to be changed.
         rank: of the changes.
         start: an update of that rank to go on from.
+
+    Raises:
+        SettingError: the update has another rank, or is of another network.
     """
     denoiser.requires_grad_(False)
     for module in list(denoiser.unet.modules()):
@@ -52,6 +56,11 @@ def make_low_rank(denoiser: Denoiser, rank: int, start: FewStepUpdate | None = N
         for name, parameter in denoiser.named_parameters():
             known = name.replace(OF_WEIGHT, ".weight")
             if known in start.tensors:
+                if start.tensors[known].shape != parameter.shape:
+                    raise SettingError(
+                        f"the update to go on from has {known} of {[*start.tensors[known].shape]}, "
+                        f"not {[*parameter.shape]}: say the --rank that it learnt with"
+                    )
                 parameter.copy_(start.tensors[known])
             elif known + ADDED in start.tensors:
                 parameter.add_(start.tensors[known + ADDED].to(parameter))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,14 +56,21 @@ def load_split(
     return _read_strangers(faces, voices, split, image_size, limit)
 
 
-def rows_of_split(arguments: argparse.Namespace, split: str) -> list[str]:
-    """Identifiers of the rows that ``load_split`` reads, for notes of what was made of them."""
+def checksum_of_split(arguments: argparse.Namespace, split: str) -> str:
+    """Checksum of all that ``load_split`` reads, for notes of what was made of it."""
     tables = [arguments.pairs] if arguments.pairs else [arguments.faces, arguments.voices]
-    return [
-        str(row["id"])
-        for table in tables
-        for row in read_rows(table, split, arguments.limit, ("id", "split"))
-    ]
+    return _checksum(tuple(map(tuple, tables)), split, arguments.limit)
+
+
+@lru_cache(maxsize=4)
+def _checksum(tables: tuple[tuple[str, ...], ...], split: str, limit: int | None) -> str:
+    digest = hashlib.sha256()
+    for table in tables:
+        for row in read_rows(table, split, limit):
+            for name, value in sorted(row.items()):
+                digest.update(f"\0{name}\0".encode())
+                digest.update(value if isinstance(value, bytes) else repr(value).encode())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)

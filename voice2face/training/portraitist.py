@@ -21,6 +21,7 @@ from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
 from voice2face.training.latents import encode_faces, with_mirror
+from voice2face.training.options import checksum_of_split
 from voice2face.training.target_quality import quality_settings
 
 BESIDE = {"bottom": 1, "upper": 2}
@@ -51,7 +52,7 @@ def portraitist_pairs(
         tables,
         kept_tensor(
             folder / f"bottoms_{split}.safetensors",
-            fingerprint(encoders.face_encoder, encoded.faces.ids),
+            fingerprint(encoders.face_encoder, [checksum_of_split(arguments, split)]),
             lambda: encode_bottoms(encoded.faces.images, encoders.face_encoder, device),
         ),
         encoded.pairing,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 
 from voice2face.checkpoints import (
     CARD,
@@ -21,6 +22,7 @@ from voice2face.checkpoints import (
     shared_file,
 )
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.methods import METHODS
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
@@ -78,6 +80,12 @@ def gathered(stages: Mapping[str, Path | None]) -> dict[str, Path]:
         stage_two = {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
         return shared | stage_two | few_step
     if bottom is not None and upper is not None and retriever is not None:
+        schedules = [load_component(DDIMScheduler, half / "scheduler") for half in (bottom, upper)]
+        if len({schedule.config.prediction_type for schedule in schedules}) > 1:
+            raise SettingError(
+                "--bottom and --upper learnt with different --prediction-type, and a checkpoint "
+                "has one; train one of them anew, with that of the other"
+            )
         updates = {
             f"{half}_few_step_update": distilled / f"{half}_few_step_update"
             for half in ("bottom", "upper")

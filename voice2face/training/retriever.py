@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
 from voice2face.models.face_retriever import EIGHT_BITS, Entries, FaceRetriever
@@ -20,6 +21,7 @@ from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.latents import encode_faces
 from voice2face.training.options import add_data_options, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
+from voice2face.training.part_folders import part_folder
 from voice2face.training.speech_scores import embed_clips
 from voice2face.training.tables import FaceTable, VoiceTable
 
@@ -60,6 +62,10 @@ def encode_entries(
 ) -> Entries:
     """Encode pairs of face and voice rows; an entry is called ``FACE+VOICE`` by their ids."""
     face_rows, voice_rows = rows
+    if any("+" in name for name in voices.ids):
+        raise SettingError(
+            "an entry is called FACE+VOICE, so no voice's id may hold a +: rename those that do"
+        )
     face_encoder.eval().to(device)
     speech_encoder.eval().to(device)
     images = faces.images[face_rows]
@@ -81,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
     parser.add_argument(
-        "--encoders", type=Path, required=True, help="output folder of the collaborative stage"
+        "--encoders", type=Path, required=True, help="output folder of stage 1, or a checkpoint"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the index to")
     parser.add_argument(
@@ -99,8 +105,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Build the index as the command line asks."""
-    face_encoder = load_component(FaceEncoder, arguments.encoders / "face_encoder")
-    speech_encoder = load_component(SPEECH_ENCODERS, arguments.encoders / "speech_encoder")
+    face_encoder = load_component(FaceEncoder, part_folder(arguments.encoders, "face_encoder"))
+    speech_encoder = load_component(
+        SPEECH_ENCODERS, part_folder(arguments.encoders, "speech_encoder")
+    )
     faces, voices, pairing = load_split(arguments, "train", face_encoder.config.image_size)
     pairing = ChosenFaces(pairing, ~hidden_eyes(faces.images))
     rows = draw_pairs(pairing, arguments.entries, arguments.seed)

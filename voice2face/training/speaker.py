@@ -25,10 +25,12 @@ from voice2face.training.losses import contrastive_loss, head_losses, weighted
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
+    checksum_of_split,
     load_split,
     loop_options,
 )
 from voice2face.training.pairing import Pairing
+from voice2face.training.part_folders import part_folder
 from voice2face.training.speaker_weights import read_published
 from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import FaceTable, VoiceTable
@@ -147,21 +149,22 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     device, out = torch.device(arguments.device), arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    face_encoder = load_component(FaceEncoder, arguments.faces_from / "face_encoder")
-    face_decoder = load_component(FaceDecoder, arguments.faces_from / "face_decoder")
+    face_encoder = load_component(FaceEncoder, part_folder(arguments.faces_from, "face_encoder"))
+    face_decoder = load_component(FaceDecoder, part_folder(arguments.faces_from, "face_decoder"))
     faces, voices, pairing = load_split(arguments, "train", face_encoder.config.image_size)
     held_out = load_split(arguments, "validation", face_encoder.config.image_size)[1]
 
+    tables = [checksum_of_split(arguments, "train")]
     encoder = SpeakerEncoder()
     encoder.load_state_dict(read_published(arguments.speaker_weights), strict=False)
     said = kept_tensor(
         out / "speaker_variants.safetensors",
-        fingerprint(encoder.recurrent, encoder.to_speaker, voices.ids),
+        fingerprint(encoder.recurrent, encoder.to_speaker, tables),
         lambda: speaker_variants(encoder, voices, device),
     )
     embedded = kept_tensor(
         out / "face_embeddings.safetensors",
-        fingerprint(face_encoder, faces.ids),
+        fingerprint(face_encoder, tables),
         lambda: face_embeddings(face_encoder, faces, device),
     )
     encoder.speaker_mean.copy_(said.flatten(0, 1).mean(0))

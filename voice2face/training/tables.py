@@ -17,6 +17,7 @@ import soundfile as sf
 from PIL import Image
 from tqdm.auto import tqdm
 
+from voice2face.errors import SettingError
 from voice2face.models.speech_encoder import AGE_DECADES
 
 SEXES = ("female", "male")
@@ -88,8 +89,7 @@ def read_rows(
         columns: to read of each row, ``split`` too; ``None`` reads all.
 
     Raises:
-        FileNotFoundError: no file matches.
-        ValueError: there is no column ``split``, or no row is left.
+        SettingError: no file matches, there is no column ``split``, or no row is left.
     """
     patterns = [paths] if isinstance(paths, str) else list(paths)
     files = sorted(
@@ -98,14 +98,14 @@ def read_rows(
         for file in glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207
     )
     if not files:
-        raise FileNotFoundError(f"no parquet file matches {', '.join(patterns)}")
+        raise SettingError(f"no parquet file matches {', '.join(patterns)}")
     count = 0
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=columns):
             table = pa.Table.from_batches([batch])
             if split is not None:
                 if "split" not in table.column_names:
-                    raise ValueError(
+                    raise SettingError(
                         f"{file} has no column split; without one, what is trained on and what is "
                         "held out would be the same"
                     )
@@ -116,7 +116,7 @@ def read_rows(
                 if limit is not None and count >= limit:
                     return
     if count == 0:
-        raise ValueError(f"no row of split {split!r} in {', '.join(patterns)}")
+        raise SettingError(f"no row of split {split!r} in {', '.join(patterns)}")
 
 
 def decode_face(encoded: bytes, image_size: int) -> np.ndarray:
@@ -129,11 +129,13 @@ def decode_voice(encoded: bytes) -> np.ndarray:
     """Decode one encoded recording, mono at 16 kHz, to int16 samples.
 
     Raises:
-        ValueError: the recording has another rate; convert the table first.
+        SettingError: the recording has another rate, or is empty; mend the table first.
     """
     samples, rate = sf.read(io.BytesIO(encoded), dtype="int16", always_2d=True)
     if rate != SAMPLE_RATE:
-        raise ValueError(f"training tables hold audio at {SAMPLE_RATE} Hz, this row has {rate} Hz")
+        raise SettingError(f"tables hold audio at {SAMPLE_RATE} Hz, this row has {rate} Hz")
+    if len(samples) == 0:
+        raise SettingError("a row of the tables holds a recording without samples: leave it out")
     return np.ascontiguousarray(samples[:, 0])
 
 

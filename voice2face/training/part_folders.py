@@ -1,0 +1,20 @@
+"""Where a network lies: in a stage's output, in a checkpoint, or in one that shares it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voice2face.checkpoints import MODEL_INDEX, component_folder, read_model_index
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """The folder of a part.
+
+    Args:
+        folder: what a stage wrote, or a checkpoint; one in the package may share the part with
+            another one there.
+        part: as a checkpoint calls it, such as ``"face_encoder"``.
+    """
+    folder = folder.absolute()
+    files = read_model_index(folder)["files"] if (folder / MODEL_INDEX).is_file() else {}
+    return component_folder(folder, part, files)

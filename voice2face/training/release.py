@@ -24,6 +24,7 @@ from voice2face.checkpoints import (
 from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.methods import METHODS
+from voice2face.models import FewStepUpdate
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
 
@@ -140,13 +141,20 @@ def describe(folder: Path, report: Path | None) -> dict[str, Any]:
         "resolution": components["face_decoder"].config.image_size,
         "output_size": index["output_size"],
         "parameters": {
-            part: sum(p.numel() for p in component.parameters())
+            part: sum(tensor.numel() for tensor in learnt_by(component))
             for part, component in components.items()
-            if isinstance(component, torch.nn.Module)
+            if learnt_by(component)
         },
         "figures": json.loads(report.read_text()) if report is not None else {},
         "files": dict(sorted((files | describe_files(folder)).items())),
     }
+
+
+def learnt_by(component: object) -> list[torch.Tensor]:
+    """What training found of a component; nothing of a schedule, or of faces to retrieve."""
+    if isinstance(component, torch.nn.Module):
+        return list(component.parameters())
+    return list(component.tensors.values()) if isinstance(component, FewStepUpdate) else []
 
 
 def leave_out_shared(folder: Path) -> None:

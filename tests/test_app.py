@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import gc
 import http.client
 import io
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+import weakref
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +31,7 @@ from starlette.routing import Mount
 from tests.app_server import BYTES, Visit, refusal, serve
 from voice2face import Voice2FacePipeline, load_audio
 from voice2face.app import Limits, create_app
+from voice2face.app.jobs import JobQueue
 from voice2face.app.server import PAGE
 from voice2face.app_command import allowed_hosts
 from voice2face.cli import main
@@ -306,6 +313,25 @@ def test_visitors_wait_and_one_who_leaves_is_not_drawn_for(
     assert of_the_first < 9, "all of the first visitor's previews and portraits"
 
 
+def test_recordings_of_visitors_who_left_are_forgotten() -> None:
+    async def leave_while_another_is_served() -> None:
+        queue, served = JobQueue(Limits()), threading.Event()
+        queue.start(queue.admit(), lambda _: served.wait(20) and None)
+        job, work = queue.admit(), partial(lambda _recording, _tell: None, bytes(1000))
+        recording = weakref.ref(work)
+        queue.start(job, work)
+        del work
+        await asyncio.sleep(0.1)  # so that it waits for the worker
+        queue.dismiss(job)
+        await asyncio.sleep(0.1)
+        gc.collect()
+        forgotten = recording() is None
+        served.set()
+        assert forgotten
+
+    asyncio.run(leave_while_another_is_served())
+
+
 def test_work_that_takes_too_long_is_ended(tiny_pipeline: Voice2FacePipeline, talk: bytes) -> None:
     with serve(create_app(tiny_pipeline, Limits(drawing_seconds=0.0))) as port:
         ((name, said),) = Visit(port, talk).events()
@@ -414,6 +440,12 @@ def test_command_serves_until_interrupted(female_speech: Path) -> None:
         assert get(port, "/").headers["Server"] is None
         with socket.create_connection(("127.0.0.1", port), timeout=20) as idle:
             assert idle.recv(1) == b"", "who asks for nothing is not waited for"
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            for byte in b"GET /about":
+                slow.send(bytes([byte]))
+                closed, _, _ = select.select([slow], [], [], 1.0)
+                if closed:
+                    break
         visits = [Visit(port, female_speech.read_bytes(), steps=100).events() for _ in range(2)]
         assert [next(visit)[0] for visit in visits] == ["heard", "waiting"]
         server.send_signal(signal.SIGINT)
@@ -423,6 +455,7 @@ def test_command_serves_until_interrupted(female_speech: Path) -> None:
         assert "ended" in server.stdout.read()
         assert server.stderr.read() == ""
     assert server.returncode == 0
+    assert closed, "nor is one waited for who asks a byte a second"
 
 
 def test_command_says_what_stands_in_the_way(capsys: pytest.CaptureFixture) -> None:

@@ -87,12 +87,23 @@ def run(arguments: list[str]) -> None:
                 await super().shutdown(sockets)
 
         class ImpatientProtocol(H11Protocol):
-            """Closes connections on which nothing is asked, whose number is limited."""
+            """Closes connections on which no whole request comes; their number is limited."""
 
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
                 self.timeout_keep_alive_task = self.loop.call_later(
                     self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+
+            def data_received(self, data: bytes) -> None:
+                waiting = self.timeout_keep_alive_task
+                super().data_received(data)
+                asked = self.cycle is not None and not self.cycle.response_complete
+                armed = self.timeout_keep_alive_task is not None
+                if waiting is None or asked or armed or self.transport.is_closing():
+                    return
+                self.timeout_keep_alive_task = self.loop.call_at(
+                    waiting.when(), self.timeout_keep_alive_handler
                 )
 
         config = uvicorn.Config(

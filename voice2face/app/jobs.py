@@ -37,6 +37,7 @@ class Job:
     """
 
     def __init__(self) -> None:
+        self.work: Work | None = None
         self.task: asyncio.Task[None] | None = None
         self.ahead = 0
         self.left = threading.Event()
@@ -88,12 +89,14 @@ class JobQueue:
         """Put a job at the end of the line, now that its recording is there."""
         self._jobs.remove(job)
         self._jobs.append(job)
-        job.task = asyncio.create_task(self._serve(job, work))
+        job.work = work
+        job.task = asyncio.create_task(self._serve(job))
         self._tell_places()
 
     def dismiss(self, job: Job) -> None:
-        """Forget a job; if it is being worked on, the work ends at its next step."""
+        """Forget a job and its recording; if it is being worked on, that ends at its next step."""
         job.left.set()
+        job.work = None  # the worker's own queue keeps the job until its turn comes
         if job in self._jobs:
             self._jobs.remove(job)
             self._tell_places()
@@ -107,14 +110,17 @@ class JobQueue:
             job.end()
             self.dismiss(job)
 
-    async def _serve(self, job: Job, work: Work) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._do, job, work)
+    async def _serve(self, job: Job) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._do, job)
         self._jobs.remove(job)
         self._tell_places()
         job.end()
 
-    def _do(self, job: Job, work: Work) -> None:
-        """Run the work in the worker's thread; every error becomes an event."""
+    def _do(self, job: Job) -> None:
+        """Run a job's work in the worker's thread; every error becomes an event."""
+        work = job.work
+        if work is None:
+            return
         deadline = time.monotonic() + self._limits.drawing_seconds
 
         def tell(name: str, content: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Container, Sequence
@@ -208,7 +209,9 @@ class PretrainedNetworks:
                     f"the retriever's {name} are of shape {shapes[1]}, this checkpoint's of "
                     f"{shapes[0]}; build it with this checkpoint's encoders"
                 )
-        self.method = type(self.method)(**self.method.parts() | {"retriever": retriever})
+        method: Any = copy.copy(self.method)  # its networks stay as they are, compiled or not
+        method.retriever = retriever
+        self.method = method
         self.checkpoint_sha256 = None
 
     def to(

@@ -20,6 +20,7 @@ import weakref
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from tests.app_server import BYTES, Visit, refusal, serve
+from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline, load_audio
 from voice2face.app import Limits, create_app
 from voice2face.app.jobs import JobQueue
@@ -36,6 +38,7 @@ from voice2face.app.server import PAGE
 from voice2face.app_command import allowed_hosts
 from voice2face.cli import main
 from voice2face.errors import AudioDecodeError, NoSpeechError
+from voice2face.models import FaceCheck
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.watermark import detect
 
@@ -316,8 +319,8 @@ def test_visitors_wait_and_one_who_leaves_is_not_drawn_for(
 def test_recordings_of_visitors_who_left_are_forgotten() -> None:
     async def leave_while_another_is_served() -> None:
         queue, served = JobQueue(Limits()), threading.Event()
-        queue.start(queue.admit(), lambda _: served.wait(20) and None)
-        job, work = queue.admit(), partial(lambda _recording, _tell: None, bytes(1000))
+        queue.start(queue.admit(), lambda *_: served.wait(20) and None)
+        job, work = queue.admit(), partial(lambda *_: None, bytes(1000))
         recording = weakref.ref(work)
         queue.start(job, work)
         del work
@@ -339,6 +342,22 @@ def test_work_that_takes_too_long_is_ended(tiny_pipeline: Voice2FacePipeline, ta
     assert "took more than 0 s; ask for fewer steps" in said["message"]
 
 
+def test_portraits_that_are_drawn_again_are_ended_too(
+    talk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses_all = FaceCheck(4, 8, width=8, least_confidence=1e3)
+    pipe = Voice2FacePipeline(**tiny_components(), face_check=refuses_all).to("cpu")
+    attempts, draw = [], pipe.method.draw
+    monkeypatch.setattr(pipe.method, "draw", lambda *given: attempts.append(1) or draw(*given))
+    clock = SimpleNamespace(monotonic=lambda: 1000.0 if len(attempts) > 1 else 0.0)
+    monkeypatch.setattr("voice2face.app.jobs.time", clock)
+    with serve(create_app(pipe)) as port:
+        events = list(Visit(port, talk, steps=2).events())
+    assert [name for name, _ in events] == ["heard", "step", "step", "error"]
+    assert "took more than 180 s" in events[-1][1]["message"]
+    assert len(attempts) == 2, "the second one was not finished, nor a third begun"
+
+
 def test_bugs_are_logged_and_not_shown(
     tiny_pipeline: Voice2FacePipeline,
     talk: bytes,
@@ -350,7 +369,7 @@ def test_bugs_are_logged_and_not_shown(
 
     with serve(create_app(tiny_pipeline)) as port:
         with monkeypatch.context() as patch:
-            patch.setattr(tiny_pipeline, "draw", fail)
+            patch.setattr(tiny_pipeline, "_draw", fail)
             said = list(Visit(port, talk).events())[-1]
         assert said[0] == "error"
         assert "secret" not in said[1]["message"]

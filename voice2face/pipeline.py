@@ -347,9 +347,10 @@ class Voice2FacePipeline(PretrainedNetworks):
         seeds: Sequence[int],
         settings: Settings,
         callback_on_step_end: StepCallback | None = None,
+        on_redraw_step: Callable[[], None] | None = None,
     ) -> Portraits:
         with memory_errors(self.device):
-            drawn = self._sample(voices, seeds, settings, callback_on_step_end)
+            drawn = self._sample(voices, seeds, settings, callback_on_step_end, on_redraw_step)
             images = self._pictures(drawn, settings)
         return self._portraits(images, voices, seeds, settings, drawn)
 
@@ -400,6 +401,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         seeds: Sequence[int],
         settings: Settings,
         callback_on_step_end: StepCallback | None,
+        on_redraw_step: Callable[[], None] | None = None,
     ) -> list[Sample]:
         def callback(step: int, timestep: int, latents: Tensor) -> Tensor:
             assert callback_on_step_end is not None
@@ -417,6 +419,7 @@ class Voice2FacePipeline(PretrainedNetworks):
                     self.scheduler,
                     settings,
                     callback if callback_on_step_end is not None else None,
+                    on_redraw_step,
                 )
                 for start in range(0, len(seeds), most)
             ]

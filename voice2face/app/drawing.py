@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from voice2face.app.jobs import Tell
+from voice2face.app.jobs import GoOn, Tell
 from voice2face.app.limits import Limits
 from voice2face.audio import SAMPLE_RATE, UNKNOWN_FRAMES, load_audio
 from voice2face.errors import AudioFormatError
@@ -51,12 +51,18 @@ class Upload(io.BytesIO):
 
 
 def draw_portraits(
-    pipe: Voice2FacePipeline, recording: bytes, order: Order, limits: Limits, tell: Tell
+    pipe: Voice2FacePipeline,
+    recording: bytes,
+    order: Order,
+    limits: Limits,
+    tell: Tell,
+    go_on: GoOn,
 ) -> None:
     """Make portraits and tell of the way there.
 
     The events are ``heard`` (what the voice told), ``step`` (with previews now and then) and
-    ``drawn`` (every portrait as the PNG that ``Portrait.save`` writes).
+    ``drawn`` (every portrait as the PNG that ``Portrait.save`` writes). Of portraits that are drawn
+    again nothing is told, but each of their steps asks ``go_on``, which raises where to end.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -78,14 +84,11 @@ def draw_portraits(
         tell("step", progress)
         return state
 
-    portraits = pipe.draw(
-        [voice] * len(order.seeds),
-        order.seeds,
-        num_inference_steps=order.steps,
-        guidance_scale=order.guidance,
-        variety=order.variety,
-        callback_on_step_end=show,
+    settings = pipe.settings(
+        num_inference_steps=order.steps, guidance_scale=order.guidance, variety=order.variety
     )
+    voices = [voice] * len(order.seeds)
+    portraits = pipe._draw(voices, order.seeds, settings, show, on_redraw_step=go_on)
     drawn = [
         {"seed": str(portrait.seed), "png": data_url("image/png", portrait.png())}
         for portrait in portraits

@@ -16,7 +16,8 @@ from voice2face.errors import AppError, RefusedError, Voice2FaceError
 logger = logging.getLogger("voice2face")
 
 Tell = Callable[[str, dict[str, Any]], None]
-Work = Callable[[Tell], None]
+GoOn = Callable[[], None]
+Work = Callable[[Tell, GoOn], None]
 
 
 class Event(NamedTuple):
@@ -123,7 +124,7 @@ class JobQueue:
             return
         deadline = time.monotonic() + self._limits.drawing_seconds
 
-        def tell(name: str, content: dict[str, Any]) -> None:
+        def go_on() -> None:
             if job.left.is_set():
                 raise VisitorLeft
             if time.monotonic() > deadline:
@@ -131,10 +132,13 @@ class JobQueue:
                     f"the portraits took more than {self._limits.drawing_seconds:g} s; "
                     "ask for fewer steps or cut the recording"
                 )
+
+        def tell(name: str, content: dict[str, Any]) -> None:
+            go_on()
             job.tell(name, content)
 
         try:
-            work(tell)
+            work(tell, go_on)
         except VisitorLeft:
             pass
         except Voice2FaceError as error:

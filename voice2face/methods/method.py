@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -123,6 +123,7 @@ class Method(ABC):
         schedule: DDIMScheduler,
         settings: Settings,
         callback: LatentCallback | None = None,
+        on_redraw_step: Callable[[], None] | None = None,
     ) -> Sample:
         """Draw one face latent for each generator, one that the face check is sure enough of.
 
@@ -135,7 +136,14 @@ class Method(ABC):
             schedule: as of ``draw``.
             settings: as of ``draw``.
             callback: as of ``draw``; it is not told of latents that are drawn again.
+            on_redraw_step: called after each step of those; what it raises ends the drawing.
         """
+
+        def redraw_callback(_index: int, _timestep: int, latents: Tensor) -> Tensor:
+            assert on_redraw_step is not None
+            on_redraw_step()
+            return latents
+
         drawn = self.draw(speech, generators, schedule, settings, callback)
         if self.face_check is None:
             return drawn
@@ -146,7 +154,8 @@ class Method(ABC):
             if not rows:
                 break
             of_rows = [generators[row] for row in rows]
-            looked_at = self.draw(speech[rows], of_rows, schedule, settings).latents
+            told = redraw_callback if on_redraw_step is not None else None
+            looked_at = self.draw(speech[rows], of_rows, schedule, settings, told).latents
             latents = latents.clone()
             latents[rows] = looked_at
         return drawn._replace(latents=latents)

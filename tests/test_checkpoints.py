@@ -273,9 +273,22 @@ def test_missing_files_and_changed_files_say_what_to_do(folder: Path) -> None:
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"holds no model_index\.json"):
         Voice2FacePipeline.from_pretrained(tmp_path)
-    for name in ("no-such-model", "../secret", "a/b/c", "owner/../name", "/nowhere", ""):
+    for name in ("no-such-model", "../secret", "a/b/c", "owner/../name", "/nowhere", "", "a" * 300):
         with pytest.raises(CheckpointNotFoundError, match=r"neither a folder|holds no"):
             checkpoints.resolve(name)
+
+
+def test_files_that_cannot_be_read_are_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointNotFoundError, match=r"a cannot be read: File name too long"):
+        checkpoints.verify(saved, {"a" * 300: {"size": 1, "sha256": "0" * 64}})
+
+    def forbid(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoints, "sha256_of", forbid)
+    files = checkpoints.read_model_index(saved)["files"]
+    with pytest.raises(CheckpointNotFoundError, match="cannot be read: Permission denied"):
+        checkpoints.verify(saved, files, again=True)
 
 
 @pytest.mark.parametrize("name", sorted(components_of("scldm")))

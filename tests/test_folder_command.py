@@ -165,6 +165,27 @@ def test_odd_names_end_no_run(
     assert {Path(name).with_suffix(".png").name for name in names} < set(made(out))
 
 
+def test_places_that_nobody_may_look_into_end_no_run(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    stat = os.stat
+
+    def guarded(path: object, **more: object) -> os.stat_result:
+        if "deep/" in os.fspath(path):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return stat(path, **more)
+
+    monkeypatch.setattr(os, "stat", guarded)
+    out = tmp_path / "out"
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    assert main(arguments) == 1, "one recording is broken"
+    assert "1 made, 0 there already, 1 failed" in capsys.readouterr().out
+
+
 def test_a_damaged_portrait_keeps_the_others_off_no_sheet(
     recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

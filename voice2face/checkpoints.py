@@ -20,7 +20,7 @@ from voice2face.errors import (
 )
 from voice2face.folders import fresh_folder
 from voice2face.hub import download
-from voice2face.paths import expanded
+from voice2face.paths import exists, expanded, is_file
 from voice2face.verified_files import is_remembered, remember
 
 FORMAT_VERSION = 1
@@ -138,7 +138,7 @@ def resolve(
         )
     else:
         folder = expanded(name)
-        if not (folder / MODEL_INDEX).is_file():
+        if not is_file(folder / MODEL_INDEX):
             check_hub_id(name, folder)
             folder = download(name, DOWNLOADED_FILES, revision, cache_dir, local_files_only, token)
     if entry is not None:
@@ -153,10 +153,10 @@ def check_hub_id(name: str, folder: Path) -> None:
     Raises:
         CheckpointNotFoundError: says what was looked for.
     """
-    if folder.exists():
+    if exists(folder):
         raise CheckpointNotFoundError(
-            f"{folder} is no checkpoint: it holds no {MODEL_INDEX}; name the folder that "
-            "save_pretrained wrote"
+            f"{folder} is no checkpoint: it holds no {MODEL_INDEX} that can be read; name the "
+            "folder that save_pretrained wrote"
         )
     if not HUB_ID.fullmatch(name):
         known = ", ".join(manifest()["checkpoints"])
@@ -227,26 +227,31 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
 
     Raises:
         ArchitectureError: a name or a link leads out of the folder.
-        CheckpointNotFoundError: a file is missing.
+        CheckpointNotFoundError: a file is missing, or cannot be read.
         ChecksumError: a file differs.
     """
     for name, expected in files.items():
-        path = locate(folder, name, expected)
-        if not path.is_file():
-            raise CheckpointNotFoundError(f"{path} is missing; {_repair(folder)}")
-        size = path.stat().st_size
-        if size != expected["size"] or size > LARGEST_FILE_BYTES:
-            raise ChecksumError(
-                f"{path} has {size} bytes, not the {expected['size']} written down; "
-                f"{_repair(folder)}"
-            )
-        if not again and is_remembered(path, expected["sha256"]):
-            continue
-        if sha256_of(path) != expected["sha256"]:
-            raise ChecksumError(
-                f"{path} is damaged: its sha256 is not the one written down; {_repair(folder)}"
-            )
-        remember(path, expected["sha256"])
+        try:
+            path = locate(folder, name, expected)
+            if not path.is_file():
+                raise CheckpointNotFoundError(f"{path} is missing; {_repair(folder)}")
+            size = path.stat().st_size
+            if size != expected["size"] or size > LARGEST_FILE_BYTES:
+                raise ChecksumError(
+                    f"{path} has {size} bytes, not the {expected['size']} written down; "
+                    f"{_repair(folder)}"
+                )
+            if not again and is_remembered(path, expected["sha256"]):
+                continue
+            if sha256_of(path) != expected["sha256"]:
+                raise ChecksumError(
+                    f"{path} is damaged: its sha256 is not the one written down; {_repair(folder)}"
+                )
+            remember(path, expected["sha256"])
+        except OSError as error:
+            raise CheckpointNotFoundError(
+                f"{folder / name} cannot be read: {error.strerror or error}; {_repair(folder)}"
+            ) from error
 
 
 def check_place(folder: Path, name: str) -> Path:

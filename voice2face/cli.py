@@ -18,7 +18,7 @@ from voice2face import (
 )
 from voice2face.errors import SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import expanded
+from voice2face.paths import expanded, is_folder
 from voice2face.portrait import check_folder_of, format_of
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
 
@@ -183,7 +183,7 @@ def run(words: list[str]) -> bool:
         app_command.run(words[1:])
         return True
     options = build_parser().parse_args(words)
-    if expanded(options.audio).is_dir():
+    if is_folder(expanded(options.audio)):
         return folder_command.make_portraits_of_folder(options)
     make_portraits(options)
     return True

@@ -18,7 +18,7 @@ from PIL import Image
 
 from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import expanded
+from voice2face.paths import exists, expanded, is_file
 from voice2face.portrait import (
     Portrait,
     check_folder_of,
@@ -76,7 +76,7 @@ def find_recordings(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in AUDIO_ENDINGS
-        and path.is_file()
+        and is_file(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not found:
@@ -131,7 +131,7 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     waiting = [
         (recording, path)
         for recording, path in zip(recordings, paths, strict=True)
-        if options.overwrite or not path.exists()
+        if options.overwrite or not exists(path)
     ]
     for parent in {path.parent for _, path in waiting} | {output}:
         make_folder(parent)
@@ -157,7 +157,7 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
             write_atomically(expanded(options.report), report(outcomes, options.report.suffix))
     seconds = time.monotonic() - began
     if options.contact_sheet is not None:
-        write_sheet([path for path in paths if path.exists()], expanded(options.contact_sheet))
+        write_sheet([path for path in paths if exists(path)], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
     for outcome in outcomes:
         count[outcome.status] += 1

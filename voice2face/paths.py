@@ -16,3 +16,21 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; false where the system does not say, as of names too long.
+
+    There, pathlib's own questions raise in Python before 3.14.
+    """
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, as ``is_folder``."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def exists(path: Path) -> bool:
+    """Whether anything is there, as ``is_folder``."""
+    return os.path.exists(path)  # noqa: PTH110

@@ -368,8 +368,13 @@ def check_folder_of(path: Path) -> None:
     Raises:
         OutputError: says so.
     """
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent} is not a folder; make it first")
+    try:
+        if not path.parent.is_dir():
+            raise OutputError(f"{path.parent} is not a folder; make it first")
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; choose another place"
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -5,13 +5,16 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import soundfile as sf
 from PIL import Image
 
+from voice2face import Voice2FacePipeline
 from voice2face.cli import main
+from voice2face.errors import DeviceError
 from voice2face.folder_command import Outcome, portrait_paths, read_report, report
 from voice2face.portrait import SYNTHETIC_SOURCE
 
@@ -139,6 +142,38 @@ def test_an_ended_run_leaves_its_report(
     assert main([*arguments, "--report", str(table)]) == 130
     (row,) = csv.DictReader(table.read_text().splitlines())
     assert (Path(row["recording"]).name, row["seed"]) == ("a.wav", "1")
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--model", "mistyped"], None),
+        (["--steps", "0"], None),
+        (["--overwrite"], DeviceError("cpu ran out of memory")),
+    ],
+)
+def test_a_run_that_made_nothing_leaves_an_earlier_report(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    more: list[str],
+    fault: DeviceError | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (recordings / "broken.wav").unlink()
+    table, out = tmp_path / "run.json", tmp_path / "out"
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1", "-q"]
+    arguments += ["--report", str(table)]
+    assert main(arguments) == 0
+    before = json.loads(table.read_text())
+    if fault is None:
+        (out / "a.png").unlink()
+    else:
+        monkeypatch.setattr(Voice2FacePipeline, "_hear", Mock(side_effect=fault))
+    assert main([*arguments, *more]) == 1
+    after = json.loads(table.read_text())
+    expected = before if fault is None else [row | {"status": "there already"} for row in before]
+    assert after == expected
 
 
 @pytest.mark.parametrize("ending", [".csv", ".json"])

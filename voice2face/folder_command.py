@@ -139,17 +139,17 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         if file is not None:
             check_folder_of(expanded(file))
 
-    without = {recording for recording, _ in waiting}
     earlier = {} if options.report is None else read_report(expanded(options.report))
     known = {}
     for recording, path in zip(recordings, paths, strict=True):
-        if recording not in without:
+        if exists(path):
             there = Outcome(str(recording), str(path), "there already")
             known[str(recording)] = earlier.get((there.recording, there.portrait), there)
 
     began = time.monotonic()
+    drawing = draw(waiting, options)  # its errors leave an earlier report as it is
     try:
-        for outcome in draw(waiting, options):
+        for outcome in drawing:
             known[outcome.recording] = outcome
     finally:
         outcomes = [known[str(name)] for name in recordings if str(name) in known]
@@ -168,12 +168,16 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
 
 
 def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> Iterator[Outcome]:
-    """Make and save the portraits that are not there yet; a bad recording stops nothing."""
-    if not waiting:
-        return
-    import_pipeline()
-    from tqdm.auto import tqdm
+    """Make and save the portraits that are asked for; a bad recording stops nothing.
 
+    Raises:
+        CheckpointError: the checkpoint cannot be used; this and the next at once.
+        DeviceError: there is no such device.
+        SettingError: an argument is out of range.
+    """
+    if not waiting:
+        return iter(())
+    import_pipeline()
     from voice2face.pipeline import Voice2FacePipeline
 
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
@@ -194,6 +198,15 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> I
         progress=not options.quiet,
         on_error="return",
     )
+    return settle_all(waiting, results)
+
+
+def settle_all(
+    waiting: Sequence[tuple[Path, Path]], results: Iterable[Portrait | Voice2FaceError]
+) -> Iterator[Outcome]:
+    """Save the portraits as they are made, and print why others are not."""
+    from tqdm.auto import tqdm
+
     for (recording, path), result in zip(waiting, results, strict=True):
         outcome = settle(recording, path, result)
         if outcome.error is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,18 @@ def test_clusters_find_most_of_what_the_exact_search_finds(monkeypatch: pytest.M
     same = sum(a == b for a, b in zip(exact.ids, fast.ids, strict=True))
     assert same > 100
     assert (fast.scores <= exact.scores + 1e-6).all()
+
+
+def test_where_the_nearest_clusters_hold_too_few_all_are_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FaissSearch, "EXACT_ENTRIES", 1_000)
+    entries, queries = made_up(2_000), made_up(20, 9_000).speech
+    exact, fast = (FaceRetriever(entries, k).retrieve(queries, top_k=256) for k in KINDS)
+    assert all(len(set(names)) == 256 for names in fast.ids)
+    assert (fast.scores[:, 0] <= exact.scores[:, 0] + 1e-6).all()
+    whole = FaceRetriever(entries, partial(FaissSearch, probes=1e-3)).retrieve(queries, top_k=256)
+    torch.testing.assert_close(whole.scores, exact.scores)
 
 
 @pytest.mark.parametrize("count", [1, 3, 40, 60])

@@ -95,8 +95,8 @@ class ExactSearch:
 class FaissSearch:
     """FAISS for millions of entries (extra ``retrieval``); exact up to ``EXACT_ENTRIES``.
 
-    Beyond, the entries lie in clusters, and the nearest few clusters are searched. Entries that tie
-    come in any order.
+    Beyond, the entries lie in clusters, and the nearest few clusters are searched, or all of them
+    where those hold too few. Entries that tie come in any order.
 
     Args:
         speech: ``(N, dim)`` unit vectors.
@@ -125,7 +125,17 @@ class FaissSearch:
 
     def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """See ``Search``."""
-        scores, rows = self.index.search(queries.float().cpu().contiguous().numpy(), count)
+        vectors = queries.float().cpu().contiguous().numpy()
+        scores, rows = self.index.search(vectors, count)
+        lacking = (rows < 0).any(1)
+        if lacking.any():  # the clusters that were searched hold too few entries
+            import faiss
+
+            wider: Any = faiss.SearchParametersIVF()
+            wider.nprobe = self.index.nlist
+            scores[lacking], rows[lacking] = self.index.search(
+                vectors[lacking], count, params=wider
+            )
         return torch.from_numpy(scores), torch.from_numpy(rows)
 
 

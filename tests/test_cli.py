@@ -124,6 +124,9 @@ def test_help_teaches_and_wrong_usage_exits_with_2() -> None:
         wrong = run_module(option, value, "talk.wav")
         assert wrong.returncode == 2
         assert message in wrong.stderr
+    unnamed = run_module("")
+    assert unnamed.returncode == 2
+    assert "name a recording, or . for this folder" in unnamed.stderr
 
 
 @pytest.mark.parametrize("command", ["models", "-h"])

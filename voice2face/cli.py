@@ -70,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "audio", type=Path, help="recording (WAV, FLAC, Ogg, MP3 or AIFF), or a folder of them"
+        "audio",
+        type=audio_argument,
+        help="recording (WAV, FLAC, Ogg, MP3 or AIFF), or a folder of them",
     )
     parser.add_argument(
         "-o",
@@ -147,6 +149,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action="version", version=f"voice2face {__version__}")
     return parser
+
+
+def audio_argument(word: str) -> Path:
+    """The recording, or the folder, that a command line names.
+
+    Raises:
+        argparse.ArgumentTypeError: it names nothing, which a path takes for this folder.
+    """
+    if not word:
+        raise argparse.ArgumentTypeError("an empty name; name a recording, or . for this folder")
+    return Path(word)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from tests.app_server import serve
 from tests.conftest import SPEECH
@@ -287,6 +290,44 @@ def test_sound_that_comes_in_late_does_not_go_on_counting(page: Page) -> None:
     page.wait(page["draw"].is_enabled)
     time.sleep(0.5)  # five more blocks
     assert page["record"].text == "Record"
+
+
+KEEP_STREAM = """
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => (globalThis.stream = await ask(wanted));
+"""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "globalThis.AudioContext = function () { throw new Error('none is left') }",
+        "AudioContext.prototype.createMediaStreamSource = () => { throw new Error('other rate') }",
+        "AudioContext.prototype.resume = async () => { throw new Error('closed') }",
+    ],
+)
+def test_a_microphone_that_cannot_be_heard_is_let_go(page: Page, fault: str) -> None:
+    page.do(KEEP_STREAM + fault)
+    page["record"].click()
+    page.wait(lambda: "The microphone cannot be used" in page["problem"].text)
+    page.wait(page["record"].is_enabled)
+    states = page.do("return stream.getTracks().map((track) => track.readyState)")
+    assert states == ["ended"]
+
+
+def test_a_page_whose_server_is_busy_says_so(
+    browser: webdriver.Chrome, tiny_pipeline: Voice2FacePipeline
+) -> None:
+    async def refuse(_: Request) -> Response:
+        return PlainTextResponse("Service Unavailable", 503)
+
+    app = create_app(tiny_pipeline)
+    app.router.routes.insert(0, Route("/about", refuse))
+    with serve(app) as port:
+        browser.get(f"http://127.0.0.1:{port}/")
+        page = Page(browser)
+        page.wait(lambda: "Reload the page in a minute" in page["problem"].text)
+    browser.get_log("browser")  # it complains of the answer
 
 
 CONVERT_AND_DROP = """

@@ -12,7 +12,12 @@ const LARGEST_RANDOM_SEED = 2 ** 31;
 const SLIDERS = ["steps", "guidance", "variety"];
 
 const at = (id) => document.getElementById(id);
-const limits = await (await fetch("about")).json();
+const limits = await fetch("about")
+  .then((answer) => answer.json())
+  .catch((error) => {
+    complain("The page's server is busy. Reload the page in a minute.");
+    throw error; // nothing works without it
+  });
 const faces = new Faces(limits.portraits);
 const take = new Take();
 let recording = null; // what is sent, a Blob

@@ -16,17 +16,17 @@ export class Recorder {
 
   async start() {
     this.stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    this.context = new AudioContext();
     try {
+      this.context = new AudioContext();
       await this.context.audioWorklet.addModule("recorder-worklet.js");
+      this.node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
+      this.node.port.onmessage = ({ data }) => this.take(data);
+      this.context.createMediaStreamSource(this.stream).connect(this.node);
+      await this.context.resume();
     } catch (error) {
       await this.stop();
       throw error;
     }
-    this.node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
-    this.node.port.onmessage = ({ data }) => this.take(data);
-    this.context.createMediaStreamSource(this.stream).connect(this.node);
-    await this.context.resume();
   }
 
   take(block) {
@@ -39,8 +39,8 @@ export class Recorder {
   // The WAV, or null if nothing was heard.
   async stop() {
     this.stream.getTracks().forEach((track) => track.stop());
-    const rate = this.context.sampleRate;
-    await this.context.close();
+    const rate = this.context?.sampleRate;
+    await this.context?.close();
     if (this.node) this.node.port.onmessage = null; // blocks may still be under way
     return this.count ? encodeWav(this.blocks, rate) : null;
   }

@@ -274,6 +274,21 @@ ERRORS = {
         "over 64 channels",
     ),
     "text array": (lambda _: load_audio(["a"], 16_000), AudioFormatError, "cannot be used"),
+    "eight bits": (
+        lambda _: load_audio(torch.zeros(9, dtype=torch.float8_e4m3fn), 16_000),
+        AudioFormatError,
+        "cannot be used",
+    ),
+    "no samples in it": (
+        lambda _: load_audio(torch.zeros(9, device="meta"), 16_000),
+        AudioFormatError,
+        "cannot be used",
+    ),
+    "endless rate": (
+        lambda _: load_audio(np.zeros(9), 10**400),
+        AudioFormatError,
+        "cannot be used",
+    ),
     "64 bits": (lambda _: load_audio([1, 2], 16_000), AudioFormatError, "give int16"),
     "wrong keys": (lambda _: load_audio({"wave": 1}), AudioFormatError, "'sampling_rate'"),
     "triple": (lambda _: load_audio((1, 2, 3)), AudioFormatError, "a tuple of 3"),

@@ -280,16 +280,18 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
         return _decode(io.BytesIO(source), "the given bytes")
     if hasattr(source, "read"):
         return _decode(source, str(getattr(source, "name", "the given file object")))
-    if hasattr(source, "detach") and hasattr(source, "cpu"):
-        source = source.detach().cpu()
-        source = source.numpy() if str(source.dtype) != "torch.bfloat16" else source.float().numpy()
-    if isinstance(source, (list, np.ndarray)):
-        if sample_rate is None:
-            raise AudioFormatError("an array of samples needs its sample_rate (samples a second)")
-        try:
+    try:
+        if hasattr(source, "detach") and hasattr(source, "cpu"):
+            source = source.detach().cpu()
+            source = (source.float() if str(source.dtype) == "torch.bfloat16" else source).numpy()
+        if isinstance(source, (list, np.ndarray)):
+            if sample_rate is None:
+                raise AudioFormatError(
+                    "an array of samples needs its sample_rate (samples a second)"
+                )
             return _scaled(np.asarray(source)), float(sample_rate), "the given samples"
-        except (TypeError, ValueError) as error:
-            raise AudioFormatError(f"the given samples cannot be used: {error}") from error
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        raise AudioFormatError(f"the given samples cannot be used: {error}") from error
     raise AudioFormatError(
         f"audio cannot be read from {type(source).__name__}; give a path, bytes, a file object, "
         "an array with its sample_rate, a (waveform, sample_rate) pair or a dictionary"

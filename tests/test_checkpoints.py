@@ -105,6 +105,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(image_size=10**9)),
         "image_size lies from 8 to 1024",
     ),
+    "number without end": (
+        lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(image_size=10**400)),
+        "image_size lies from 8 to 1024",
+    ),
+    "no number": (
+        lambda f: edit(config_of(f, "face_prior"), lambda c: c.update(weight=float("nan"))),
+        "weight lies from",
+    ),
+    "infinite number": (
+        lambda f: edit(config_of(f, "face_prior"), lambda c: c.update(weight=float("inf"))),
+        "weight lies from",
+    ),
     "word for a number": (
         lambda f: edit(config_of(f, "face_decoder"), lambda c: c.update(image_size="32")),
         "image_size lies from",

@@ -111,6 +111,7 @@ def test_a_checkpoint_keeps_its_update(distilled: Voice2FacePipeline, tmp_path: 
         ({"a.added": torch.zeros(2)}, {"format": FORMAT}, "0 steps"),
         ({"a.added": torch.tensor([float("nan")])}, None, "no finite numbers"),
         ({"a.added": torch.zeros(2, dtype=torch.int64)}, None, "no finite numbers"),
+        ({"a.added": torch.zeros(2, dtype=torch.float8_e4m3fn)}, None, "no finite numbers"),
     ],
 )
 def test_a_damaged_update_is_refused(

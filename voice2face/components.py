@@ -7,7 +7,6 @@ folder holds, and the folder has to fit that class exactly.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,7 +177,6 @@ def check_numbers(
         if not 1 <= len(numbers) <= LONGEST_LIST or not all(
             isinstance(number, (int, float))
             and not isinstance(number, bool)
-            and math.isfinite(number)
             and low <= number <= high
             for number in numbers
         ):

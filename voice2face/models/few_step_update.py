@@ -19,6 +19,7 @@ UPDATE_FILE = "update.safetensors"
 FORMAT = "voice2face few-step update 1"
 UP, DOWN, ADDED = ".up", ".down", ".added"
 MOST_STEPS = 100
+KINDS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ class FewStepUpdate:
         if not 1 <= steps <= MOST_STEPS or not 0.0 <= guidance_scale <= 20.0:
             raise ArchitectureError(f"{file} is of {steps} steps at guidance {guidance_scale}")
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-                raise ArchitectureError(f"{file}: {name} holds no finite numbers")
+            if tensor.dtype not in KINDS or not bool(torch.isfinite(tensor).all()):
+                raise ArchitectureError(f"{file}: {name} holds no finite numbers of 16 or 32 bits")
         return cls(tensors, steps, guidance_scale)
 
 

@@ -147,6 +147,21 @@ def test_a_reader_that_has_seen_enough_hears_no_complaint(command: str) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_cannot_be_printed_takes_one_line(unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "voice2face", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "voice2face: [Errno 28] No space left on device\n"
+
+
 def test_importing_the_package_imports_no_framework() -> None:
     code = "import sys, voice2face; print([m for m in ('torch','diffusers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

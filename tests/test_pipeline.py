@@ -505,11 +505,26 @@ def test_map_refuses_wrong_settings_before_it_starts(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("face.bmp", "saved as .png"), ("no/such/face.png", "cannot be written"), (".png", "saved")],
+    [
+        ("face.bmp", "saved as .png"),
+        ("no/such/face.png", "cannot be written"),
+        (".png", "saved"),
+        ("", "saved as .png"),
+        ("/", "saved as .png"),
+        ("face\0.png", "cannot be written"),
+    ],
 )
-def test_unwritable_output(portraits: Portraits, tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(OutputError, match=message):
-        portraits[0].save(tmp_path / name)
+def test_unwritable_output(
+    portraits: Portraits,
+    tmp_path: Path,
+    name: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for save in (portraits[0].save, portraits.save):
+        with pytest.raises(OutputError, match=message):
+            save(name)
     assert not list(tmp_path.iterdir())
 
 

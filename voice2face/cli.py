@@ -179,10 +179,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("voice2face: interrupted, nothing half-written was left", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes once more as it ends, and would complain of that
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_what_is_printed()
         return NOBODY_READS
+    except OSError as error:  # of printing to a disk that is full, say
+        drop_what_is_printed()
+        print(f"voice2face: {error}", file=sys.stderr)
+        return 1
     return 0 if done else 1
+
+
+def drop_what_is_printed() -> None:
+    """Keep Python, which flushes once more as it ends, from complaining of that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(words: list[str]) -> bool:

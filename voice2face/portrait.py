@@ -209,6 +209,7 @@ class Portraits(Sequence[Portrait]):
             CredentialError: the pictures cannot be signed.
         """
         path = expanded(path)
+        format_of(path)
         names = [path.with_name(f"{path.stem}-{k + 1}{path.suffix}") for k in range(len(self))]
         return [
             portrait.save(name, quality=quality, signer=signer)
@@ -387,7 +388,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         if path.is_dir():
             raise OutputError(f"{path} is a folder; name the file to write in it")
         replace_file(path, lambda partial: partial.write_bytes(data))
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place"
-        ) from error
+    except (OSError, ValueError) as error:  # the latter of a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path} cannot be written: {reason}; choose another place") from error

@@ -21,6 +21,7 @@ from voice2face.devices import (
     at_once,
     choose_device,
     default_dtype,
+    memory_errors,
     memory_format,
 )
 from voice2face.errors import (
@@ -422,6 +423,11 @@ def test_too_little_speech_names_the_recording(
         tiny_pipeline(silent)
     (error,) = tiny_pipeline.map([str(silent)], on_error="return", progress=False)
     assert "silent.wav: the recording is silent" in str(error)
+    empty = tmp_path / "empty.wav"
+    sf.write(empty, np.zeros(0), 16_000)
+    with pytest.raises(NoSpeechError, match="the recording is empty") as caught:
+        tiny_pipeline(empty)
+    assert str(caught.value).count("empty.wav") == 1
 
 
 @pytest.mark.parametrize(
@@ -545,11 +551,22 @@ def test_a_folder_is_no_output_file(portraits: Portraits, tmp_path: Path) -> Non
         portraits[0].save(tmp_path / "face.png")
 
 
+@pytest.mark.parametrize(("device", "advice"), [("cuda", " or use the CPU"), ("cpu", "")])
+def test_a_lack_of_memory_names_the_device(device: str, advice: str) -> None:
+    with (
+        pytest.raises(DeviceError, match=f"^{device} ran out .* pictures at once{advice}$"),
+        memory_errors(torch.device(device)),
+    ):
+        raise MemoryError
+
+
 def test_devices() -> None:
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
     with pytest.raises(DeviceError, match="is no device"):
         choose_device("toaster")
+    with pytest.raises(DeviceError, match="nothing is computed on meta"):
+        choose_device("meta")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="CUDA is not available"):
             choose_device("cuda")

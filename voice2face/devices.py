@@ -38,6 +38,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise DeviceError(f"{device!r} is no device; use auto, cpu, cuda, cuda:1 or mps") from error
+    if chosen.type == "meta":
+        raise DeviceError("nothing is computed on meta; use auto, cpu, cuda, cuda:1 or mps")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError("CUDA is not available here; use device='cpu' or 'auto'")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
@@ -113,6 +115,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
+        elsewhere = "" if device.type == "cpu" else " or use the CPU"
         raise DeviceError(
-            f"{device} ran out of memory; make fewer pictures at once or use the CPU"
+            f"{device} ran out of memory; make fewer pictures at once{elsewhere}"
         ) from error

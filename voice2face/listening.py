@@ -100,12 +100,13 @@ def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
     Raises:
         AudioError: the recording cannot be used; names the file.
     """
-    try:
-        with memory_for(recording):
-            return find_in(load_audio(recording, sample_rate))
-    except NoSpeechError as error:
-        name = name_of(recording)
-        raise NoSpeechError(f"{name}: {error}" if name else str(error)) from error
+    with memory_for(recording):
+        waveform = load_audio(recording, sample_rate)
+        try:
+            return find_in(waveform)
+        except NoSpeechError as error:
+            name = name_of(recording)
+            raise NoSpeechError(f"{name}: {error}" if name else str(error)) from error
 
 
 def read_speech(recording: Any) -> Speech | AudioError:

@@ -4,6 +4,8 @@ import copy
 import io
 import os
 import pickle
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.portrait import SYNTHETIC_SOURCE
-from voice2face.prefetch import READ_AHEAD
+from voice2face.prefetch import READ_AHEAD, read_ahead
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -171,6 +173,16 @@ def test_map_holds_few_recordings(tiny_pipeline: Voice2FacePipeline, tone: np.nd
         batch = number // 2
         assert len(taken) <= 2 * (batch + 1) + READ_AHEAD
     assert taken == list(range(40))
+
+
+def test_nobody_waits_for_what_is_read_in_vain() -> None:
+    go_on = threading.Event()
+    results = read_ahead(lambda item: item == 0 or go_on.wait(20), range(9))
+    assert next(results)
+    began = time.monotonic()
+    del results
+    assert time.monotonic() - began < 10
+    go_on.set()
 
 
 def test_map_hands_errors_back_in_their_place(

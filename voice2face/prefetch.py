@@ -35,4 +35,5 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
                 return
             yield reading.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # the garbage collector may be what ends this, in a thread that others wait for to start
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -100,24 +100,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--steps",
         type=int,
         metavar="N",
-        help="1 to 1000, in place of the preset's; with other than its "
-        f"{PRESETS['fast'].num_inference_steps}, 'fast' is 'balanced'",
+        help="1 to 1000, in place of the preset's; with other than the "
+        f"{PRESETS['fast'].num_inference_steps} that it learnt, 'fast' is 'balanced'",
     )
     parser.add_argument(
         "--guidance",
         type=float,
         metavar="X",
         help="how strongly sex and age of the voice are followed, 0 to 20; 1 is as trained; with "
-        f"other than its {PRESETS['fast'].guidance_scale:g}, 'fast' is 'balanced' (default: the "
-        "preset's)",
+        f"other than it learnt ({PRESETS['fast'].guidance_scale:g}; fine-portraitist-192: 2), "
+        "'fast' is 'balanced' (default: the preset's)",
     )
     parser.add_argument(
         "--variety",
         type=variety_argument,
         default=DEFAULT_VARIETY,
         metavar="X",
-        help="0 to 1: with 1, faces, light and pose vary as in photographs; with less, faces are "
-        "more typical and better made (default: %(default)s)",
+        help="0 to 1: with 1, faces, light and pose vary as much as was learnt; with less, faces "
+        "are more typical and better made (default: %(default)s)",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"

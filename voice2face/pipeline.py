@@ -158,8 +158,8 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``"latent"`` for Z^f.
             callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
                 returns a dictionary whose ``"latents"`` go on. With a method of two stages the
-                step counts on through both; of more than 256 pictures, it starts anew for each 256.
-                It is not called for what is drawn again.
+                step counts on through both; of more than 256 pictures (CUDA: 1,024) it starts anew
+                for each so many. It is not called for what is drawn again.
 
         Returns:
             ``Portraits``, or the array or tensor that ``output_type`` names.

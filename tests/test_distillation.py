@@ -503,7 +503,11 @@ def to_distil(components: dict[str, Any], folder: Path, monkeypatch: pytest.Monk
 
 
 def test_the_command_distils_a_checkpoint_and_resumes(
-    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
+    tables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tone: np.ndarray,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     components, out = tiny_components("v_prediction"), tmp_path / "out"
     checkpoint = to_distil(components, tmp_path / "tiny", monkeypatch)
@@ -572,6 +576,10 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     assert (sharper / "portraits.png").is_file()
     with pytest.raises(SystemExit, match="holds no trajectories"):
         train("decoder", *arguments, "--trajectories", tmp_path, "--out", sharper)
+    save_file({"speech": torch.zeros(1)}, shards[0])
+    with pytest.raises(SystemExit):
+        train("decoder", *arguments, *drawn, "--out", sharper)
+    assert "of another version" in capsys.readouterr().err
 
 
 def test_the_command_distils_both_denoisers_of_fine_portraitist(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from voice2face.errors import SettingError
 from voice2face.methods.guided_sampling import Autoguidance, GuidedWalk, sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
@@ -132,6 +133,15 @@ def kept_trajectories(
 
 
 def read_trajectories(files: Iterable[Path]) -> Trajectories:
-    """What ``kept_trajectories`` kept in some files."""
-    parts = [Trajectories(**load_file(file)) for file in files]
+    """What ``kept_trajectories`` kept in some files.
+
+    Raises:
+        SettingError: a file holds something else.
+    """
+    parts = []
+    for file in files:
+        columns = load_file(file)
+        if set(columns) != set(Trajectories._fields):
+            raise SettingError(f"{file} is of another version, or holds no trajectories: draw anew")
+        parts.append(Trajectories(**columns))
     return Trajectories(*(torch.cat(column) for column in zip(*parts, strict=True)))

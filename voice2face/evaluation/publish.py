@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.evaluation.quality import GOOD
-from voice2face.evaluation.report import Figure, Report, shown, table_lines
+from voice2face.evaluation.report import Report, shown, table_lines
 from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
 from voice2face.models.speech_encoder import AGE_DECADES
 
@@ -114,28 +114,31 @@ AT_A_GLANCE = (
 
 def speakers_table(reports: dict[str, Report]) -> str:
     """The table of held-out speakers and faces, a column for each checkpoint."""
-    columns = {
-        checkpoint: {
-            label: uncounted(report.figures[group][name])
-            for label, group, name in SPEAKER_ROWS
-            if name in report.figures.get(group, {})
-        }
-        for checkpoint, report in reports.items()
+    return table_of({name: figures_of(report, SPEAKER_ROWS) for name, report in reports.items()})
+
+
+def figures_of(report: Report, rows: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """Figures with their intervals, but not of how many cases they are, as far as there are any.
+
+    Args:
+        report: what was measured.
+        rows: what a table calls each, its group and its name in the report.
+    """
+    return {
+        label: re.sub(r", n=[0-9]+", "", shown(report.figures[group][name]))
+        for label, group, name in rows
+        if name in report.figures.get(group, {})
     }
-    return table_of(columns, [label for label, *_ in SPEAKER_ROWS])
 
 
-def table_of(columns: dict[str, dict[str, str]], labels: Sequence[str]) -> str:
-    """A markdown table of measures; what no column has is left out."""
+def table_of(columns: dict[str, dict[str, str]]) -> str:
+    """A markdown table of measures, in the order in which the columns have them."""
+    labels = dict.fromkeys(label for figures in columns.values() for label in figures)
     rows = {
-        label: {name: of[label] for name, of in columns.items() if label in of} for label in labels
+        label: {name: figures[label] for name, figures in columns.items() if label in figures}
+        for label in labels
     }
-    return "\n".join(table_lines({label: row for label, row in rows.items() if row}))
-
-
-def uncounted(figure: Figure) -> str:
-    """A figure as text, with its interval but not of how many cases it is."""
-    return re.sub(r", n=[0-9]+", "", shown(figure))
+    return "\n".join(table_lines(rows))
 
 
 def pairs_table(
@@ -148,19 +151,17 @@ def pairs_table(
     """The table of true pairs; what is not ours is the first's."""
     first = next(iter(reports.values()))
     answers = {checkpoint: (report, OURS) for checkpoint, report in reports.items()}
-    columns: dict[str, dict[str, str]] = {}
-    for column, (report, who) in (answers | {name: (first, name) for name in others}).items():
-        figures = {
-            label: uncounted(report.figures[f"{title}: {who}"][name])
-            for label, title, name in rows
-            if name in report.figures.get(f"{title}: {who}", {})
+    answers |= {name: (first, name) for name in others}
+    columns = {}
+    for column, (report, who) in answers.items():
+        of_answer = [(label, f"{title}: {who}", name) for label, title, name in rows]
+        columns[column] = figures_of(report, of_answer)
+    if not intervals:
+        columns = {
+            column: {label: figure.partition(" ")[0] for label, figure in figures.items()}
+            for column, figures in columns.items()
         }
-        columns[column] = (
-            figures
-            if intervals
-            else {label: figure.partition(" ")[0] for label, figure in figures.items()}
-        )
-    return table_of(columns, [label for label, *_ in rows])
+    return table_of(columns)
 
 
 def fill(text: str, marker: str, content: str) -> str:

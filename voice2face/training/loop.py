@@ -10,7 +10,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -119,7 +119,10 @@ def logged(out: Path, name: str) -> list[float]:
     """All figures of that name in the log of the run in ``out``, in order."""
     log = out / LOG
     lines = log.read_text().splitlines() if log.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]  # a line may be cut off
+    rows = []
+    for line in lines:
+        with suppress(json.JSONDecodeError):  # one that was being written when a run was killed
+            rows.append(json.loads(line))
     return [row[name] for row in rows if name in row]
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
+from voice2face.errors import SettingError
 from voice2face.evaluation import __main__ as command
 from voice2face.evaluation import (
     ablation,
@@ -267,6 +268,12 @@ def test_one_command_writes_the_report(
     publish.main()
     assert "| measure | one | two | true face, frontal |" in readme.read_text()
     assert "sex, each clip" not in readme.read_text()
+
+
+def test_networks_that_are_not_there_are_named(tmp_path: Path) -> None:
+    for kind in (FaceFeatures, PerceptualLoss):
+        with pytest.raises(SettingError, match="there is no .*missing.*docs/.*says"):
+            kind(tmp_path / "missing")
 
 
 def test_a_checkpoint_that_is_none_is_said_in_a_line(

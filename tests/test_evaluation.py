@@ -34,6 +34,7 @@ from voice2face.evaluation.distribution import (
 )
 from voice2face.evaluation.evaluate import evaluate
 from voice2face.evaluation.face_parts import nearness_to_own, students_t
+from voice2face.evaluation.groups import groups_of, measure_groups
 from voice2face.evaluation.instruments import Artist, Instruments
 from voice2face.evaluation.judge import FaceFeatures, Judge, Verdict
 from voice2face.evaluation.pictures import face_found, sharpness
@@ -270,9 +271,22 @@ def test_one_command_writes_the_report(
     assert "sex, each clip" not in readme.read_text()
 
 
+def test_a_face_of_unknown_sex_is_not_misjudged(tables: dict[str, str]) -> None:
+    instruments = Instruments.load(tables["faces-0"], Path(tables["faces-0"]).parent, None)
+    faces, report = instruments.test_faces, Report()
+    faces.sex[0] = UNKNOWN
+    groups = groups_of(tables["faces-0"], "test", None)
+    measure_groups(faces.images, instruments, groups, report)
+    counted = {
+        group.partition(": ")[2]: sum(share.cases for share in figures.values())
+        for group, figures in report.figures.items()
+    }
+    assert counted == {"portraits come near": 8, "the judge sees the sex": 7, "a face is found": 8}
+
+
 def test_networks_that_are_not_there_are_named(tmp_path: Path) -> None:
     for kind in (FaceFeatures, PerceptualLoss):
-        with pytest.raises(SettingError, match="there is no .*missing.*docs/.*says"):
+        with pytest.raises(SettingError, match=r"there is no .*missing.*docs/.*says"):
             kind(tmp_path / "missing")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voice2face.evaluation.agreement import bootstrap_share
+from voice2face.evaluation.agreement import share_of_known
 from voice2face.evaluation.distribution import covered_by
 from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.pictures import face_found, picture_features
@@ -41,15 +41,16 @@ def measure_groups(
     )
     right = instruments.judge(faces.images).sex == faces.sex
     found = np.array([face_found(image) for image in faces.images])
+    everyone = np.zeros(len(faces), int)
     columns = {
-        "portraits come near": near,
-        "the judge sees the sex": right,
-        "a face is found": found,
+        "portraits come near": (near, everyone),
+        "the judge sees the sex": (right, faces.sex),
+        "a face is found": (found, everyone),
     }
     labels = np.array([groups.get(name, "") for name in faces.ids])
     for group in sorted(set(groups.values())):
         rows = labels == group
         if rows.any():
-            for column, holds in columns.items():
-                share = bootstrap_share(holds[rows], np.array(faces.ids)[rows])
+            for column, (holds, label) in columns.items():
+                share = share_of_known(holds[rows], label[rows], np.array(faces.ids)[rows])
                 report.add(f"{TITLE}: {column}", group, share)

@@ -153,6 +153,11 @@ def test_two_stages_make_a_checkpoint(
         assert json.loads(schedule.read_text())["prediction_type"] == "epsilon"
 
     run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common, *told)
+    if not told:
+        deaf = ["--encoders", one, "--out", tmp_path / "deaf", "--drop-attention", 0.5]
+        with pytest.raises(SystemExit):
+            run(monkeypatch, "diffusion", *data, *deaf, *common)
+        assert "give --heard-attributes, too" in capsys.readouterr().err
     if told:
         encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
         denoiser = load_component(Denoiser, two / "denoiser")

@@ -343,6 +343,11 @@ def train_denoiser(
         )
     if arguments.attributes_emphasis is not None:
         denoiser.register_to_config(attributes_emphasis=arguments.attributes_emphasis)
+    if options.drop_attention and not denoiser.config.heard_attributes:
+        raise SettingError(
+            "with --drop-attention, a denoiser that is not told sex and age hears nothing: give "
+            "--heard-attributes, too"
+        )
     if denoiser.config.heard_attributes:
         for name in ("sex_head", "age_head"):
             head = denoiser.get_submodule(name)

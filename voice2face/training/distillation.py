@@ -451,7 +451,7 @@ def main(arguments: argparse.Namespace) -> None:
     encoded = replace(encoded, pairing=ChosenFaces(encoded.pairing, chosen))
     faces = original.pairs(encoded, encoders, arguments)
     start = arguments.start_from
-    torch.manual_seed(arguments.seed)  # what is kept already has not drawn any
+    torch.manual_seed(arguments.seed)  # the same, whether or not what is kept was made now
     denoiser = copy.deepcopy(original.denoiser)
     make_low_rank(
         denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)

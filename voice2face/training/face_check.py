@@ -307,7 +307,7 @@ def main(arguments: argparse.Namespace) -> None:
     train = drawn("train", arguments.portraits)
     held_out = drawn("validation", arguments.held_out_portraits)
     sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
-    torch.manual_seed(arguments.seed)  # what is kept already has not drawn any
+    torch.manual_seed(arguments.seed)  # the same, whether or not what is kept was made now
     check = FaceCheck(*sizes, width=arguments.width).to(pipe.device)
     optimizer = torch.optim.AdamW(
         check.parameters(), arguments.learning_rate, weight_decay=WEIGHT_DECAY

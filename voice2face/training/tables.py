@@ -78,7 +78,6 @@ def read_rows(
     paths: str | Sequence[str],
     split: str | None,
     limit: int | None,
-    columns: Sequence[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of parquet files as dictionaries.
 
@@ -86,7 +85,6 @@ def read_rows(
         paths: a file, a glob pattern, or several of either.
         split: keep the rows whose ``split`` column says so; ``None`` keeps all.
         limit: stop after that many rows.
-        columns: to read of each row, ``split`` too; ``None`` reads all.
 
     Raises:
         SettingError: no file matches, there is no column ``split``, or no row is left.
@@ -101,7 +99,7 @@ def read_rows(
         raise SettingError(f"no parquet file matches {', '.join(patterns)}")
     count = 0
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=columns):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
             table = pa.Table.from_batches([batch])
             if split is not None:
                 if "split" not in table.column_names:

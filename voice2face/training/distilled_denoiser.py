@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from voice2face.methods.fine_portraitist import FinePortraitist
 from voice2face.methods.guided_sampling import sample_guided
+from voice2face.methods.method import FEW_STEP
 from voice2face.models import Denoiser, FacePrior
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
@@ -70,21 +71,29 @@ class DistilledDenoiser:
         return stages.get(self.name)
 
     @property
+    def draws_bottoms_in_few_steps(self) -> bool:
+        """Whether bottom faces come from an update that the checkpoint has, as in its portraits."""
+        return self.stage == "upper" and self.teacher.method.distilled is not None
+
+    @property
     def draws_with(self) -> list[nn.Module | Tensor]:
         """What the portraits to learn from depend on: networks, and the entries retrieved from."""
         parts = self.teacher.method.parts()
         networks = [part for part in parts.values() if isinstance(part, (Denoiser, FacePrior))]
+        if self.draws_bottoms_in_few_steps:
+            networks.append(self.teacher.method.few_step_denoisers[FEW_STEP + "bottom_denoiser"])
         return [*networks, *retrieved_from(self.teacher.method)]
 
     def beside(self, speech: Tensor, seeds: Sequence[int], settings: Settings) -> Tensor | None:
         """What it sees beside the latents of portraits, ``(N, beside_channels, H, W)``, if it does.
 
-        The upper one of Fine-portraitist's sees bottom faces that the bottom one drew.
+        The upper one of Fine-portraitist's sees bottom faces that the bottom one drew, of the
+        picture quality that it is asked for itself.
 
         Args:
             speech: Z^s, ``(N, speech_dim)``.
             seeds: of the portraits.
-            settings: to draw bottom faces with.
+            settings: to draw bottom faces with, where they are not drawn in few steps.
         """
         method = self.teacher.method
         if self.stage is None:
@@ -94,14 +103,16 @@ class DistilledDenoiser:
         bottoms = retrieved.bottoms.to(speech)
         if self.stage == "bottom":
             return bottoms
-        generators = [torch.Generator().manual_seed(BOTTOM_SEEDS + seed) for seed in seeds]
+        if self.draws_bottoms_in_few_steps:
+            settings = self.teacher.settings("fast")
+        asked = [torch.Generator().manual_seed(seed) for seed in seeds]
         with mixed_precision(speech.device):
             drawn = sample_guided(
-                method.walk("bottom_denoiser"),
+                method.walk_for("bottom_denoiser", settings),
                 self.teacher.scheduler,
                 speech,
-                method.bottom_denoiser.good_portraits(generators, settings.variety),
-                generators,
+                method.upper_denoiser.good_portraits(asked, settings.variety),
+                [torch.Generator().manual_seed(BOTTOM_SEEDS + seed) for seed in seeds],
                 settings,
                 beside=bottoms,
             )

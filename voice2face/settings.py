@@ -140,17 +140,6 @@ def variety_argument(text: str) -> float:
     return variety
 
 
-def choose_preset(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        SettingError: there is none.
-    """
-    if name not in PRESETS:
-        raise SettingError(f"preset is {', '.join(PRESETS)}, not {name!r}")
-    return PRESETS[name]
-
-
 def fill_preset(
     preset: str,
     distilled: Preset | None,
@@ -173,7 +162,9 @@ def fill_preset(
     Raises:
         SettingError: there is no such preset, or the distilled denoiser cannot do what is asked.
     """
-    usual = choose_preset(preset)
+    if preset not in PRESETS:
+        raise SettingError(f"preset is {', '.join(PRESETS)}, not {preset!r}")
+    usual = PRESETS[preset]
     given = {
         "sampler": sampler,
         "num_inference_steps": num_inference_steps,

@@ -56,10 +56,10 @@ def read_manifest(file: Path) -> dict[str, Any]:
         ArchitectureError: unreadable, of a newer format, or not as its schema says.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{file} cannot be read: {error}; reinstall voice2face") from error
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        content = read_json(file)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{error}; reinstall voice2face") from error
+    if content.get("format_version") != FORMAT_VERSION:
         raise ArchitectureError(f"{file} is no manifest of this version; reinstall voice2face")
     entries, default = content.get("checkpoints"), content.get("default")
     if not isinstance(entries, dict) or not isinstance(default, str) or default not in entries:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from voice2face.errors import SettingError
 from voice2face.models.face_retriever import Entries, FaceRetriever
 from voice2face.pipeline import Voice2FacePipeline
 
@@ -43,20 +44,19 @@ def retriever_over(pipe: Voice2FacePipeline, faces: Iterable[OwnFace]) -> FaceRe
         AudioError: a voice cannot be used.
         SettingError: there are no faces, or two have the same id.
     """
-    speech, whole, bottoms, ids, licences = [], [], [], [], []
-    for own in faces:
-        speech.append(pipe.listen(own.voice).embedding.float().cpu())
-        whole.append(pipe.encode([own.face]).cpu())
-        bottoms.append(pipe.encode([own.face], bottom_only=True).cpu())
-        ids.append(own.id)
-        licences.append(own.licence)
-    nothing = torch.zeros(0)
-    return FaceRetriever(
-        Entries(
-            torch.stack(speech) if speech else nothing,
-            torch.cat(whole) if whole else nothing,
-            torch.cat(bottoms) if bottoms else nothing,
-            tuple(ids),
-            tuple(licences),
+    entries = [
+        (
+            pipe.listen(own.voice).embedding[None].float().cpu(),
+            pipe.encode([own.face]).cpu(),
+            pipe.encode([own.face], bottom_only=True).cpu(),
+            own.id,
+            own.licence,
         )
+        for own in faces
+    ]
+    if not entries:
+        raise SettingError("a retriever needs at least one entry; there are no faces")
+    speech, whole, bottoms, ids, licences = zip(*entries, strict=True)
+    return FaceRetriever(
+        Entries(torch.cat(speech), torch.cat(whole), torch.cat(bottoms), ids, licences)
     )

@@ -14,7 +14,7 @@ from voice2face.compilation import Call, in_this_process
 from voice2face.errors import CompileError, ExportError
 from voice2face.models import Denoiser, FaceDecoder
 from voice2face.models.denoiser import Condition
-from voice2face.onnx_export import OTHER_BATCH, check_installed, noise, write_network
+from voice2face.onnx_export import check_installed, example_of, write_network
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -57,7 +57,7 @@ def run_by_onnxruntime(denoisers: Sequence[Denoiser], decoder: FaceDecoder) -> N
     Raises:
         CompileError: the extra ``onnx`` is not installed, or a network comes out otherwise.
     """
-    examples = [example_of(denoiser) for denoiser in denoisers]
+    examples = [plain_example_of(denoiser) for denoiser in denoisers]
     calls = [
         call_of(denoiser, PlainDenoiser(denoiser).eval(), example)
         for denoiser, example in zip(denoisers, examples, strict=True)
@@ -105,21 +105,18 @@ def flat(arguments: Iterable[Tensor | Condition]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def example_of(denoiser: Denoiser) -> dict[str, Tensor]:
-    """Inputs of ``PlainDenoiser`` by name, ``OTHER_BATCH`` rows."""
-    config = denoiser.config
-    size = (config.latent_size, config.latent_size)
-    quality = torch.tensor(config.good_portrait).repeat(OTHER_BATCH, 1)
-    speech = nn.functional.normalize(noise(OTHER_BATCH, config.speech_dim), dim=1)
-    condition = denoiser.condition(speech, quality)
+def plain_example_of(denoiser: Denoiser) -> dict[str, Tensor]:
+    """Inputs of ``PlainDenoiser`` by name, made of those of ``ToldDenoiser``."""
+    given = example_of(denoiser)
+    told = denoiser.condition(given["speech"], given["quality"])
     inputs = {
-        "latents": noise(OTHER_BATCH, config.latent_channels, *size),
-        "timesteps": torch.tensor([999, 500, 0]),
-        "speech": condition.speech,
-        "numbers": condition.numbers,
+        "latents": given["latents"],
+        "timesteps": given["timesteps"],
+        "speech": told.speech,
+        "numbers": told.numbers,
     }
-    if config.beside_channels:
-        inputs["beside"] = noise(OTHER_BATCH, config.beside_channels, *size)
+    if "beside" in given:
+        inputs["beside"] = given["beside"]
     return inputs
 
 

@@ -7,7 +7,6 @@ import ipaddress
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from voice2face.errors import AppError
 from voice2face.fast_import import import_pipeline
@@ -68,10 +67,10 @@ def run(arguments: list[str]) -> None:
         raise AppError("--key is of a certificate; say which: --certificate FILE")
     try:
         import uvicorn
-        from uvicorn.protocols.http.h11_impl import H11Protocol
 
         import_pipeline()
         from voice2face.app import create_app
+        from voice2face.app.page_server import ImpatientProtocol, PageServer
     except ImportError as error:
         raise AppError(f"the web page needs {error.name}: pip install 'voice2face[app]'") from error
 
@@ -80,32 +79,6 @@ def run(arguments: list[str]) -> None:
     with listen(options.host, options.port) as listener:
         pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
         app = create_app(pipe, allowed_hosts=allowed_hosts(options.host))
-
-        class PageServer(uvicorn.Server):
-            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                app.state.queue.close()
-                await super().shutdown(sockets)
-
-        class ImpatientProtocol(H11Protocol):
-            """Closes connections on which no whole request comes; their number is limited."""
-
-            def connection_made(self, transport: Any) -> None:
-                super().connection_made(transport)
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
-
-            def data_received(self, data: bytes) -> None:
-                waiting = self.timeout_keep_alive_task
-                super().data_received(data)
-                asked = self.cycle is not None and not self.cycle.response_complete
-                armed = self.timeout_keep_alive_task is not None
-                if waiting is None or asked or armed or self.transport.is_closing():
-                    return
-                self.timeout_keep_alive_task = self.loop.call_at(
-                    waiting.when(), self.timeout_keep_alive_handler
-                )
-
         config = uvicorn.Config(
             app,
             http=ImpatientProtocol,
@@ -125,7 +98,7 @@ def run(arguments: list[str]) -> None:
             ) from error
         print(f"{address(listener, options)}  (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
-            PageServer(config).run(sockets=[listener])
+            PageServer(config, app.state.queue).run(sockets=[listener])
         print("ended, nothing was left behind")
 
 

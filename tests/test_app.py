@@ -481,6 +481,8 @@ def test_command_says_what_stands_in_the_way(capsys: pytest.CaptureFixture) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["app", "--port", str(taken.getsockname()[1])]) == 1
     assert "choose another --host or --port" in capsys.readouterr().err
+    assert main(["app", "--port", "0", "--host", "é" * 80]) == 1
+    assert "choose another --host or --port" in capsys.readouterr().err
     assert main(["app", "--port", "0", "--key", "no.pem"]) == 1
     assert "say which: --certificate" in capsys.readouterr().err
     assert main(["app", "--port", "0", "--certificate", "no.pem", "--key", "no.pem"]) == 1

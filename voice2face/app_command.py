@@ -111,7 +111,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:  # the last of what is no host's name
         raise AppError(
             f"{host} port {port} cannot be listened at ({error}); choose another --host or --port"
         ) from error

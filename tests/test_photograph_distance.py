@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from voice2face.errors import SettingError
 from voice2face.training.photograph_distance import PARTS, PhotographDistance, PrincipalSpace
 
 MOUTH, FACE = range(len(PARTS))
@@ -55,7 +56,7 @@ def smeared(pictures: np.ndarray, row: int) -> np.ndarray:
 
 
 def test_too_few_photographs_are_an_error(pictures: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="only 4 photographs"):
+    with pytest.raises(SettingError, match="only 4 photographs"):
         PhotographDistance(Pixels(), pictures[:4])
 
 

@@ -306,11 +306,12 @@ def test_discriminators_learn_what_is_real() -> None:
 
 
 def test_other_speaker_weights_are_refused(
-    speaker_wheel: Path, monkeypatch: pytest.MonkeyPatch
+    speaker_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speaker_weights, "MEMBER_SHA256", "0" * 64)
-    with pytest.raises(ValueError, match=r"Resemblyzer 0\.1\.4"):
-        speaker_weights.read_published(speaker_wheel)
+    for wheel in (speaker_wheel, tmp_path / "missing.whl"):
+        with pytest.raises(SettingError, match=r"Resemblyzer 0\.1\.4"):
+            speaker_weights.read_published(wheel)
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
@@ -519,7 +520,7 @@ def test_true_pairs_are_of_one_person() -> None:
         [True, False],
         [False, True],
     ]
-    with pytest.raises(ValueError, match="no person"):
+    with pytest.raises(SettingError, match="no person"):
         TruePairs(["a"], ["b"])
 
 
@@ -528,7 +529,7 @@ def test_only_chosen_faces_are_paired() -> None:
     faces, voices = pairing.sample(np.random.default_rng(0), 500)
     assert set(faces) == {0, 2}
     assert pairing.matches(faces, voices).diagonal().all()
-    with pytest.raises(ValueError, match="next to no face"):
+    with pytest.raises(SettingError, match="next to no face"):
         ChosenFaces(bridge(), np.array([False, False, False, True]))
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from voice2face.errors import SettingError
 from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 PROBED = 256
@@ -54,6 +55,9 @@ class AttributeBridge:
         balance: 0 draws (sex, age) groups as often as they occur among the faces, 1 draws all
             groups equally often, values between interpolate the exponent.
         unknown_age_share: share of the voices drawn from speakers of unknown age.
+
+    Raises:
+        SettingError: no face shares sex and age decade with a voice.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class AttributeBridge:
             if UNKNOWN not in (sex, age) and (int(sex), int(age)) in clips:
                 rows[int(sex), int(age)].append(row)
         if not rows:
-            raise ValueError("no face shares sex and age decade with any voice")
+            raise SettingError("no face shares sex and age decade with any voice")
         self.groups = sorted(rows)
         self.faces_of_group = Lists([rows[group] for group in self.groups])
         weights = self.faces_of_group.sizes ** (1.0 - balance)
@@ -113,6 +117,9 @@ class TruePairs:
     Args:
         face_people: the person of each face row.
         voice_people: the person of each voice row.
+
+    Raises:
+        SettingError: nobody has both a face and a voice.
     """
 
     def __init__(self, face_people: list[str], voice_people: list[str]) -> None:
@@ -121,7 +128,7 @@ class TruePairs:
         self.voice_people = np.array([number[person] for person in voice_people])
         shared = sorted({*self.face_people.tolist()} & {*self.voice_people.tolist()})
         if not shared:
-            raise ValueError("no person has both a face and a voice in this table")
+            raise SettingError("no person has both a face and a voice in this table")
         self.people = len(shared)
         self.faces_of = Lists([np.flatnonzero(self.face_people == person) for person in shared])
         self.voices_of = Lists([np.flatnonzero(self.voice_people == person) for person in shared])
@@ -142,12 +149,15 @@ class ChosenFaces:
     Args:
         pairing: draws them, again where a face was not chosen.
         chosen: ``(faces,)`` boolean.
+
+    Raises:
+        SettingError: next to no face that is drawn was chosen.
     """
 
     def __init__(self, pairing: Pairing, chosen: np.ndarray) -> None:
         self.pairing, self.chosen = pairing, chosen
         if not chosen[pairing.sample(np.random.default_rng(0), PROBED)[0]].any():
-            raise ValueError("next to no face that a voice may belong to was chosen")
+            raise SettingError("next to no face that a voice may belong to was chosen")
 
     def sample(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw ``count`` pairs: face rows and voice rows, each ``(count,)``."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from voice2face.errors import SettingError
 from voice2face.training.losses import PerceptualLoss
 
 SIZE = 192
@@ -40,12 +41,12 @@ class PhotographDistance:
             the pictures come from a decoder, these should, too, or its blur is what is measured.
 
     Raises:
-        ValueError: there are too few photographs.
+        SettingError: there are too few photographs.
     """
 
     def __init__(self, network: PerceptualLoss, photographs: np.ndarray) -> None:
         if len(photographs) < NEIGHBOUR:
-            raise ValueError(
+            raise SettingError(
                 f"portraits are compared with their {NEIGHBOUR}th nearest photograph, but there "
                 f"are only {len(photographs)} photographs"
             )

@@ -745,6 +745,24 @@ def test_tables_say_what_is_held_out(tables: dict[str, str], tmp_path: Path) -> 
         load_faces(str(tmp_path / "faces.parquet"), "train", 32)
 
 
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"id": "a1", "image": b"no picture", "audio": b"", "speaker": "ann"}, "row 'a1' cannot"),
+        ({"id": "a1"}, "no column '(image|audio)'"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(
+    row: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist([row]), file)
+    with pytest.raises(SettingError, match=complaint):
+        load_faces(file, None, 32)
+    with pytest.raises(SettingError, match=complaint):
+        load_voices(file, None)
+
+
 def test_a_recording_without_samples_is_refused() -> None:
     encoded = io.BytesIO()
     sf.write(encoded, np.zeros(0), SAMPLE_RATE, format="WAV")

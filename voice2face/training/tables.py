@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,21 @@ def read_rows(
         raise SettingError(f"no row of split {split!r} in {', '.join(patterns)}")
 
 
+@contextmanager
+def row_errors(row: Mapping[str, Any]) -> Iterator[None]:
+    """Say of which row it is that something cannot be used.
+
+    Raises:
+        SettingError: a column is missing, or what it holds cannot be decoded.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise SettingError(f"the tables have no column {error}") from error
+    except Exception as error:  # Pillow and libsndfile raise whatever they like
+        raise SettingError(f"row {row.get('id')!r:.80} cannot be used: {error}") from error
+
+
 def decode_face(encoded: bytes, image_size: int) -> np.ndarray:
     """Decode one encoded picture to ``(image_size, image_size, 3)`` uint8 RGB."""
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
@@ -127,13 +143,13 @@ def decode_voice(encoded: bytes) -> np.ndarray:
     """Decode one encoded recording, mono at 16 kHz, to int16 samples.
 
     Raises:
-        SettingError: the recording has another rate, or is empty; mend the table first.
+        SettingError: the recording has another rate, or is empty.
     """
     samples, rate = sf.read(io.BytesIO(encoded), dtype="int16", always_2d=True)
     if rate != SAMPLE_RATE:
-        raise SettingError(f"tables hold audio at {SAMPLE_RATE} Hz, this row has {rate} Hz")
+        raise SettingError(f"tables hold audio at {SAMPLE_RATE} Hz, this is at {rate} Hz")
     if len(samples) == 0:
-        raise SettingError("a row of the tables holds a recording without samples: leave it out")
+        raise SettingError("a recording without samples: leave it out")
     return np.ascontiguousarray(samples[:, 0])
 
 
@@ -156,14 +172,15 @@ def load_faces(
     limit: int | None = None,
     column: str = "image",
 ) -> FaceTable:
-    """Read and decode the faces of one split (see ``read_rows`` for the errors)."""
+    """Read and decode the faces of one split (errors: ``read_rows``, ``row_errors``)."""
     images, sex, age, quality, ids = [], [], [], [], []
     for row in tqdm(read_rows(paths, split, limit), desc=f"faces ({split})", unit="face"):
-        images.append(decode_face(row[column], image_size))
-        sex.append(label_index(SEXES, row.get("gender")))
-        age.append(label_index(AGE_DECADES, row.get("age")))
-        quality.append(quality_of(row))
-        ids.append(str(row["id"]))
+        with row_errors(row):
+            images.append(decode_face(row[column], image_size))
+            sex.append(label_index(SEXES, row.get("gender")))
+            age.append(label_index(AGE_DECADES, row.get("age")))
+            quality.append(quality_of(row))
+            ids.append(str(row["id"]))
     return FaceTable(
         np.stack(images), np.array(sex), np.array(age), np.array(quality, np.float32), ids
     )
@@ -176,14 +193,15 @@ def load_voices(
     limit: int | None = None,
     speaker_column: str = "speaker",
 ) -> VoiceTable:
-    """Read and decode the recordings of one split (see ``read_rows`` for the errors)."""
+    """Read and decode the recordings of one split (errors: ``read_rows``, ``row_errors``)."""
     waveforms, sex, age, speaker, ids, corpus, licence = [], [], [], [], [], [], []
     for row in tqdm(read_rows(paths, split, limit), desc=f"voices ({split})", unit="clip"):
-        waveforms.append(decode_voice(row["audio"]))
-        sex.append(label_index(SEXES, row.get("gender")))
-        age.append(label_index(AGE_DECADES, row.get("age")))
-        speaker.append(str(row[speaker_column]))
-        ids.append(str(row["id"]))
-        corpus.append(str(row.get("corpus") or ""))
-        licence.append(str(row.get("licence") or ""))
+        with row_errors(row):
+            waveforms.append(decode_voice(row["audio"]))
+            sex.append(label_index(SEXES, row.get("gender")))
+            age.append(label_index(AGE_DECADES, row.get("age")))
+            speaker.append(str(row[speaker_column]))
+            ids.append(str(row["id"]))
+            corpus.append(str(row.get("corpus") or ""))
+            licence.append(str(row.get("licence") or ""))
     return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids, corpus, licence)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -502,6 +504,21 @@ def test_kernel_distance_is_zero_for_the_same_distribution() -> None:
     same = kernel_distance(one, other)
     assert abs(same.value) < same.deviation < 100
     assert kernel_distance(one, other + 1.0).value > 10 * abs(same.value)
+
+
+def test_reports_and_pages_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from voice2face.evaluation import publish; "
+        "report = publish.Report({'the picture: one': {'Fr\\u00e9chet': 1.0}}); "
+        "report.write(Path(), 'report'); publish.main()"
+    )
+    page, marked = tmp_path / "page.md", "Fréchet\n<!-- figures -->\n{}\n<!-- /figures -->\n"
+    page.write_text(marked.format(""), encoding="utf-8")
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    arguments = [sys.executable, "-c", code, "--report", "report.json", "--page", "page.md"]
+    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True)
+    table = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == marked.format(f"\n{table}")
 
 
 def test_precision_and_recall() -> None:

@@ -182,7 +182,7 @@ def fill(text: str, marker: str, content: str) -> str:
 
 def read(file: Path) -> Report:
     """A report as the evaluation wrote it."""
-    return Report.from_json(json.loads(file.read_text()))
+    return Report.from_json(json.loads(file.read_text(encoding="utf-8")))
 
 
 def main() -> None:
@@ -233,15 +233,16 @@ def main() -> None:
         "true pairs": pairs_table(reports),
     }
     for marker, file in options.table:
-        tables[marker] = Path(file).read_text().removeprefix(f"### {marker}\n")
-    pages = {page: page.read_text() for page in options.page}
+        table = Path(file).read_text(encoding="utf-8")
+        tables[marker] = table.removeprefix(f"### {marker}\n")
+    pages = {page: page.read_text(encoding="utf-8") for page in options.page}
     for marker, _ in options.table:
         if not any(f"<!-- {marker} -->" in text for text in pages.values()):
             raise ValueError(f"no page has the marker {marker!r}")
     for page, text in pages.items():
         for marker, table in tables.items():
             text = fill(text, marker, table)
-        page.write_text(text)
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

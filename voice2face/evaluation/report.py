@@ -62,8 +62,9 @@ class Report:
 
     def write(self, folder: Path, name: str) -> None:
         """Write the tables as ``name.json`` and ``name.md``."""
-        (folder / f"{name}.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
-        (folder / f"{name}.md").write_text(self.markdown())
+        figures = json.dumps(self.as_json(), indent=2) + "\n"
+        (folder / f"{name}.json").write_text(figures, encoding="utf-8")
+        (folder / f"{name}.md").write_text(self.markdown(), encoding="utf-8")
 
     def as_json(self) -> dict[str, Any]:
         """The figures as plain numbers and dictionaries."""

@@ -12,12 +12,12 @@ import torch
 from diffusers import DDIMScheduler
 
 from voice2face.checkpoints import (
-    CARD,
     FORMAT_VERSION,
     MANIFEST_FILE,
     PACKAGED_WEIGHTS,
     component_folder,
     describe_files,
+    read_card,
     read_model_index,
     shared_file,
 )
@@ -249,7 +249,7 @@ def main(arguments: argparse.Namespace) -> None:
             folders,
             to,
             output_size=arguments.output_size,
-            card=(to / CARD).read_text() if (to / CARD).exists() else None,
+            card=read_card(to),
         )
         leave_out_shared(to)
     said: dict[str, Any] = {} if arguments.licence is None else {"licence": arguments.licence}

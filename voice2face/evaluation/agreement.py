@@ -9,6 +9,8 @@ import numpy as np
 
 from voice2face.training.tables import UNKNOWN
 
+RESAMPLES = 1000
+
 
 class Share(NamedTuple):
     """A share with its 95 % interval and the number of cases.
@@ -26,16 +28,12 @@ class Share(NamedTuple):
         return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%}, n={self.cases})"
 
 
-def bootstrap_share(
-    right: np.ndarray, owners: Sequence[str] | np.ndarray, *, resamples: int = 1000, seed: int = 0
-) -> Share:
+def bootstrap_share(right: np.ndarray, owners: Sequence[str] | np.ndarray) -> Share:
     """Share of true entries, its interval found by drawing owners with replacement.
 
     Args:
         right: ``(N,)`` boolean, or what share of each entry counts, from 0 to 1.
         owners: the speaker of each entry; entries of one speaker are drawn together.
-        resamples: number of draws.
-        seed: of the draws.
 
     Raises:
         ValueError: there are no entries.
@@ -45,8 +43,7 @@ def bootstrap_share(
     names, index = np.unique(np.asarray(owners), return_inverse=True)
     hits = np.bincount(index, weights=right)
     counts = np.bincount(index)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(names), size=(resamples, len(names)))
+    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
     shares = hits[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(shares, [2.5, 97.5])
     least = 0.025 ** (1 / len(names))

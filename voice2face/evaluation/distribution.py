@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+SUBSETS, SUBSET_SIZE = 100, 200
+NEIGHBOUR = 3  # whose distance is the radius around a picture
+
 
 class Estimate(NamedTuple):
     """A mean over random subsets with its standard deviation over them."""
@@ -35,23 +38,20 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(max(0.0, distance))
 
 
-def kernel_distance(
-    one: np.ndarray, other: np.ndarray, *, subsets: int = 100, size: int = 200, seed: int = 0
-) -> Estimate:
+def kernel_distance(one: np.ndarray, other: np.ndarray) -> Estimate:
     """Unbiased squared maximum mean discrepancy, cubic kernel (Binkowski et al. 2018), times 1000.
+
+    The mean over random subsets, of no more than half of either set, so that subsets differ.
 
     Args:
         one: ``(N, dim)`` features.
         other: ``(M, dim)`` features.
-        subsets: number of random subsets that are averaged.
-        size: rows of each subset, but no more than half of either set, so that subsets differ.
-        seed: of the subsets.
     """
-    size = min(size, len(one) // 2, len(other) // 2)
-    rng = np.random.default_rng(seed)
+    size = min(SUBSET_SIZE, len(one) // 2, len(other) // 2)
+    rng = np.random.default_rng(0)
     dim = one.shape[1]
     values = []
-    for _ in range(subsets):
+    for _ in range(SUBSETS):
         x = one[rng.choice(len(one), size, replace=False)]
         y = other[rng.choice(len(other), size, replace=False)]
         xx, yy, xy = ((a @ b.T / dim + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
@@ -61,41 +61,31 @@ def kernel_distance(
     return Estimate(float(1000 * np.mean(values)), float(1000 * np.std(values)))
 
 
-def precision_and_recall(
-    real: np.ndarray, made: np.ndarray, *, neighbours: int = 3
-) -> tuple[float, float]:
+def precision_and_recall(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     """Shares of made pictures near real ones and of real near made (Kynkaanniemi et al. 2019).
 
     Args:
         real: ``(N, dim)`` features.
         made: ``(M, dim)`` features.
-        neighbours: which nearest neighbour's distance is the radius around a picture.
     """
-    precise, recalled = (
-        covered_by(one, other, neighbours=neighbours) for one, other in ((made, real), (real, made))
-    )
-    return float(precise.mean()), float(recalled.mean())
+    return float(covered_by(made, real).mean()), float(covered_by(real, made).mean())
 
 
-def covered_by(points: np.ndarray, others: np.ndarray, *, neighbours: int = 3) -> np.ndarray:
+def covered_by(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which points lie in the manifold of others: no farther from one than its neighbours do.
 
     Args:
         points: ``(N, dim)`` features.
         others: ``(M, dim)`` features.
-        neighbours: see ``precision_and_recall``.
 
     Returns:
         ``(N,)`` boolean.
     """
-    radius = _radius(others, neighbours)
+    nearest = min(NEIGHBOUR, len(others) - 1)
+    radius = np.sort(_distances(others, others), 1)[:, nearest]
     return np.asarray((_distances(points, others) <= radius[None]).any(1))
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     squares = np.square(one).sum(1)[:, None] + np.square(other).sum(1)[None] - 2.0 * one @ other.T
     return np.sqrt(squares.clip(0.0))
-
-
-def _radius(features: np.ndarray, neighbours: int) -> np.ndarray:
-    return np.sort(_distances(features, features), 1)[:, min(neighbours, len(features) - 1)]

@@ -23,7 +23,9 @@ from voice2face.training.tables import SEXES, UNKNOWN, FaceTable
 TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])
 ALIGNED_SIZE = 192
 TEMPLATE_SIZE = 112
+FEATURES = 256  # of ``FaceFeatures``
 MEMBERS = 8
+SEED = 0
 
 
 class Verdict(NamedTuple):
@@ -83,24 +85,15 @@ class Judge:
 
     Args:
         features: the frozen feature network.
-        feature_dim: length of its output.
         members: perceptrons.
-        seed: of their first weights and of their training.
     """
 
-    def __init__(
-        self,
-        features: FaceFeatures,
-        feature_dim: int = 256,
-        members: int = MEMBERS,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, features: FaceFeatures, members: int = MEMBERS) -> None:
         self.features = features
-        self.seed = seed
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED)
         self.members = [
             nn.Sequential(
-                nn.Linear(feature_dim, 256),
+                nn.Linear(FEATURES, 256),
                 nn.SiLU(),
                 nn.Dropout(0.5),
                 nn.Linear(256, len(SEXES) + len(AGE_DECADES)),
@@ -110,8 +103,8 @@ class Judge:
 
     def fit(self, faces: FaceTable, *, epochs: int = 12) -> None:
         """Train on labelled faces, as they are and as poor photographs."""
-        torch.manual_seed(self.seed)
-        rng = np.random.default_rng(self.seed)
+        torch.manual_seed(SEED)
+        rng = np.random.default_rng(SEED)
         poor = np.stack([poor_photograph(image, rng) for image in faces.images])
         features = torch.cat([self._scaled(faces.images), self._scaled(poor)])
         sex, age = (torch.from_numpy(labels).repeat(2) for labels in (faces.sex, faces.age))

@@ -16,9 +16,9 @@ def face_found(image: np.ndarray) -> bool:
     return face_detected(image, "default")
 
 
-def sharpness(image: np.ndarray, size: int = 128) -> float:
-    """Variance of the Laplacian of the grey picture at ``size`` pixels."""
-    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+def sharpness(image: np.ndarray) -> float:
+    """Variance of the Laplacian of the grey picture at 128 pixels."""
+    small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA)
     return float(cv2.Laplacian(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 

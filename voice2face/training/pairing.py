@@ -12,6 +12,8 @@ from voice2face.errors import SettingError
 from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 PROBED = 256
+BALANCE = 0.5  # 0 draws groups as often as they occur among the faces, 1 all equally often
+UNKNOWN_AGE_SHARE = 0.1  # of the voices, drawn from speakers of unknown age
 
 
 class Pairing(Protocol):
@@ -52,22 +54,12 @@ class AttributeBridge:
     Args:
         faces: the faces' table.
         voices: the voices' table.
-        balance: 0 draws (sex, age) groups as often as they occur among the faces, 1 draws all
-            groups equally often, values between interpolate the exponent.
-        unknown_age_share: share of the voices drawn from speakers of unknown age.
 
     Raises:
         SettingError: no face shares sex and age decade with a voice.
     """
 
-    def __init__(
-        self,
-        faces: FaceTable,
-        voices: VoiceTable,
-        *,
-        balance: float = 0.5,
-        unknown_age_share: float = 0.1,
-    ) -> None:
+    def __init__(self, faces: FaceTable, voices: VoiceTable) -> None:
         self.face_labels = np.stack([faces.sex, faces.age], 1)
         self.voice_labels = np.stack([voices.sex, voices.age], 1)
         clips: dict[tuple[int, int], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -81,9 +73,8 @@ class AttributeBridge:
             raise SettingError("no face shares sex and age decade with any voice")
         self.groups = sorted(rows)
         self.faces_of_group = Lists([rows[group] for group in self.groups])
-        weights = self.faces_of_group.sizes ** (1.0 - balance)
+        weights = self.faces_of_group.sizes ** (1.0 - BALANCE)
         self.group_weights = weights / weights.sum()
-        self.unknown_age_share = unknown_age_share
 
         heard = sorted(clips)
         speakers = [clips_of for group in heard for clips_of in clips[group].values()]
@@ -98,7 +89,7 @@ class AttributeBridge:
         """Draw ``count`` pairs: face rows and voice rows, each ``(count,)``."""
         drawn = rng.choice(len(self.groups), count, p=self.group_weights)
         faces = self.faces_of_group.draw(rng, drawn)
-        without_age = rng.random(count) < self.unknown_age_share
+        without_age = rng.random(count) < UNKNOWN_AGE_SHARE
         ageless = self.ageless[drawn]
         heard = np.where(without_age & (ageless >= 0), ageless, self.same_age[drawn])
         speakers = self.speakers_of_group.draw(rng, heard)

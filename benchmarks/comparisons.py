@@ -138,14 +138,14 @@ def presets_of(pipe: Voice2FacePipeline, repeats: int) -> list[Row]:
     """The pipeline by preset."""
     voice = pipe.listen(SPEECH)
     pipe.draw([voice], [0], num_inference_steps=2)
-    return [
-        Row(
-            f"voice2face, {name}: {settings.num_inference_steps} steps of {settings.sampler}",
-            [*drawing_networks(pipe, settings), pipe.face_decoder],
-            seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats),
-        )
-        for name, settings in ((name, pipe.settings(name)) for name in PRESETS)
-    ]
+    rows = []
+    for name in PRESETS:
+        settings = pipe.settings(name)
+        title = f"voice2face, {name}: {settings.num_inference_steps} steps of {settings.sampler}"
+        networks = [*drawing_networks(pipe, settings), pipe.face_decoder]
+        seconds = seconds_of(lambda p=name: pipe.draw([voice], [0], preset=p), repeats)
+        rows.append(Row(title, networks, seconds))
+    return rows
 
 
 def drawing_networks(pipe: Voice2FacePipeline, settings: Settings) -> list[nn.Module]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from benchmarks.__main__ import SPEECH
 from voice2face import Voice2FacePipeline
 from voice2face.onnx_export import ToldDenoiser, example_of
+from voice2face.onnx_runtime import open_session
 
 EXAMPLE = SPEECH.parent.parent / "onnx_portrait.py"
 PAUSE_SECONDS = 0.2  # after which PyTorch's idle threads no longer spin
@@ -55,11 +56,8 @@ def in_pytorch(network: nn.Module, inputs: Mapping[str, Tensor]) -> Run:
     return run
 
 
-def in_onnxruntime(path: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def in_onnxruntime(path: Path, inputs: Mapping[str, Tensor]) -> Run:
+    session = open_session(path)
     arrays = {name: rows.numpy() for name, rows in inputs.items()}
     return lambda: torch.from_numpy(session.run(None, arrays)[0])
 
@@ -119,7 +117,7 @@ def main() -> None:
             path, small = options.networks / f"{name}.onnx", Path(space) / f"{name}.onnx"
             quantise(path, small)
             runs = [in_pytorch(network, inputs)]
-            runs += [in_onnxruntime(file, inputs, options.threads) for file in (path, small)]
+            runs += [in_onnxruntime(file, inputs) for file in (path, small)]
             seconds = shortest_seconds(runs, options.turns, options.seconds)
             cells = [
                 f"{1000 * took:.1f} ({seconds[0] / took:.2f}, {difference(runs[0], run):.0e})"

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -177,8 +178,6 @@ class TrainingLoop:
         replace_file(self._state_file, lambda path: save_file(tensors, path, metadata))
 
     def _load_state(self) -> None:
-        from safetensors import safe_open
-
         with safe_open(self._state_file, "pt") as file:
             self.progress = Progress(**json.loads(file.metadata()["progress"]))
         tensors = load_file(self._state_file)

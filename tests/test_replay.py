@@ -63,6 +63,15 @@ def test_it_can_be_made_again(
     assert again.read_bytes() == picture.read_bytes()
 
 
+def test_where_it_cannot_be_saved_is_told_before_it_is_made_again(
+    picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["replay", str(picture), "--audio", "missing.wav", "--model", checkpoint]
+    for name, complaint in (("face.gif", "are saved as"), ("no/face.png", "is not a folder")):
+        assert main([*arguments, "-o", str(tmp_path / name)]) == 1
+        assert complaint in capsys.readouterr().err
+
+
 def test_what_differs_is_said(
     picture: Path, checkpoint: str, tone: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from voice2face import checkpoints
 from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
+from voice2face.paths import expanded
+from voice2face.portrait import check_folder_of, format_of
 from voice2face.replay import open_picture, read_portrait, replay
 
 
@@ -64,6 +66,9 @@ def inspect_pictures(options: argparse.Namespace) -> bool:
 
 def replay_picture(options: argparse.Namespace) -> bool:
     """Make the picture again; tells whether it came out the same."""
+    if options.output is not None:
+        format_of(options.output)
+        check_folder_of(expanded(options.output))
     saved = read_portrait(options.picture)
     name = options.model or saved.settings.checkpoint
     if options.model is None and name not in checkpoints.manifest()["checkpoints"]:

@@ -286,33 +286,23 @@ def set_dropout(denoiser: Denoiser, share: float) -> None:
             module.dropout.p = share
 
 
-def train_denoiser(
+def denoiser_to_train(
     arguments: argparse.Namespace,
     encoders: Encoders,
-    prior: FacePrior,
     quality: dict[str, list[float]],
-    pairs: tuple[LatentPairs, LatentPairs],
-    beside_channels: int = 0,
-) -> None:
-    """Train one denoiser as the command line asks.
+    beside_channels: int,
+) -> tuple[Denoiser, str]:
+    """A new denoiser or that of ``--start-from``, with the heads of stage 1; and what it predicts.
 
     Args:
-        arguments: of ``add_denoiser_options``.
-        encoders: of stage 1.
-        prior: shifts every latent.
-        quality: of ``quality_settings``.
-        pairs: batches to train on, and held-out ones.
-        beside_channels: of what the denoiser sees beside the noisy latent.
+        arguments: as of ``train_denoiser``.
+        encoders: as there.
+        quality: as there.
+        beside_channels: as there.
+
+    Raises:
+        SettingError: the arguments do not go together, or do not go with ``--start-from``.
     """
-    device, out = torch.device(arguments.device), arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    options = DiffusionOptions(
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        drop_attention=arguments.drop_attention,
-        lognormal=arguments.lognormal,
-        dropout=arguments.dropout,
-    )
     if arguments.start_from is not None:
         denoiser, prediction_type = load_start(
             arguments.start_from, arguments.stage, arguments.prediction_type
@@ -343,7 +333,7 @@ def train_denoiser(
         )
     if arguments.attributes_emphasis is not None:
         denoiser.register_to_config(attributes_emphasis=arguments.attributes_emphasis)
-    if options.drop_attention and not denoiser.config.heard_attributes:
+    if arguments.drop_attention and not denoiser.config.heard_attributes:
         raise SettingError(
             "with --drop-attention, a denoiser that is not told sex and age hears nothing: give "
             "--heard-attributes, too"
@@ -353,6 +343,37 @@ def train_denoiser(
             head = denoiser.get_submodule(name)
             head.load_state_dict(encoders.speech_encoder.get_submodule(name).state_dict())
             head.requires_grad_(False)
+    return denoiser, prediction_type
+
+
+def train_denoiser(
+    arguments: argparse.Namespace,
+    encoders: Encoders,
+    prior: FacePrior,
+    quality: dict[str, list[float]],
+    pairs: tuple[LatentPairs, LatentPairs],
+    beside_channels: int = 0,
+) -> None:
+    """Train one denoiser as the command line asks.
+
+    Args:
+        arguments: of ``add_denoiser_options``.
+        encoders: of stage 1.
+        prior: shifts every latent.
+        quality: of ``quality_settings``.
+        pairs: batches to train on, and held-out ones.
+        beside_channels: of what the denoiser sees beside the noisy latent.
+    """
+    device, out = torch.device(arguments.device), arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    options = DiffusionOptions(
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        drop_attention=arguments.drop_attention,
+        lognormal=arguments.lognormal,
+        dropout=arguments.dropout,
+    )
+    denoiser, prediction_type = denoiser_to_train(arguments, encoders, quality, beside_channels)
     set_dropout(denoiser, options.dropout)
     schedule = noise_schedule(prediction_type)
     schedule.save_pretrained(out / "scheduler")

@@ -248,6 +248,69 @@ def critic_of(original: DistilledDenoiser, checkpoint: str) -> DistilledDenoiser
     return DistilledDenoiser(pipe, *pipe.method.few_step_updates)
 
 
+def autoguidance_of(
+    original: DistilledDenoiser, arguments: argparse.Namespace
+) -> Autoguidance | None:
+    """Guidance away from the denoiser that ``--weaker`` names; ``None`` without it."""
+    if arguments.weaker is None:
+        return None
+    folders = [arguments.weaker / name for name in (original.name, "denoiser")]
+    weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0]))
+    return Autoguidance(weaker.to(original.denoiser.device), arguments.autoguidance)
+
+
+def trajectories_of(
+    split: str,
+    shards: int,
+    original: DistilledDenoiser,
+    settings: Settings,
+    autoguidance: Autoguidance | None,
+    arguments: argparse.Namespace,
+    kept: Path,
+) -> Trajectories:
+    """What the original denoiser passes through for voices of a split, drawn or read again.
+
+    Args:
+        split: whose voices to draw portraits for.
+        shards: of ``SHARD`` portraits each.
+        original: draws.
+        settings: of its steps.
+        autoguidance: see ``sample_guided``.
+        arguments: of the command.
+        kept: folder to keep them in.
+    """
+    teacher = original.teacher
+    teaching = [*original.draws_with, teacher.speech_encoder]
+    how: list[object] = [settings, arguments.steps, arguments.seed, original.name]
+    if autoguidance is not None:
+        teaching.append(autoguidance.weaker)
+        how.append(autoguidance.scale)
+
+    @cache
+    def voices() -> tuple[Pairing, Tensor]:
+        return hear_split(arguments, teacher, split)
+
+    def shard(number: int) -> Trajectories:
+        first = first_seed(split, arguments.seed) + number * SHARD
+        seeds = range(first, first + SHARD)
+        rng = np.random.default_rng([arguments.seed, first])
+        speech = voices_of(*voices(), rng, SHARD).to(teacher.device)
+        return draw_trajectories(
+            original.denoiser,
+            original.prior,
+            teacher.scheduler,
+            speech,
+            seeds,
+            settings,
+            arguments.steps,
+            autoguidance,
+            original.beside(speech, seeds, settings),
+        )
+
+    made_of = fingerprint(*teaching, how, [checksum_of_split(arguments, split)])
+    return kept_trajectories(kept / split, shards, shard, made_of)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
@@ -376,7 +439,7 @@ def main(arguments: argparse.Namespace) -> None:
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
-    names, device = list(teacher.method.few_step_updates), teacher.device
+    names = list(teacher.method.few_step_updates)
     if arguments.denoiser not in (names if len(names) > 1 else [None, *names]):
         raise SystemExit(f"{teacher.name} is distilled with --denoiser {' or '.join(names)}")
     original = DistilledDenoiser(teacher, arguments.denoiser or names[0])
@@ -390,45 +453,9 @@ def main(arguments: argparse.Namespace) -> None:
         sampler="unipc",
         guidance_every=2,
     )
-    autoguidance = None
-    if arguments.weaker is not None:
-        folders = [arguments.weaker / name for name in (original.name, "denoiser")]
-        weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0])).to(device)
-        autoguidance = Autoguidance(weaker, arguments.autoguidance)
-
-    teaching = [*original.draws_with, teacher.speech_encoder]
-    how: list[object] = [settings, arguments.steps, arguments.seed, original.name]
-    if autoguidance is not None:
-        teaching.append(autoguidance.weaker)
-        how.append(autoguidance.scale)
-
-    def drawn(split: str, shards: int) -> Trajectories:
-        @cache
-        def voices() -> tuple[Pairing, Tensor]:
-            return hear_split(arguments, teacher, split)
-
-        def shard(number: int) -> Trajectories:
-            first = first_seed(split, arguments.seed) + number * SHARD
-            seeds = range(first, first + SHARD)
-            rng = np.random.default_rng([arguments.seed, first])
-            speech = voices_of(*voices(), rng, SHARD).to(device)
-            return draw_trajectories(
-                original.denoiser,
-                original.prior,
-                teacher.scheduler,
-                speech,
-                seeds,
-                settings,
-                arguments.steps,
-                autoguidance,
-                original.beside(speech, seeds, settings),
-            )
-
-        made_of = fingerprint(*teaching, how, [checksum_of_split(arguments, split)])
-        return kept_trajectories(kept / split, shards, shard, made_of)
-
-    train = drawn("train", -(-arguments.portraits // SHARD))
-    held_out = drawn("validation", HELD_OUT_SHARDS)
+    drawn_with = (original, settings, autoguidance_of(original, arguments), arguments, kept)
+    train = trajectories_of("train", -(-arguments.portraits // SHARD), *drawn_with)
+    held_out = trajectories_of("validation", HELD_OUT_SHARDS, *drawn_with)
     encoders = Encoders(teacher.face_encoder, teacher.speech_encoder, teacher.face_decoder)
     encoded = encoders.encode(arguments, "train")
     of_whole_faces = original.stage != "bottom"
@@ -461,7 +488,7 @@ def main(arguments: argparse.Namespace) -> None:
         critic.denoiser.requires_grad_(False), critic.teacher.scheduler, critic.shift
     )
     networks = DistillationNetworks(denoiser, LatentDiscriminator(features.widths))
-    networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    networks.to(teacher.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learning = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
     opposing = list(networks.discriminator.parameters())
     optimizer = torch.optim.AdamW(

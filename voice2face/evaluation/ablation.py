@@ -10,7 +10,6 @@ second table shows how far the prior still moves with the number N of faces it a
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training import __main__ as training
 from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
+from voice2face.training.loop import logged
 from voice2face.training.release import gathered, load_parts
 from voice2face.training.tables import load_faces, load_voices
 
@@ -151,10 +151,11 @@ def measure(
     voices = str(options.data / "voices-*.parquet")
     heard = hear(pipe.to(options.device), load_voices(voices, "validation", limit=options.limit))
     group = f"ablation, {options.steps:,} steps: {name}"
-    held_out = json.loads((trained / "log.jsonl").read_text().splitlines()[-1])
-    report.add(group, "held-out loss", float(held_out["held_out_loss"]))
-    told = held_out["held_out_loss_without_voice"] - held_out["held_out_loss"]
-    report.add(group, "what the voice takes off the loss, x1000", 1000 * float(told))
+    loss, without_voice = (
+        logged(trained, name)[-1] for name in ("held_out_loss", "held_out_loss_without_voice")
+    )
+    report.add(group, "held-out loss", loss)
+    report.add(group, "what the voice takes off the loss, x1000", 1000 * (without_voice - loss))
     comparison = Comparison(heard, PORTRAITS_A_VOICE, options.instruments, report)
     artist = Artist(pipe, options.preset, options.variety)
     comparison.measure(group, comparison.draw(artist))

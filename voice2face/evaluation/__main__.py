@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 from voice2face.evaluation.evaluate import evaluate
 from voice2face.evaluation.instruments import Artist, add_drawing_options, add_measuring_options
-from voice2face.evaluation.one_line_errors import one_line_errors
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.pipeline import Voice2FacePipeline
 
 
-@one_line_errors()
+@measuring_command()
 def main() -> None:
     """Parse the arguments, measure, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation", description=__doc__)
@@ -19,7 +18,6 @@ def main() -> None:
     add_measuring_options(parser)
     add_drawing_options(parser)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     report = evaluate(
         Artist(pipe, options.preset, options.variety),

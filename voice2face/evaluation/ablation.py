@@ -10,7 +10,6 @@ second table shows how far the prior still moves with the number N of faces it a
 from __future__ import annotations
 
 import argparse
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from voice2face.evaluation.instruments import (
     add_drawing_options,
     add_measuring_options,
 )
-from voice2face.evaluation.one_line_errors import one_line_errors
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.models import SPEECH_ENCODERS, SpeakerEncoder
@@ -189,14 +188,13 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     parser.set_defaults(device="cpu")
     options = parser.parse_args()
     options.device = choose_device(options.device)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")
     options.instruments = Instruments.load(faces, options.networks, options.limit)
     return options
 
 
-@one_line_errors()
+@measuring_command()
 def main() -> None:
     """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
     options = parse("voice2face.evaluation.ablation", (__doc__ or "").partition("\n\n")[2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Artist, Instruments, add_measuring_options
-from voice2face.evaluation.one_line_errors import one_line_errors
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
@@ -85,7 +84,7 @@ def compare_on_test_speakers(
     return Comparison(heard, portraits_a_voice, instruments, Report())
 
 
-@one_line_errors()
+@measuring_command()
 def run_comparison(
     name: str, description: str, measure: Callable[[Comparison, Voice2FacePipeline, Path], None]
 ) -> None:
@@ -104,7 +103,6 @@ def run_comparison(
         "--portraits-a-voice", type=int, default=2, help="seeds a speaker (default: %(default)s)"
     )
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     comparison = compare_on_test_speakers(

@@ -10,7 +10,6 @@ those of the same sex. Distances are LPIPS-style, over the part's place in the a
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 
 import numpy as np
@@ -25,7 +24,7 @@ from voice2face.evaluation.instruments import (
     add_drawing_options,
     add_measuring_options,
 )
-from voice2face.evaluation.one_line_errors import one_line_errors
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
@@ -129,7 +128,7 @@ def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
     return image
 
 
-@one_line_errors()
+@measuring_command()
 def main() -> None:
     """Draw, compare, print the table; write ``face_parts.json``, ``.md`` and ``.png``."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.face_parts")
@@ -138,7 +137,6 @@ def main() -> None:
     add_measuring_options(parser)
     add_drawing_options(parser)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     faces = str(options.data / "faces-*.parquet")

@@ -20,7 +20,7 @@ from voice2face.evaluation.ablation import (
     train,
     training_arguments,
 )
-from voice2face.evaluation.one_line_errors import one_line_errors
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.report import Report
 from voice2face.models import FaceRetriever
 from voice2face.pipeline import Voice2FacePipeline
@@ -67,7 +67,7 @@ def two_stages(retrieval: bool, options: argparse.Namespace) -> tuple[Voice2Face
     return Voice2FacePipeline(**parts, name="ablation"), folders["upper"]
 
 
-@one_line_errors()
+@measuring_command()
 def main() -> None:
     """Train and measure every variant; write ``stages.md`` and ``stages.json``."""
     options = parse("voice2face.evaluation.stages_ablation", (__doc__ or "").partition("\n\n")[2])

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from voice2face.evaluation.agreement import bootstrap_share
 from voice2face.evaluation.instruments import add_drawing_options
-from voice2face.evaluation.one_line_errors import one_line_errors
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.pipeline import Voice2FacePipeline
@@ -82,7 +82,7 @@ def draw_portraits(
     return np.stack(pictures)
 
 
-@one_line_errors()
+@measuring_command()
 def main() -> None:
     """Measure and print the table; write ``watermark.json`` and ``watermark.md``."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.watermark")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from benchmarks import parts
 from benchmarks.comparisons import (
     LatentDiffusion,
     OnePassGenerator,
@@ -96,3 +97,46 @@ def test_the_comparisons_print_a_table() -> None:
     assert [ratio for name, ratio in ratios.items() if "best" in name] == [1.0]
     assert ratios["one-pass generator, as of a GAN"] < 1.0
     assert all(float(millions) > 5 for _, millions, _ in rows)
+
+
+def test_what_another_parts_time_holds_is_counted_once(
+    tiny_pipeline: Voice2FacePipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    taken: list[float] = []
+
+    def seconds_of(*_: object) -> float:
+        taken.append(float(len(taken) + 1))
+        return taken[-1]
+
+    monkeypatch.setattr(Voice2FacePipeline, "from_pretrained", lambda **_: tiny_pipeline)
+    monkeypatch.setattr(parts, "product_rate", lambda *_: 1e9)
+    monkeypatch.setattr(parts, "copy_rate", lambda *_: 1e9)
+    monkeypatch.setattr(parts, "seconds_of", seconds_of)
+    monkeypatch.setattr(sys, "argv", ["parts", "--preset", "balanced"])
+    parts.main()
+    printed = capsys.readouterr().out
+    rows = re.findall(r"(?m)^\| ([^|]+) \| (\d+) \|.*\| ([\d.]+) \|[^|]*\| (\d+)% \|$", printed)
+    assert [float(measured) for *_, measured, _ in rows] == [1000.0 * each for each in taken]
+    spent = {name: int(times) * float(measured) for name, times, measured, _ in rows}
+    total = sum(spent.values()) - spent["spectrogram of 6 s, in the next"]
+    assert f"\n{total:.0f} ms a portrait" in printed
+    for name, _, _, share in rows:
+        assert int(share) == pytest.approx(100 * spent[name] / total, abs=0.51), name
+
+
+@torch.no_grad()
+def test_the_part_after_the_spectrogram_makes_it(tiny_pipeline: Voice2FacePipeline) -> None:
+    made: list[torch.Tensor] = []
+    encoder = tiny_pipeline.speech_encoder
+    ways = parts.parts_of(tiny_pipeline, "balanced")
+    hook = encoder.spectrogram.register_forward_hook(lambda *told: made.append(told[-1]))
+    making = []
+    for part in ways:
+        made.clear()
+        part.run()
+        making += [part] if made else []
+    hook.remove()
+    assert [part.within_next for part in making] == [True, False]
+    assert making == [part for part in ways if part.within_next or part.network is encoder]

@@ -29,16 +29,18 @@ from tests.conftest import (
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
-from voice2face.models import FaceCheck, FewStepUpdate
+from voice2face.models import FaceCheck, FaceRetriever, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
 from voice2face.training.distillation import ADVERSARIAL_FROM, Distillation
+from voice2face.training.distilled_denoiser import BOTTOM_SEEDS, DistilledDenoiser
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
 from voice2face.training.face_doubt import CONFIDENT, LATENT_NOISE, FaceDoubt
 from voice2face.training.few_step_student import Student
+from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_reader import LatentReader
 from voice2face.training.losses import PerceptualLoss
@@ -272,6 +274,82 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
         drawn.latents[1, -1].float() / scale, expected[0] / scale, atol=5e-3, rtol=5e-3
     )
     assert not denoiser._forward_pre_hooks
+
+
+def portraitist_asked_for_light(**updates: FewStepUpdate) -> Voice2FacePipeline:
+    """Denoisers that ask for other pictures each, and not for the same light in all of them."""
+    components = tiny_portraitist("v_prediction")
+    for number, half in enumerate(("bottom", "upper")):
+        components[f"{half}_denoiser"].register_to_config(
+            good_portrait=[2.0 * number] * 6, good_portrait_std=[0.5 + number] * 6
+        )
+    return Voice2FacePipeline(**components, **updates, output_size=48, name="fine").to("cpu")
+
+
+@pytest.mark.parametrize("few_steps", [True, False])
+def test_the_upper_denoiser_learns_over_bottom_faces_as_portraits_have_them(
+    few_steps: bool,
+) -> None:
+    updates = tiny_updates() if few_steps else {}
+    teacher = portraitist_asked_for_light(**updates)
+    parts, seeds = teacher.method.parts(), [7, 8]
+    speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    settings = Settings(6, 2.0, 0.0, "fine", sampler="unipc", guidance_every=2)
+    beside = DistilledDenoiser(teacher, "upper_denoiser").beside(speech, seeds, settings)
+    assert beside is not None
+    drawn = draw_trajectories(
+        *(parts["upper_denoiser"], None, teacher.scheduler, speech, seeds, settings, 3),
+        beside=beside,
+    )
+    bottom, found = parts["bottom_denoiser"], teacher.retriever.retrieve(speech)
+    if few_steps:
+        bottom = updates["bottom_few_step_update"].applied_to(bottom)
+        settings = Settings(4, 1.0, 0.0, "fine")
+    with mixed_precision(torch.device("cpu")):
+        expected = sample_guided(
+            GuidedWalk(bottom),
+            teacher.scheduler,
+            speech,
+            drawn.quality,
+            [torch.Generator().manual_seed(BOTTOM_SEEDS + seed) for seed in seeds],
+            settings,
+            beside=found.bottoms,
+        )
+    torch.testing.assert_close(beside[:, :4], expected)
+    assert torch.equal(beside[:, 4:], found.faces)
+    assert torch.equal(drawn.beside, beside.half())
+    assert (drawn.quality.mean(0) > 1.0).any(), "what the upper one asks for"
+
+
+def test_the_bottom_denoiser_learns_over_retrieved_bottoms_and_scldm_over_nothing(
+    distilled: Voice2FacePipeline,
+) -> None:
+    speech = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    settings = Settings(2, 1.0, 0.0, "fine")
+    fine = portraitist_asked_for_light()
+    beside = DistilledDenoiser(fine, "bottom_denoiser").beside(speech, [7, 8], settings)
+    assert beside is not None
+    assert torch.equal(beside, fine.retriever.retrieve(speech).bottoms)
+    assert DistilledDenoiser(distilled, "denoiser").beside(speech, [7, 8], settings) is None
+
+
+def test_trajectories_are_kept_apart_by_all_that_they_are_drawn_with() -> None:
+    def made_of(teacher: Voice2FacePipeline, half: str) -> str:
+        return fingerprint(*DistilledDenoiser(teacher, f"{half}_denoiser").draws_with)
+
+    updates = tiny_updates()
+    update = updates["bottom_few_step_update"]
+    louder = {name: 2.0 * tensor for name, tensor in update.tensors.items()}
+    others = updates | {"bottom_few_step_update": replace(update, tensors=louder)}
+    teachers = [portraitist_asked_for_light(**some) for some in ({}, updates, others)]
+    assert len({made_of(teacher, "upper") for teacher in teachers}) == 3
+    assert len({made_of(teacher, "bottom") for teacher in teachers}) == 1
+    for teacher in teachers:
+        before = [made_of(teacher, half) for half in ("bottom", "upper")]
+        entries = teacher.retriever.entries
+        teacher.retriever = FaceRetriever(entries._replace(bottoms=entries.bottoms + 1.0))
+        after = [made_of(teacher, half) for half in ("bottom", "upper")]
+        assert not set(before) & set(after), "the entries that faces are retrieved from count"
 
 
 def test_a_reader_of_latents_learns_what_faces_show() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline
 from voice2face.methods.method import MOST_ATTEMPTS
-from voice2face.models import FaceCheck
+from voice2face.models import FaceCheck, FaceRetriever
 from voice2face.pixels import to_model_range
 from voice2face.training import __main__ as command
 from voice2face.training.face_check import Bars, SeenPortraits
@@ -223,6 +223,38 @@ def test_a_portrait_is_worth_what_is_worst_in_it() -> None:
     assert mended[worst] > above[worst]
     rest = torch.arange(4000) != worst
     assert torch.equal(mended[rest], above[rest])
+
+
+def test_portraits_near_other_entries_are_not_taken_for_those_that_were_kept(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, out = checked(None, tiny_portraitist()), tmp_path / "out"
+    arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"], "--out", out]
+    arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
+    drawn = torch.randn(4, 4, 8, 8)
+    monkeypatch.setattr("voice2face.training.face_check.portraits_of_voices", lambda *_: drawn)
+
+    def stop(*_: object) -> None:
+        raise RuntimeError("the portraits are kept")
+
+    monkeypatch.setattr("voice2face.training.face_check.seen_in", stop)
+    monkeypatch.setattr("voice2face.training.face_check.photographs_decoded", stop)
+
+    def run(name: str) -> None:
+        checkpoint = pipe.save_pretrained(tmp_path / name)
+        line = ["training", "face-check", *arguments, "--checkpoint", checkpoint]
+        monkeypatch.setattr(sys, "argv", list(map(str, line)))
+        command.main()
+
+    for name in ("first", "again"):
+        with pytest.raises(RuntimeError, match="the portraits are kept"):
+            run(name)
+    entries = pipe.retriever.entries
+    for changed in ("speech", "faces", "bottoms"):
+        values = getattr(entries, changed).flip(0)
+        pipe.retriever = FaceRetriever(entries._replace(**{changed: values}))
+        with pytest.raises(SystemExit, match=r"portraits_train.* was made of other data"):
+            run(changed)
 
 
 def test_the_command_trains_a_check_that_is_released(

@@ -192,6 +192,11 @@ def test_sheets_hold_pictures_and_captions() -> None:
     assert (pixels[58:98, 80:] == 255).all(), "the last place is empty"
 
 
+def seen_in_none(people: int, pictures: int) -> dict[str, float]:
+    """A share of none of the pictures, as of that many people."""
+    return {"value": 0.0, "low": 0.0, "high": 1.0 - 0.025 ** (1 / people), "cases": pictures}
+
+
 def test_one_command_writes_the_report(
     tiny_pipeline: Voice2FacePipeline,
     tables: dict[str, str],
@@ -203,8 +208,16 @@ def test_one_command_writes_the_report(
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "report"
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
     monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments), "--preset", "fast"])
+    monkeypatch.setattr("voice2face.evaluation.quality.face_found", lambda _: False)
+    for module in ("quality", "evaluate"):
+        seen = f"voice2face.evaluation.{module}.hidden_eyes"
+        monkeypatch.setattr(seen, lambda images: np.zeros(len(images)))
     command.main()
     report = json.loads((out / "report.json").read_text())
+    good = report["the picture is good, test speakers"]
+    for measure in ("a face is found", "eyes are hidden"):
+        assert good[measure] == seen_in_none(4, 8), "those of a speaker are drawn together"
+    assert good["eyes are hidden, test faces"] == seen_in_none(8, 8)
     assert report["the voice is heard, test speakers: portraits"]["sex"]["cases"] == 8
     for name, of_picture in (("Speech2Face", True), ("voice2face", False)):
         person = report[f"the person is met: {name}"]
@@ -353,6 +366,7 @@ def test_figures_need_their_markers() -> None:
 
 @pytest.fixture
 def ablation_out(
+    quick_evaluation: None,
     tiny_pipeline: Voice2FacePipeline,
     tables: dict[str, str],
     tmp_path: Path,
@@ -362,7 +376,7 @@ def ablation_out(
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "out"
     arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
-    arguments += ["--out", out, "--steps", 1, "--block-channels", 32]
+    arguments += ["--out", out, "--steps", 1, "--block-channels", 16]
     monkeypatch.setattr(sys, "argv", ["ablation", *map(str, arguments)])
     return out
 
@@ -372,12 +386,14 @@ def test_ablation_trains_and_measures_every_variant(
 ) -> None:
     out = ablation_out
     monkeypatch.setattr(ablation, "PRIOR_SIZES", (2, 4, 8))
+    monkeypatch.setattr("voice2face.evaluation.comparison.face_found", lambda _: False)
     ablation.main()
     report = json.loads((out / "ablation.json").read_text())
     for variant in ablation.VARIANTS:
         figures = report[f"ablation, 1 steps: {variant.name}"]
         assert 0.0 < figures["held-out loss"] < 10.0
         assert figures["sex"]["cases"] == 4 * ablation.PORTRAITS_A_VOICE
+        assert figures["a face is found"] == seen_in_none(4, 4 * ablation.PORTRAITS_A_VOICE)
     betas = {
         json.loads(file.read_text())["weight"] for file in out.glob("*/face_prior/config.json")
     }
@@ -387,6 +403,12 @@ def test_ablation_trains_and_measures_every_variant(
         for file in out.glob("*/denoiser/config.json")
     }
     assert told == {0, 2}
+    assert {file.parent.name for file in out.glob("*/log.jsonl")} == {
+        *("untrained-beta-0-1-steps", "pretrained-beta-0-1-steps"),
+        *("untrained-beta-0.01-1-steps", "pretrained-beta-0.01-1-steps"),
+        *("pretrained-beta-0.05-1-steps", "pretrained-beta-0.1-1-steps"),
+        "pretrained-beta-0.01--heard-attributes-1-steps",
+    }, "each variant goes on with no other one's run, nor with one of other steps"
     moved = report["the prior, L1 it moves"]
     assert set(moved) == {"from N = 2 to 4", "from N = 4 to 8"}
     assert min(moved.values()) > 0.0
@@ -403,6 +425,11 @@ def test_stages_ablation_trains_and_measures_every_variant(
     names = [stages_ablation.ONE_STAGE.name, *stages_ablation.TWO_STAGES]
     assert list(report) == [f"ablation, 1 steps: {name}" for name in names]
     assert all(0.0 < figures["held-out loss"] < 10.0 for figures in report.values())
+    assert {file.parent.name for file in out.glob("*/log.jsonl")} == {
+        "pretrained-beta-0-1-steps",
+        *(f"index-{stage}-1-steps" for stage in ("bottom", "upper")),
+        *(f"index-blank-{stage}-1-steps" for stage in ("bottom", "upper")),
+    }
     blank = FaceRetriever.load(stages_ablation.blank(out / "index")).entries
     index = FaceRetriever.load(out / "index").entries
     assert blank.ids == index.ids

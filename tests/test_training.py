@@ -29,7 +29,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel
 
-from tests.conftest import tiny_components
+from tests.conftest import WEIGHT, tiny_components
 from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
 from voice2face.checkpoints import PACKAGED_WEIGHTS
@@ -83,12 +83,16 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     command.main()
 
 
+SMALL = ["--block-channels", 16, 32, "--cross-attention-dim", 16]
+
+
 def data_options(tables: dict[str, str], kind: str) -> list[str]:
     if kind == "true pairs":
         return ["--pairs", tables["pairs-0"]]
     return ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
 
 
+@pytest.mark.usefixtures("quick_evaluation")
 @pytest.mark.parametrize("kind", ["attribute-bridged pairs", "true pairs"])
 def test_two_stages_make_a_checkpoint(
     kind: str,
@@ -125,7 +129,7 @@ def test_two_stages_make_a_checkpoint(
     told = ["--heard-attributes"] if kind != "true pairs" else []
     for stage in ("bottom", "upper"):
         wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
-        wanted += [*told, "--block-channels", 32, 64, "--cross-attention-dim", 32]
+        wanted += [*told, *SMALL]
         run(monkeypatch, stage, *data, *wanted, "--out", tmp_path / stage, *common)
         assert (tmp_path / stage / "portraits.png").is_file()
     stages = ["--collaborative", one, "--retriever", index, "--bottom", tmp_path / "bottom"]
@@ -152,7 +156,7 @@ def test_two_stages_make_a_checkpoint(
         schedule = tmp_path / f"{stage}-on" / "scheduler" / "scheduler_config.json"
         assert json.loads(schedule.read_text())["prediction_type"] == "epsilon"
 
-    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common, *told)
+    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common, *told, *SMALL)
     if not told:
         deaf = ["--encoders", one, "--out", tmp_path / "deaf", "--drop-attention", 0.5]
         with pytest.raises(SystemExit):
@@ -170,7 +174,7 @@ def test_two_stages_make_a_checkpoint(
     assert best == (two / weights).read_bytes()
     with (two / "log.jsonl").open("a") as log:
         log.write('{"held_out_loss": 0.0}\n')
-    again = [*data, "--encoders", one, "--out", two, *common, *told]
+    again = [*data, "--encoders", one, "--out", two, *common, *told, *SMALL]
     run(monkeypatch, "diffusion", *again, "--resume", "--max-steps", 3)
     assert (two / "lowest_loss" / weights).read_bytes() == best
     assert (two / weights).read_bytes() != best
@@ -223,6 +227,41 @@ def test_two_stages_make_a_checkpoint(
     assert pipe(tone, 16_000, num_inference_steps=2).images[0].size == (256, 256)
 
 
+def test_a_first_loss_that_is_no_number_does_not_hide_the_lowest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = float("nan")
+    batch = Batch(
+        torch.randn(2, 4, 8, 8),
+        torch.ones(2, 6),
+        torch.nn.functional.normalize(torch.randn(2, 16), dim=1),
+        torch.full((2, 2), nan),
+        None,
+    )
+    losses = {"now": nan}
+    monkeypatch.setattr(
+        "voice2face.training.diffusion.denoising_loss", lambda *_: torch.tensor(losses["now"])
+    )
+    monkeypatch.setattr(Diffusion, "_contact_sheet", lambda *_: None)
+    denoiser = tiny_components()["denoiser"]
+    stage = Diffusion(
+        denoiser,
+        *(None, None, None, None, SimpleNamespace(sample=lambda *_: batch)),
+        DiffusionOptions(),
+        *(tmp_path, torch.device("cpu")),
+    )
+    lowest = tmp_path / "lowest_loss" / "denoiser" / "diffusion_pytorch_model.safetensors"
+    kept = []
+    for number, loss in enumerate((nan, 2.0, 3.0, nan, 1.0)):
+        denoiser.get_parameter(WEIGHT).data.fill_(float(number))
+        losses["now"] = loss
+        figures = stage.evaluate(denoiser)
+        with (tmp_path / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"held_out_loss": figures["loss"]}) + "\n")
+        kept.append(float(load_file(lowest)[WEIGHT].mean()) if lowest.exists() else None)
+    assert kept == [None, 1.0, 1.0, 1.0, 4.0]
+
+
 @pytest.fixture
 def speaker_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Random weights of the published shape, in a wheel whose checksum is the expected one."""
@@ -240,6 +279,7 @@ def speaker_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return wheel
 
 
+@pytest.mark.usefixtures("quick_evaluation")
 def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
     tables: dict[str, str],
     speaker_wheel: Path,
@@ -265,7 +305,8 @@ def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
         assert torch.equal(encoder.state_dict()[name], value)
     assert not torch.equal(encoder.speaker_std, torch.ones(256))
 
-    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, "--max-steps", 1)
+    stage = ["--encoders", one, "--out", two, *SMALL, "--max-steps", 1]
+    run(monkeypatch, "diffusion", *data, *stage)
     released, manifest = tmp_path / "released", tmp_path / "manifest.json"
     stages = ["--collaborative", one, "--diffusion", two, "--manifest", manifest]
     run(monkeypatch, "release", *stages, "--to", released)
@@ -427,6 +468,7 @@ def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
 
 
 @needs_a_compiler
+@pytest.mark.usefixtures("quick_evaluation")
 def test_a_compiled_denoiser_learns_the_same(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ from voice2face.errors import (
     OutputError,
     SettingError,
 )
+from voice2face.listening import Voice
 from voice2face.portrait import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD, read_ahead
 from voice2face.settings import (
@@ -712,6 +713,30 @@ def test_portraits_do_not_depend_on_how_many_are_computed_at_once(
     assert len(steps) == 3 * 2, "three batches of two steps"
     np.testing.assert_allclose(parts, together, atol=1.5 / 255)
     assert at_once(torch.device("cuda")) > at_once(torch.device("cpu"))
+
+
+def test_each_portrait_is_of_its_own_voice_wherever_in_a_batch(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    voice = tiny_pipeline.listen(tone, 16_000)
+    voices = [voice._replace(embedding=torch.nn.functional.normalize(one, dim=0)) for one in speech]
+
+    def latents(voices: list[Voice]) -> Tensor:
+        kept: list[Tensor] = []
+        tiny_pipeline.draw(
+            voices,
+            [7] * len(voices),
+            num_inference_steps=1,
+            callback_on_step_end=lambda *told: kept.append(told[-1]["latents"]) or {},
+        )
+        return torch.cat(kept)
+
+    monkeypatch.setattr("voice2face.pipeline.at_once", lambda _: AtOnce(2, 2))
+    alone = torch.cat([latents([voice]) for voice in voices])
+    torch.testing.assert_close(latents(voices), alone, atol=1e-4, rtol=1e-4)
+    apart = (alone[:, None] - alone[None]).flatten(2).abs().amax(2)
+    assert (apart + torch.eye(5) > 1e-2).all()
 
 
 @pytest.mark.parametrize("watermark", [True, False])

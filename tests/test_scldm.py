@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import tiny_components
 from voice2face.methods.scldm import SCLDM, denoising_loss, shifted_noising
-from voice2face.models import FacePrior
+from voice2face.models import Denoiser, FacePrior
 from voice2face.models.denoiser import Condition
 from voice2face.settings import Settings
 
@@ -123,9 +123,11 @@ def test_good_portraits_vary_with_the_seed_alone() -> None:
     torch.testing.assert_close(less[0, 3] - 100.0, 0.25 * (again[0, 3] - 100.0))
 
 
-def test_guidance_exaggerates_the_voice_and_not_the_quality() -> None:
+@pytest.mark.parametrize("attributes", [0, 2])
+def test_guidance_exaggerates_the_voice_and_not_the_quality(attributes: int) -> None:
     parts = tiny_components("v_prediction")
-    denoiser = parts["denoiser"].eval()
+    denoiser = Denoiser.from_config(parts["denoiser"].config, heard_attributes=attributes).eval()
+    torch.nn.init.normal_(denoiser.no_speech)
     told = []
 
     def remember(_: object, arguments: tuple) -> None:
@@ -141,5 +143,8 @@ def test_guidance_exaggerates_the_voice_and_not_the_quality() -> None:
     with_voice, without = told[0].speech.chunk(2)
     assert torch.equal(without, denoiser.no_speech.expand(3, -1, -1))
     assert not torch.allclose(with_voice, without)
-    assert torch.equal(*told[0].numbers.chunk(2))
-    assert (told[0].numbers[:, -1] == 1.0).all()
+    numbers, heard = told[0].numbers[:, :7], told[0].numbers[:, 7:]
+    assert torch.equal(*numbers.chunk(2))
+    assert (numbers[:, -1] == 1.0).all()
+    assert bool(heard[:3].any()) == bool(attributes)
+    assert not heard[3:].any(), "nor are sex and age told, without the voice that tells them"

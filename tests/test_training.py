@@ -35,11 +35,19 @@ from voice2face import Voice2FacePipeline
 from voice2face.checkpoints import PACKAGED_WEIGHTS
 from voice2face.components import load_component
 from voice2face.errors import SettingError
-from voice2face.models import SPEECH_ENCODERS, Denoiser, SpeakerEncoder
+from voice2face.models import (
+    SPEECH_ENCODERS,
+    Denoiser,
+    FaceDecoder,
+    FaceEncoder,
+    SpeakerEncoder,
+    SpeechEncoder,
+)
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training import __main__ as command
 from voice2face.training import augmentation, speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.collaborative import build_networks
 from voice2face.training.decoder import coarse_difference
 from voice2face.training.diffusion import (
     LOG_NOISE_MEAN,
@@ -92,7 +100,17 @@ def data_options(tables: dict[str, str], kind: str) -> list[str]:
     return ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
 
 
-@pytest.mark.usefixtures("quick_evaluation")
+@pytest.fixture
+def small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage 1 trains networks of its own shape, with few channels."""
+    channels = {"block_channels": (8, 16, 16, 16)}
+    speech = {"window_seconds": 2.0, "block_channels": (4, 8, 8)}
+    for kind, few in ((SpeechEncoder, speech), (FaceEncoder, channels), (FaceDecoder, channels)):
+        name = f"voice2face.training.collaborative.{kind.__name__}"
+        monkeypatch.setattr(name, partial(kind, **few))
+
+
+@pytest.mark.usefixtures("quick_evaluation", "small_encoders")
 @pytest.mark.parametrize("kind", ["attribute-bridged pairs", "true pairs"])
 def test_two_stages_make_a_checkpoint(
     kind: str,
@@ -355,6 +373,7 @@ def test_other_speaker_weights_are_refused(
             speaker_weights.read_published(wheel)
 
 
+@pytest.mark.usefixtures("small_encoders")
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +394,20 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
+
+
+@pytest.mark.parametrize(("image_size", "part"), [(128, "face_encoder"), (192, "face_decoder")])
+def test_stage_1_makes_networks_of_the_released_shape(image_size: int, part: str) -> None:
+    with torch.device("meta"):
+        networks = build_networks(Namespace(image_size=image_size, latent_channels=16)).eval()
+        drawn = networks.face_decoder(torch.zeros(1, 16, 8, 8))
+    assert drawn.shape == (1, 3, image_size, image_size)
+    assert networks.face_encoder.latent_size == 8
+    released = json.loads((PACKAGED_WEIGHTS / "scldm-192" / part / "config.json").read_text())
+    made = json.loads(getattr(networks, part).to_json_string())
+    assert {name: made[name] for name in released if not name.startswith("_")} == {
+        name: value for name, value in released.items() if not name.startswith("_")
+    }
 
 
 def test_the_average_follows_the_weights_ever_more_slowly() -> None:
@@ -468,7 +501,7 @@ def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
 
 
 @needs_a_compiler
-@pytest.mark.usefixtures("quick_evaluation")
+@pytest.mark.usefixtures("quick_evaluation", "small_encoders")
 def test_a_compiled_denoiser_learns_the_same(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,6 +534,7 @@ def test_a_compiled_denoiser_learns_the_same(
     assert apart < 0.05 * far
 
 
+@pytest.mark.usefixtures("small_encoders")
 def test_training_stops_when_the_time_is_up(
     tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,3 +320,13 @@ def test_unreadable_file(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(AudioNotFoundError, match="cannot be read"):
         load_audio(path)
+
+
+@pytest.mark.parametrize(("rate", "beyond"), [(4_000, 3_999), (768_000, 768_001)])
+def test_rates_are_taken_up_to_their_limits(rate: int, beyond: int) -> None:
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 2 * rate).astype(np.float32)
+    assert len(load_audio(noise, rate)) == pytest.approx(32_000, abs=2)
+    with pytest.raises(
+        AudioFormatError, match=rf"{beyond}\S* Hz is not between 4000 and 768000 Hz"
+    ):
+        load_audio(noise, beyond)

@@ -8,9 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 
 from voice2face import Voice2FacePipeline
+from voice2face.app import Limits
+from voice2face.audio import HIGHEST_RATE, LOWEST_RATE
+from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.portrait import Evidence, Portrait, Portraits
+from voice2face.settings import DISTILLED, MOST_IMAGES, PRESETS, Preset
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+README = Path(__file__).parents[1] / "README.md"
+GUIDE = README.parent / "docs" / "guide.md"
 
 
 def rows_of(heading: str) -> dict[str, set[str]]:
@@ -35,3 +40,28 @@ def test_what_comes_back_is_what_there_is() -> None:
         held = {field.name for field in fields(kind)} if kind is not Portraits else set()
         public = {name for name in vars(kind) if not name.startswith("_")}
         assert rows[row] == held | public, row
+
+
+def test_the_numbers_that_are_promised_are_those_that_count() -> None:
+    guide, readme = (" ".join(page.read_text().split()) for page in (GUIDE, README))
+    for name, preset, words in (
+        (
+            "fast",
+            Preset(DISTILLED, 4, 1.5, 1),
+            "is four distilled steps, which learnt guidance 1.5",
+        ),
+        ("balanced", Preset("unipc", 15, 2.0, 2), "in 15 steps of UniPC with `guidance_every=2`"),
+        ("best", Preset("ddim", 50, 2.0, 1), "in 50 of DDIM"),
+    ):
+        assert f'`"{name}"` {words}' in guide
+        assert PRESETS[name] == preset
+    assert "the others draw at guidance 2" in guide
+    assert f"portraits to make, up to {MOST_IMAGES};" in guide
+    assert f"at {LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz" in guide
+    assert "another one is drawn from the same seed, up to three times" in readme
+    assert MOST_ATTEMPTS - 1 == 3
+    limits = Limits()
+    assert f"recording may have {limits.recording_bytes >> 20} MiB and ten minutes, eight" in guide
+    assert (limits.recording_seconds, limits.jobs) == (600.0, 8)
+    assert "a drawing may take three minutes" in guide
+    assert limits.drawing_seconds == 180.0

@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarra
     first = next(stream)
     rest = list(stream)
     seconds = [portrait.evidence.speech_seconds for portrait in (first, *rest)]
-    assert seconds == sorted(seconds)
+    assert seconds == sorted(set(seconds)), "each is of its own recording"
     assert len(seconds) == 5
     assert [portrait.seed for portrait in (first, *rest)] == [1, 2, 3, 4, 5]
     alone = tiny_pipeline(tone[:36_000], 16_000, seed=5, num_inference_steps=2)
@@ -720,7 +721,11 @@ def test_each_portrait_is_of_its_own_voice_wherever_in_a_batch(
 ) -> None:
     speech = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     voice = tiny_pipeline.listen(tone, 16_000)
-    voices = [voice._replace(embedding=torch.nn.functional.normalize(one, dim=0)) for one in speech]
+    voices = [
+        Voice(torch.nn.functional.normalize(one, dim=0), evidence, f"checksum {k}")
+        for k, one in enumerate(speech)
+        for evidence in [replace(voice.evidence, speech_seconds=float(k))]
+    ]
 
     def latents(voices: list[Voice]) -> Tensor:
         kept: list[Tensor] = []
@@ -737,6 +742,25 @@ def test_each_portrait_is_of_its_own_voice_wherever_in_a_batch(
     torch.testing.assert_close(latents(voices), alone, atol=1e-4, rtol=1e-4)
     apart = (alone[:, None] - alone[None]).flatten(2).abs().amax(2)
     assert (apart + torch.eye(5) > 1e-2).all()
+    drawn = tiny_pipeline.draw(voices, list(range(5)), num_inference_steps=1)
+    assert [portrait.evidence.speech_seconds for portrait in drawn] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [portrait.provenance.audio_sha256 for portrait in drawn] == [
+        voice.audio_sha256 for voice in voices
+    ]
+
+
+def test_all_windows_of_a_long_recording_are_heard(
+    tiny_pipeline: Voice2FacePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = np.arange(10 * 16_000) / 16_000
+    rising = (0.3 * np.sin(2 * np.pi * (150 + 40 * time) * time)).astype(np.float32)
+    whole, begun = (tiny_pipeline.listen(part, 16_000) for part in (rising, rising[:64_000]))
+    assert (whole.evidence.windows, begun.evidence.windows) == (5, 2)
+    assert not torch.allclose(whole.embedding, begun.embedding, atol=1e-3)
+    monkeypatch.setattr("voice2face.listening.MOST_WINDOWS_AT_ONCE", 2)
+    in_parts = tiny_pipeline.listen(rising, 16_000)
+    torch.testing.assert_close(in_parts.embedding, whole.embedding)
+    assert in_parts.evidence.windows == 5
 
 
 @pytest.mark.parametrize("watermark", [True, False])

@@ -153,9 +153,20 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
     assert torch.equal(drawn, expected)
 
 
+def portraitist_asked_for_light(**updates: FewStepUpdate) -> Voice2FacePipeline:
+    """Denoisers that ask for other pictures each, and not for the same light in all of them."""
+    components = tiny_portraitist("v_prediction")
+    for number, half in enumerate(("bottom", "upper")):
+        components[f"{half}_denoiser"].register_to_config(
+            good_portrait=[2.0 * number] * 6, good_portrait_std=[0.5 + number] * 6
+        )
+    return Voice2FacePipeline(**components, **updates, output_size=48, name="fine").to("cpu")
+
+
 def test_fine_portraitist_draws_both_stages_in_few_steps(tone: np.ndarray, tmp_path: Path) -> None:
-    components, updates = tiny_portraitist("v_prediction"), tiny_updates()
-    fine = Voice2FacePipeline(**components, **updates, output_size=48, name="fine").to("cpu")
+    updates = tiny_updates()
+    fine = portraitist_asked_for_light(**updates)
+    components = fine.method.parts()
     voice = fine.listen(tone, 16_000)
     asked = {"preset": "fast", "variety": 1.0, "output_type": "latent"}
     drawn = fine(tone, 16_000, seed=5, **asked)
@@ -274,16 +285,6 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
         drawn.latents[1, -1].float() / scale, expected[0] / scale, atol=5e-3, rtol=5e-3
     )
     assert not denoiser._forward_pre_hooks
-
-
-def portraitist_asked_for_light(**updates: FewStepUpdate) -> Voice2FacePipeline:
-    """Denoisers that ask for other pictures each, and not for the same light in all of them."""
-    components = tiny_portraitist("v_prediction")
-    for number, half in enumerate(("bottom", "upper")):
-        components[f"{half}_denoiser"].register_to_config(
-            good_portrait=[2.0 * number] * 6, good_portrait_std=[0.5 + number] * 6
-        )
-    return Voice2FacePipeline(**components, **updates, output_size=48, name="fine").to("cpu")
 
 
 @pytest.mark.parametrize("few_steps", [True, False])

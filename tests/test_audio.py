@@ -48,6 +48,17 @@ def test_every_way_in_gives_the_same_samples(tone: np.ndarray, tmp_path: Path) -
         np.testing.assert_allclose(samples, tone, atol=1e-6)
 
 
+def test_a_pipe_is_read_to_its_end(tone: np.ndarray, capfd: pytest.CaptureFixture) -> None:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone[:16_000], SAMPLE_RATE, format="WAV", subtype="PCM_U8")
+    reading, writing = os.pipe()
+    with open(writing, "wb") as end:  # noqa: PTH123
+        assert end.write(buffer.getvalue()) < 1 << 16  # what a pipe holds
+    with open(reading, "rb") as pipe:  # noqa: PTH123
+        np.testing.assert_allclose(load_audio(pipe), tone[:16_000], atol=0.01)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("kind", ["int16", "int32", "uint8"])
 def test_integer_samples_are_scaled_by_their_type(tone: np.ndarray, kind: str) -> None:
     info = np.iinfo(kind)
@@ -201,6 +212,14 @@ def test_an_mp3_that_goes_on_beyond_what_is_read_is_refused(female_speech: Path)
             load_audio(stream)
 
 
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "odd.wav"
+    path.write_bytes(b"x" * 999)
+    with pytest.raises(AudioDecodeError) as caught:
+        load_audio(path)
+    assert str(caught.value).count("odd.wav") == 1
+
+
 def test_what_a_decoder_raises_is_an_audio_error() -> None:
     def fail() -> None:
         raise RuntimeError("Could not push packet to decoder: Invalid data")
@@ -250,6 +269,17 @@ ERRORS = {
     "long name": (lambda _: load_audio("x" * 300), AudioNotFoundError, "cannot be read"),
     "folder": (lambda folder: load_audio(folder), AudioNotFoundError, "is a folder"),
     "not audio": (lambda _: load_audio(b"x" * 999), AudioDecodeError, "not audio that can be"),
+    "text file": (
+        lambda _: load_audio(io.StringIO("x")),
+        AudioFormatError,
+        "open it as bytes, with mode 'rb'",
+    ),
+    "address": (lambda _: load_audio("https://a.b/c.wav"), AudioNotFoundError, "download it first"),
+    "several": (
+        lambda _: load_audio([{"array": np.zeros(9), "sampling_rate": 16_000}]),
+        AudioFormatError,
+        "pipe.map takes several",
+    ),
     "empty bytes": (lambda _: load_audio(b""), AudioDecodeError, "not audio that can be"),
     "empty": (lambda _: load_audio(np.zeros(0), 16_000), NoSpeechError, "is empty"),
     "no rate": (lambda _: load_audio(np.zeros(9)), AudioFormatError, "needs its sample_rate"),

@@ -47,6 +47,7 @@ SILENCE_DB = -70.0  # recordings whose loud frames stay below this are silent
 PAUSE_KEPT_SECONDS = 0.2  # of every pause around speech
 LARGEST_SAMPLE = 1e6  # floating-point samples beyond this are no audio
 
+_TOO_LARGE = f"files over {LARGEST_FILE_BYTES >> 30} GiB are not read; cut out a part"
 _DECODE_HINT = "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first"
 
 
@@ -54,13 +55,13 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
     """Read a recording, whatever it comes as.
 
     Args:
-        source: a path; the bytes of a file; a binary file object; a NumPy array or torch tensor
-            of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` together
-            with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or what
-            Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``, ``{"bytes": ...,
-            "path": ...}``, or torchcodec's ``AudioDecoder``. Integer samples are scaled by their
-            type's range; those of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64
-            channels.
+        source: a path; the bytes of a file; a binary file object, a pipe for one; a NumPy array or
+            torch tensor of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)``
+            together with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives
+            it; or what Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``,
+            ``{"bytes": ..., "path": ...}``, or torchcodec's ``AudioDecoder``. Integer samples are
+            scaled by their type's range; those of 64 bits are refused. Any rate from 4 to 768 kHz
+            and up to 64 channels.
         sample_rate: samples a second, for arrays and tensors only.
 
     Returns:
@@ -253,9 +254,10 @@ def _too_little(seconds: float) -> str:
 
 def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, str]:
     """Samples, rate and a name for error messages."""
-    several = sample_rate is None and isinstance(source, (list, tuple)) and len(source) > 0
-    if several and all(isinstance(one, (str, os.PathLike, bytes)) for one in source):
-        raise AudioFormatError("one recording is expected; pipe.map takes several")
+    if sample_rate is None and isinstance(source, (list, tuple)) and len(source) > 0:
+        kinds = (str, os.PathLike, bytes, Mapping, tuple)
+        if all(isinstance(one, kinds) for one in source):
+            raise AudioFormatError("one recording is expected; pipe.map takes several")
     if isinstance(source, Mapping):
         if "array" in source and "sampling_rate" in source:
             source, sample_rate = source["array"], source["sampling_rate"]
@@ -279,7 +281,10 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(source), "the given bytes")
     if hasattr(source, "read"):
-        return _decode(source, str(getattr(source, "name", "the given file object")))
+        where = str(getattr(source, "name", "the given file object"))
+        if isinstance(source, io.TextIOBase):
+            raise AudioFormatError(f"{where} is open as text; open it as bytes, with mode 'rb'")
+        return _decode(source, where)
     try:
         if hasattr(source, "detach") and hasattr(source, "cpu"):
             source = source.detach().cpu()
@@ -314,11 +319,11 @@ def _read_path(path: Path) -> tuple[NDArray[Any], float, str]:
         if path.is_dir():
             raise AudioNotFoundError(f"{path} is a folder; name one audio file in it")
         if not path.exists():
-            raise AudioNotFoundError(f"{path} does not exist; check the path")
+            of_web = str(path).startswith(("http:/", "https:/"))
+            advice = "download it first" if of_web else "check the path"
+            raise AudioNotFoundError(f"{path} does not exist; {advice}")
         if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise AudioFormatError(
-                f"{path}: files over {LARGEST_FILE_BYTES >> 30} GiB are not read"
-            )
+            raise AudioFormatError(f"{path}: {_TOO_LARGE}")
         with path.open("rb") as file:
             return _decode(file, str(path))
     except OSError as error:
@@ -328,6 +333,7 @@ def _read_path(path: Path) -> tuple[NDArray[Any], float, str]:
 def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
     import soundfile
 
+    file = _seekable(file, where)
     try:
         with soundfile.SoundFile(file) as sound:
             if sound.channels > MOST_CHANNELS:
@@ -353,8 +359,9 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
                     "were joined; save it again as FLAC or WAV"
                 )
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+        reason = getattr(error, "error_string", error)  # without the file's name once more
         raise AudioDecodeError(
-            f"{where}: not audio that can be decoded, or cut off ({error}); {_DECODE_HINT}"
+            f"{where}: not audio that can be decoded, or cut off ({reason}); {_DECODE_HINT}"
         ) from error
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if len(samples) < expected:
@@ -363,6 +370,16 @@ def _decode(file: IO[bytes], where: str) -> tuple[NDArray[Any], float, str]:
             f"{expected} samples are there; get the whole file, or save it again as FLAC or WAV"
         )
     return samples, rate, where
+
+
+def _seekable(file: IO[bytes], where: str) -> IO[bytes]:
+    """The file, or what a pipe or a connection holds, as libsndfile goes back and forth."""
+    if not hasattr(file, "seekable") or file.seekable():
+        return file
+    data = file.read(LARGEST_FILE_BYTES + 1)
+    if len(data) > LARGEST_FILE_BYTES:
+        raise AudioFormatError(f"{where}: {_TOO_LARGE}")
+    return io.BytesIO(data)
 
 
 def _goes_on(file: IO[bytes]) -> bool:

@@ -49,6 +49,14 @@ def test_a_portrait_says_how_it_was_made(
     assert capsys.readouterr().out == 2 * f"{picture}:\n{printed}"
 
 
+def test_a_missing_folder_is_refused_before_it_is_made_again(
+    picture: Path, recording: str, checkpoint: str, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["replay", str(picture), "--audio", recording, "--model", checkpoint]
+    assert main([*arguments, "-o", str(picture / "no" / "new.png")]) == 1
+    assert "is not a folder; make it first" in capsys.readouterr().err
+
+
 def test_it_can_be_made_again(
     picture: Path,
     recording: str,

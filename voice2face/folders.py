@@ -40,7 +40,7 @@ def fresh_folder(folder: Path, own_files: Callable[[Path], Collection[str]]) -> 
             replace_folder(fresh, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{folder} cannot be written: {reason}") from error
+        raise OutputError(f"{folder} cannot be written: {reason}; choose another place") from error
 
 
 def check_alone(folder: Path, own: Collection[str]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import IO
+
+STANDARD_INPUT = Path("-")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -34,3 +38,8 @@ def is_file(path: Path) -> bool:
 def exists(path: Path) -> bool:
     """Whether anything is there, as ``is_folder``."""
     return os.path.exists(path)  # noqa: PTH110
+
+
+def recording_of(path: Path) -> Path | IO[bytes]:
+    """The recording that a command line names, ``-`` for standard input."""
+    return sys.stdin.buffer if path == STANDARD_INPUT else path

@@ -11,7 +11,7 @@ from pathlib import Path
 from voice2face import checkpoints
 from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import expanded
+from voice2face.paths import expanded, recording_of
 from voice2face.portrait import check_folder_of, format_of
 from voice2face.replay import open_picture, read_portrait, replay
 
@@ -31,7 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
         description=f"{summary}; exit code 0 if every pixel is the same, else 1",
     )
     again.add_argument("picture", type=Path, help="a PNG that voice2face wrote")
-    again.add_argument("--audio", type=Path, required=True, help="the recording it was made from")
+    again.add_argument(
+        "--audio",
+        type=Path,
+        required=True,
+        help="the recording it was made from; - for standard input",
+    )
     again.add_argument("-o", "--output", type=Path, help="write the new portrait here")
     again.add_argument("--model", metavar="NAME", help="checkpoint (default: the one it names)")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
@@ -75,12 +80,11 @@ def replay_picture(options: argparse.Namespace) -> bool:
         raise PictureError(
             f"{options.picture} was made with {name!r:.80}; say where it is: --model"
         )
-
     import_pipeline()
     from voice2face.pipeline import Voice2FacePipeline
 
     pipe = Voice2FacePipeline.from_pretrained(name, device=options.device)
-    result = replay(saved, options.audio, pipe)
+    result = replay(saved, recording_of(options.audio), pipe)
     if options.output is not None:
         print(result.portrait.save(options.output))
     for difference in result.differences:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from voice2face import __version__
 from voice2face.errors import PictureError, SettingError
@@ -109,8 +109,13 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
             return image.convert("RGB")
     except PictureError:
         raise
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            f"{path} cannot be read as a picture: it is none, or of a format that Pillow lacks"
+        ) from error
     except Exception as error:  # Pillow's formats raise whatever they like
-        raise PictureError(f"{path} cannot be read as a picture: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # without the path once more
+        raise PictureError(f"{path} cannot be read as a picture: {reason}") from error
 
 
 def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay:

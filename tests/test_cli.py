@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
+from voice2face.audio import SAMPLE_RATE
 from voice2face.cli import main
+from voice2face.listening import MOST_WINDOWS_AT_ONCE, speech_of
 
 
 def test_command_writes_a_picture_and_says_where(
@@ -59,9 +62,50 @@ def test_picture_is_named_after_the_recording(
     assert [path.name for path in elsewhere.iterdir()] == ["talk.png"]
 
 
+def test_a_folder_that_is_there_takes_the_picture(
+    recording: str, checkpoint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "faces").mkdir()
+    output = ["-o", str(tmp_path / "faces")]
+    assert main([recording, *output, "--model", checkpoint, "--steps", "1", "-q"]) == 0
+    assert [path.name for path in (tmp_path / "faces").iterdir()] == ["talk.png"]
+
+
+def test_standard_input_is_a_recording(recording: str, checkpoint: str, tmp_path: Path) -> None:
+    face = str(tmp_path / "face.png")
+    for arguments in (["-", "-o", face, "--steps", "1"], ["replay", face, "--audio", "-"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "voice2face", *arguments, "--model", checkpoint],
+            input=Path(recording).read_bytes(),
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_several_recordings_are_told_to_be_put_in_a_folder(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["a.wav", "b.wav"])
+    assert "b.wav; one recording is taken, or one folder of them" in capsys.readouterr().err
+
+
+def test_a_long_recording_has_a_bar_while_it_is_heard(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    told: list[tuple[int, int]] = []
+    speech = speech_of(np.tile(tone, 40), SAMPLE_RATE)
+    voice = tiny_pipeline._hear(speech, lambda *counts: told.append(counts))
+    windows = voice.evidence.windows
+    assert windows > MOST_WINDOWS_AT_ONCE
+    assert told[0] == (MOST_WINDOWS_AT_ONCE, windows)
+    assert told[-1] == (windows, windows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["-"], "standard input has no name"),
         (["no.wav", "-o", "face.png"], "no.wav does not exist"),
         (["talk.wav", "-o", "no/face.png"], "no is not a folder"),
         (["talk.wav", "-o", "face.gif"], "saved as .png"),
@@ -101,7 +145,7 @@ def test_interruption_has_its_own_exit_code(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Voice2FacePipeline, "__call__", interrupt)
+    monkeypatch.setattr(Voice2FacePipeline, "draw", interrupt)
     assert main([recording, "--model", checkpoint, "-q"]) == 130
 
 

@@ -18,9 +18,17 @@ from voice2face import (
 )
 from voice2face.errors import SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import expanded, is_folder
+from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
 from voice2face.portrait import check_folder_of, format_of
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS, variety_argument
+from voice2face.settings import (
+    DEFAULT_PRESET,
+    DEFAULT_VARIETY,
+    MOST_IMAGES,
+    PRESETS,
+    check_whole,
+    choose_seeds,
+    variety_argument,
+)
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 
@@ -72,14 +80,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "audio",
         type=audio_argument,
-        help="recording (WAV, FLAC, Ogg, MP3 or AIFF), or a folder of them",
+        help="recording (WAV, FLAC, Ogg, MP3 or AIFF), - for standard input, or a folder of them",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        help="picture to write, .png, .jpg or .webp (default: the recording's name, .png, here), "
-        "or folder for a folder's portraits (default: portraits)",
+        help="picture to write, .png, .jpg or .webp, or a folder that is there for it (default: "
+        "the recording's name, .png, here); of a folder the portraits' folder (default: portraits)",
     )
     parser.add_argument(
         "--num-images", type=int, default=1, metavar="N", help="portraits to make (default: 1)"
@@ -203,34 +211,63 @@ def run(words: list[str]) -> bool:
     if words and words[0] == "app":
         app_command.run(words[1:])
         return True
-    options = build_parser().parse_args(words)
+    parser = build_parser()
+    options, more = parser.parse_known_args(words)
+    if more:
+        parser.error(
+            f"unrecognized arguments: {' '.join(more)}; one recording is taken, or one folder of "
+            "them; 'voice2face -h' shows the commands"
+        )
     if is_folder(expanded(options.audio)):
         return folder_command.make_portraits_of_folder(options)
     make_portraits(options)
     return True
 
 
+def place_of(options: argparse.Namespace) -> Path:
+    """Where the portrait goes: to the file named, or by the recording's name to a folder.
+
+    Raises:
+        SettingError: standard input, which has no name, and no file for its portrait.
+    """
+    place: Path | None = options.output
+    if place is not None and not is_folder(expanded(place)):
+        return place
+    if options.audio == STANDARD_INPUT:
+        raise SettingError("standard input has no name; name the picture: -o face.png")
+    return (place or Path()) / options.audio.with_suffix(".png").name
+
+
 def make_portraits(options: argparse.Namespace) -> None:
     """Do what the parsed command line asks."""
     if options.report is not None or options.contact_sheet is not None:
         raise SettingError("--report and --contact-sheet are of folders; leave them out")
-    output = options.output or Path(options.audio.with_suffix(".png").name)
+    output = place_of(options)
     format_of(output)
     check_folder_of(expanded(output))
 
     import_pipeline()
     from tqdm.auto import tqdm
 
-    from voice2face.audio import load_audio
     from voice2face.devices import at_once
+    from voice2face.listening import speech_of
     from voice2face.pipeline import Voice2FacePipeline
 
-    waveform = load_audio(options.audio)
+    speech = speech_of(recording_of(options.audio))
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
-    batches = -(-options.num_images // at_once(pipe.device).latents)
+    check_whole("num_images", options.num_images, MOST_IMAGES)
+    seeds = choose_seeds(options.num_images, options.seed, None)
     settings = pipe.settings(
         options.preset, num_inference_steps=options.steps, guidance_scale=options.guidance
     )
+    with tqdm(desc="listening", unit="window", disable=options.quiet, leave=False, delay=1) as bar:
+
+        def heard(windows: int, of: int) -> None:
+            bar.total = of
+            bar.update(windows - bar.n)
+
+        voice = pipe._hear(speech, heard)
+    batches = -(-options.num_images // at_once(pipe.device).latents)
     total = settings.num_inference_steps * pipe.method.stages * batches
     with tqdm(
         desc="denoising", total=total, unit="step", disable=options.quiet, leave=False
@@ -240,11 +277,9 @@ def make_portraits(options: argparse.Namespace) -> None:
             bar.update()
             return state
 
-        portraits = pipe(
-            waveform,
-            16_000,
-            num_images=options.num_images,
-            seed=options.seed,
+        portraits = pipe.draw(
+            [voice] * options.num_images,
+            seeds,
             preset=options.preset,
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,13 +54,28 @@ class Voice(NamedTuple):
 
 
 @torch.no_grad()
-def hear(speech: Speech, encoder: SpeechEncoder | SpeakerEncoder) -> Voice:
-    """Embed speech, averaged over its windows, and say what it tells."""
+def hear(
+    speech: Speech,
+    encoder: SpeechEncoder | SpeakerEncoder,
+    on_windows: Callable[[int, int], None] | None = None,
+) -> Voice:
+    """Embed speech, averaged over its windows, and say what it tells.
+
+    Args:
+        speech: of a recording.
+        encoder: of the checkpoint.
+        on_windows: told how many windows were heard, and how many there are, as they are.
+    """
     waveform, kept = speech
     samples = frames_of(waveform)[kept].reshape(-1)
     windows = speech_windows(samples, seconds=encoder.config.window_seconds)
     batch = torch.from_numpy(windows).to(encoder.device)
-    heard = [encoder(part) for part in batch.split(MOST_WINDOWS_AT_ONCE)]
+    heard, count = [], 0
+    for part in batch.split(MOST_WINDOWS_AT_ONCE):
+        heard.append(encoder(part))
+        count += len(part)
+        if on_windows is not None:
+            on_windows(count, len(windows))
     embedding = F.normalize(torch.cat([part.embedding for part in heard]).mean(0), dim=0)
     speakers = torch.cat([part.speaker for part in heard]).float()
     encoding = encoder.describe(embedding[None])

@@ -308,10 +308,10 @@ class Voice2FacePipeline(PretrainedNetworks):
         """
         return self._hear(speech_of(audio, sample_rate))
 
-    def _hear(self, speech: Speech) -> Voice:
+    def _hear(self, speech: Speech, on_windows: Callable[[int, int], None] | None = None) -> Voice:
         encoder = self.speech_encoder
         with memory_errors(self.device), self._turn(encoder):
-            return hear(speech, encoder)
+            return hear(speech, encoder, on_windows)
 
     def draw(
         self,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -328,6 +330,50 @@ def test_a_page_whose_server_is_busy_says_so(
         page = Page(browser)
         page.wait(lambda: "Reload the page in a minute" in page["problem"].text)
     browser.get_log("browser")  # it complains of the answer
+
+
+def test_a_connection_that_breaks_off_is_named(page: Page, female_speech: Path) -> None:
+    page.do("""
+        globalThis.fetch = async () => {
+          const body = new ReadableStream({
+            async pull(controller) {
+              await new Promise((resolve) => { globalThis.breakOff = resolve; });
+              controller.error(new TypeError("network error"));
+            },
+          });
+          await new Promise((resolve) => { globalThis.arrive = resolve; });
+          return new Response(body);
+        };
+    """)
+    page.choose_file(female_speech)
+    page["draw"].click()
+    page.wait(lambda: page["status"].text == "Sending the recording")
+    page.do("arrive()")
+    page.wait(lambda: page["status"].text == "Listening")
+    page.do("breakOff()")
+    page.wait(lambda: "The connection was lost" in page["problem"].text)
+    assert not page.is_drawing()
+
+
+def test_a_file_chosen_before_the_script_is_there_is_used(
+    browser: webdriver.Chrome, tiny_pipeline: Voice2FacePipeline, female_speech: Path
+) -> None:
+    chosen = threading.Event()
+    app = create_app(tiny_pipeline)
+    about = next(route for route in app.routes if getattr(route, "path", "") == "/about")
+
+    async def slow(request: Request) -> Response:
+        await asyncio.to_thread(chosen.wait, 30)
+        return await about.endpoint(request)
+
+    app.router.routes.insert(0, Route("/about", slow))
+    with serve(app) as port:
+        browser.get(f"http://127.0.0.1:{port}/")
+        page = Page(browser)
+        page["file"].send_keys(str(female_speech))
+        chosen.set()
+        page.wait(page["draw"].is_enabled)
+        assert "female.flac" in page["take"].text
 
 
 CONVERT_AND_DROP = """

@@ -14,19 +14,23 @@ export async function* draw(recording, settings, signal) {
     const { error } = await answer.json().catch(() => ({}));
     throw new Error(error ?? `The server answered ${answer.status} ${answer.statusText}.`);
   }
-  let finished = false;
-  for await (const event of events(answer.body.pipeThrough(new TextDecoderStream()))) {
-    finished = event.name === "drawn";
+  yield { name: "sent" };
+  for await (const event of events(answer.body.pipeThrough(new TextDecoderStream()), signal)) {
     yield event;
+    if (event.name === "drawn") return;
   }
-  if (!finished) throw new Error("The connection was lost before the portraits were drawn.");
+  throw new Error("The connection was lost before the portraits were drawn. Draw once more.");
 }
 
-async function* events(stream) {
+// They end where the connection does.
+async function* events(stream, signal) {
   const reader = stream.getReader();
   let text = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      if (signal.aborted) throw error;
+      return { done: true };
+    });
     if (done) return;
     text += value;
     const parts = text.split("\n\n");

@@ -62,11 +62,13 @@ async function use(file) {
   at("draw").disabled = false;
 }
 
-at("file").addEventListener("change", () => {
+function useChosen() {
   const [file] = at("file").files;
   at("file").value = ""; // so that the same file can be chosen again
   if (file) use(file);
-});
+}
+
+at("file").addEventListener("change", useChosen);
 
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 addEventListener("dragover", (event) => {
@@ -158,6 +160,9 @@ function showDrawing(on) {
 }
 
 const heed = {
+  sent() {
+    say("Listening");
+  },
   waiting({ ahead }) {
     say(ahead === 1 ? "One visitor is ahead of you." : `${ahead} visitors are ahead of you.`);
   },
@@ -182,7 +187,7 @@ const heed = {
 
 async function drawPortraits() {
   complain("");
-  say("Listening");
+  say("Sending the recording");
   faces.clear();
   at("told").hidden = true;
   at("progress").value = 0;
@@ -221,3 +226,5 @@ at("controls").addEventListener("submit", (event) => {
   if (drawing) drawing.abort();
   else if (recording) drawPortraits();
 });
+
+useChosen(); // what was chosen while this script was still on its way

@@ -147,6 +147,13 @@ def test_callback_sees_the_latents_and_may_change_them(
     assert not found.any()
 
 
+def test_a_callback_that_returns_bare_latents_is_told_what_to_return(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    with pytest.raises(SettingError, match="returns the dictionary that it was given"):
+        tiny_pipeline(tone, 16_000, callback_on_step_end=lambda *state: state[3]["latents"])
+
+
 def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
     recordings = ((tone[: 20_000 + 4_000 * k], 16_000) for k in range(5))
     stream = tiny_pipeline.map(
@@ -418,11 +425,19 @@ def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
 
 
 def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, tone) -> None:
-    for one in ("talk.wav", Path("talk.wav"), b"RIFF"):
+    pair = {"array": tone, "sampling_rate": 16_000}
+    for one in ("talk.wav", Path("talk.wav"), b"RIFF", None, tone, (tone, 16_000), pair):
         with pytest.raises(SettingError, match="map takes several recordings"):
             tiny_pipeline.map(one)
     with pytest.raises(SettingError, match=r"give \[voice\]"):
         tiny_pipeline.draw(tiny_pipeline.listen(tone, 16_000), [7])
+    with pytest.raises(SettingError, match=r"give \[seed\]"):
+        tiny_pipeline.draw([tiny_pipeline.listen(tone, 16_000)], 7)
+    with pytest.raises(SettingError, match="what listen returns"):
+        tiny_pipeline.draw(["talk.wav"], [7])
+    for face in (Image.new("RGB", (9, 9)), [tone]):
+        with pytest.raises(SettingError, match=r"give \[face\]"):
+            tiny_pipeline.encode(face)
     for several in (["a.wav", "b.wav"], (Path("a.wav"), b"RIFF")):
         with pytest.raises(AudioFormatError, match=r"pipe\.map takes several"):
             tiny_pipeline(several)

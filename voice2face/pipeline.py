@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
+from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -243,8 +244,8 @@ class Voice2FacePipeline(PretrainedNetworks):
                 there are fewer seeds than recordings.
         """
         check_whole("batch_size", batch_size, MOST_IMAGES)
-        if isinstance(recordings, (str, bytes, os.PathLike)):
-            raise SettingError(f"map takes several recordings; give [{recordings!r:.100}]")
+        if not isinstance(recordings, Iterable) or is_one_recording(recordings):
+            raise SettingError("map takes several recordings; give a list: [recording]")
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
         known = max(1, len(recordings)) if isinstance(recordings, Sized) else 1
@@ -336,6 +337,10 @@ class Voice2FacePipeline(PretrainedNetworks):
         """
         if isinstance(voices, Voice):
             raise SettingError("draw takes a list of voices; give [voice]")
+        if not isinstance(seeds, Sized):
+            raise SettingError("draw takes a list of seeds; give [seed]")
+        if not all(isinstance(voice, Voice) for voice in voices):
+            raise SettingError("draw takes what listen returns, and calling the pipeline does both")
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
@@ -406,6 +411,11 @@ class Voice2FacePipeline(PretrainedNetworks):
         def callback(step: int, timestep: int, latents: Tensor) -> Tensor:
             assert callback_on_step_end is not None
             answer = callback_on_step_end(self, step, timestep, {"latents": latents})
+            if answer is not None and not isinstance(answer, Mapping):
+                raise SettingError(
+                    "callback_on_step_end returns the dictionary that it was given, with other "
+                    f"latents if it likes, not a {type(answer).__name__}"
+                )
             return (answer or {}).get("latents", latents)
 
         method, most = self.method, at_once(self.device).latents
@@ -454,6 +464,16 @@ class Voice2FacePipeline(PretrainedNetworks):
                 for image, voice, seed, faces in zip(images, voices, seeds, found, strict=True)
             )
         )
+
+
+def is_one_recording(given: object) -> bool:
+    """Whether it is a recording where an iterable of recordings is expected."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real):
+        return True  # samples with their rate
+    if isinstance(given, np.ndarray):
+        return given.dtype.kind in "iuf"  # and not paths
+    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor)
+    return isinstance(given, kinds) or hasattr(given, "read")
 
 
 def neighbours(sample: Sample) -> list[tuple[RetrievedFace, ...]]:

@@ -420,14 +420,18 @@ class PretrainedNetworks:
             Z^f, ``(faces, channels, size, size)``, float32.
 
         Raises:
-            SettingError: there are no faces.
+            SettingError: there are no faces, or they are no pictures of Pillow's.
         """
-        if not faces:
+        one = isinstance(faces, Image.Image)
+        given = [] if one else list(faces)
+        if one or not all(isinstance(face, Image.Image) for face in given):
+            raise SettingError("encode takes a list of pictures as Image.open gives; give [face]")
+        if not given:
             raise SettingError("there are no faces to encode")
         side = self.face_encoder.config.image_size
         pixels = [
             np.asarray(face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
-            for face in faces
+            for face in given
         ]
         images = to_model_range(np.stack(pixels))
         if bottom_only:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from voice2face import Portrait, Voice2FacePipeline
 
-recordings, portraits = map(Path, sys.argv[1:3])
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+recordings, portraits = map(Path, sys.argv[1:])
 portraits.mkdir(exist_ok=True)
 endings = {".wav", ".flac", ".mp3"}
 files = sorted(path for path in recordings.iterdir() if path.suffix.lower() in endings)

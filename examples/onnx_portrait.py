@@ -111,7 +111,9 @@ def coefficients(alpha_bar: float) -> tuple[np.float32, np.float32]:
 
 
 if __name__ == "__main__":
-    folder, recording, picture = sys.argv[1:4]
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    folder, recording, picture = sys.argv[1:]
     networks = Networks(folder)
     speech = networks.listen(recording)
     mean, deviation = (

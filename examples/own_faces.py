@@ -15,7 +15,9 @@ from voice2face import Voice2FacePipeline
 from voice2face.own_faces import OwnFace, retriever_over
 from voice2face.portrait import save_marked
 
-recording, picture = sys.argv[1:3]
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+recording, picture = sys.argv[1:]
 voices = Path(__file__).parent / "speech"
 artist = Voice2FacePipeline.from_pretrained()
 faces = {

@@ -4,7 +4,9 @@ import sys
 
 from voice2face import Voice2FacePipeline
 
-recording, picture = sys.argv[1:3]
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+recording, picture = sys.argv[1:]
 pipe = Voice2FacePipeline.from_pretrained()
 portraits = pipe(recording, num_images=4, seed=7)
 evidence = portraits.evidence

@@ -38,6 +38,16 @@ def test_portrait(tmp_path: Path, female_speech: Path) -> None:
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
 
 
+@pytest.mark.parametrize("name", ["portrait", "folder", "own_faces", "onnx_portrait"])
+def test_without_arguments_they_say_how_they_are_called(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"python examples/{name}.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_folder(tmp_path: Path, female_speech: Path) -> None:
     recordings, portraits = tmp_path / "recordings", tmp_path / "portraits"
     recordings.mkdir()

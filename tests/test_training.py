@@ -873,7 +873,10 @@ def test_release_refuses_what_has_no_part(
 
 
 def test_listing_again_keeps_the_figures(
-    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: Voice2FacePipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     folder, manifest = tiny_pipeline.save_pretrained(tmp_path / "tiny"), tmp_path / "manifest.json"
     figures = tmp_path / "report.json"
@@ -881,6 +884,7 @@ def test_listing_again_keeps_the_figures(
     listing = ["release", "--to", folder, "--manifest", manifest]
     for more in (["--report", figures], ["--licence", "CC0-1.0"]):
         run(monkeypatch, *listing, *more)
+    assert capsys.readouterr().out == 2 * f"{manifest}\n"
     entry = json.loads(manifest.read_text())["checkpoints"]["tiny"]
     assert entry["figures"] == {"a group": {"a measure": 0.5}}
     assert entry["licence"] == "CC0-1.0"

@@ -252,6 +252,7 @@ def main(arguments: argparse.Namespace) -> None:
             card=read_card(to),
         )
         leave_out_shared(to)
+        print(to)
     said: dict[str, Any] = {} if arguments.licence is None else {"licence": arguments.licence}
     if arguments.training_data is not None:
         said["training_data"] = [
@@ -262,3 +263,4 @@ def main(arguments: argparse.Namespace) -> None:
         manifest = MANIFEST_FILE
     if manifest is not None:
         write_manifest(to, manifest, arguments.report, said, changed=bool(folders))
+        print(manifest)

@@ -486,7 +486,9 @@ def test_command_says_what_stands_in_the_way(capsys: pytest.CaptureFixture) -> N
     assert main(["app", "--port", "0", "--key", "no.pem"]) == 1
     assert "say which: --certificate" in capsys.readouterr().err
     assert main(["app", "--port", "0", "--certificate", "no.pem", "--key", "no.pem"]) == 1
-    assert "--certificate no.pem" in capsys.readouterr().err
+    assert "--certificate no.pem and --key no.pem cannot be used" in capsys.readouterr().err
+    assert main(["app", "--port", "0", "--certificate", "no.pem"]) == 1
+    assert "--certificate no.pem cannot be used" in capsys.readouterr().err
 
 
 def test_command_names_the_extra_that_is_missing() -> None:

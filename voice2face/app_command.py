@@ -92,9 +92,9 @@ def run(arguments: list[str]) -> None:
         try:
             config.load()
         except OSError as error:
+            key = "" if options.key is None else f" and --key {options.key}"
             raise AppError(
-                f"--certificate {options.certificate} and --key {options.key} cannot be used: "
-                f"{error}"
+                f"--certificate {options.certificate}{key} cannot be used ({error}); give PEM files"
             ) from error
         print(f"{address(listener, options)}  (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):

@@ -83,6 +83,7 @@ from voice2face.training.tables import (
     decode_voice,
     load_faces,
     load_voices,
+    read_rows,
 )
 
 
@@ -837,6 +838,20 @@ def test_rows_that_cannot_be_used_are_named(
         load_faces(file, None, 32)
     with pytest.raises(SettingError, match=complaint):
         load_voices(file, None)
+
+
+def test_rows_of_minors_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ages = ["20-29", "10-19", "teens", "70+", "", None, "0-2", "17", "more than 70", "Child"]
+    rows = [{"id": str(number), "age": age} for number, age in enumerate(ages)]
+    file = str(tmp_path / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    with caplog.at_level("WARNING"):
+        kept = [row["id"] for row in read_rows(file, None, None)]
+    assert kept == ["0", "3", "4", "5", "8"]
+    assert "left out 5 rows of people labelled under 20" in caplog.text
+    pq.write_table(pa.table({"id": ["1"], "age": [12]}), file)
+    with pytest.raises(SettingError, match="no row"):
+        list(read_rows(file, None, None))
 
 
 def test_a_recording_without_samples_is_refused() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import io
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ SEXES = ("female", "male")
 UNKNOWN = -1
 QUALITY_COLUMNS = ("sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 SAMPLE_RATE = 16_000
+ADULT_YEARS = 20
+
+logger = logging.getLogger("voice2face.training")
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def read_rows(
     split: str | None,
     limit: int | None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of parquet files as dictionaries.
+    """Yield the rows of parquet files as dictionaries, but for those of minors.
 
     Args:
         paths: a file, a glob pattern, or several of either.
@@ -88,7 +93,7 @@ def read_rows(
         limit: stop after that many rows.
 
     Raises:
-        SettingError: no file matches, there is no column ``split``, or no row is left.
+        SettingError: no file matches, there is no column ``split``, or no row of an adult is left.
     """
     patterns = [paths] if isinstance(paths, str) else list(paths)
     files = sorted(
@@ -98,7 +103,7 @@ def read_rows(
     )
     if not files:
         raise SettingError(f"no parquet file matches {', '.join(patterns)}")
-    count = 0
+    count = minors = 0
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
             table = pa.Table.from_batches([batch])
@@ -110,12 +115,30 @@ def read_rows(
                     )
                 table = table.filter(pc.equal(table["split"], split))
             for row in table.to_pylist():
+                if of_minor(row.get("age")):
+                    minors += 1
+                    continue
                 yield row
                 count += 1
                 if limit is not None and count >= limit:
                     return
+    if minors:
+        logger.warning(
+            "left out %d rows of people labelled under %d: %s",
+            minors,
+            ADULT_YEARS,
+            ", ".join(patterns),
+        )
     if count == 0:
         raise SettingError(f"no row of split {split!r} in {', '.join(patterns)}")
+
+
+def of_minor(age: object) -> bool:
+    """Whether a label says an age under ``ADULT_YEARS``: in its first number, or in words."""
+    label = str(age).casefold()
+    years = re.search(r"\d+", label)
+    said = any(word in label for word in ("teen", "child"))
+    return said or (years is not None and int(years[0]) < ADULT_YEARS)
 
 
 @contextmanager
@@ -128,7 +151,9 @@ def row_errors(row: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise SettingError(f"the tables have no column {error}") from error
+        raise SettingError(
+            f"the tables have no column {error}; docs/training.md says which they need"
+        ) from error
     except Exception as error:  # Pillow and libsndfile raise whatever they like
         raise SettingError(f"row {row.get('id')!r:.80} cannot be used: {error}") from error
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -263,3 +264,19 @@ def test_what_does_not_go_with_a_folder(
 def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([str(tmp_path)]) == 1
     assert "holds no recordings" in capsys.readouterr().err
+
+
+def test_recordings_that_are_not_read_are_told_of(
+    recording: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, told = tmp_path / "spoken", "2 of formats that are not read (.m4a, .webm); convert them"
+    (folder / "below").mkdir(parents=True)
+    for name in ("a.M4A", "below/b.webm", ".hidden.m4a", "notes.txt"):
+        (folder / name).touch()
+    assert main([str(folder)]) == 1
+    assert told in capsys.readouterr().err
+    shutil.copy(recording, folder)
+    arguments = ["--model", checkpoint, "-o", str(tmp_path / "drawn"), "--steps", "1", "-q"]
+    assert main([str(folder), *arguments]) == 0
+    assert told in capsys.readouterr().err
+    assert len(list((tmp_path / "drawn").iterdir())) == 1

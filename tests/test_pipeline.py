@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,11 +148,33 @@ def test_callback_sees_the_latents_and_may_change_them(
     assert not found.any()
 
 
-def test_a_callback_that_returns_bare_latents_is_told_what_to_return(
-    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+@pytest.mark.parametrize(
+    ("callback", "advice"),
+    [
+        (lambda *state: state[3]["latents"], "returns the dictionary that it was given"),
+        (lambda *state: {"latents": state[3]["latents"][:, :2]}, r"of the shape .*\(1, 4, 8, 8\)"),
+        (lambda *_: {"latents": None}, "of the shape that it was given"),
+        ("each step", "is a function"),
+    ],
+)
+def test_a_callback_is_told_what_to_return(
+    callback: Any, advice: str, tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
 ) -> None:
-    with pytest.raises(SettingError, match="returns the dictionary that it was given"):
-        tiny_pipeline(tone, 16_000, callback_on_step_end=lambda *state: state[3]["latents"])
+    with pytest.raises(SettingError, match=advice):
+        tiny_pipeline(tone, 16_000, num_inference_steps=2, callback_on_step_end=callback)
+
+
+def test_decode_says_which_latents_it_takes(tiny_pipeline: Voice2FacePipeline) -> None:
+    for latents in (torch.zeros(4, 8, 8), np.zeros((1, 4, 8, 8), np.float32)):
+        with pytest.raises(SettingError, match=r"\(images, channels, size, size\)"):
+            tiny_pipeline.decode(latents)
+
+
+def test_a_misspelt_setting_is_named_by_its_call(tiny_pipeline: Voice2FacePipeline) -> None:
+    with pytest.raises(TypeError, match=r"settings\(\) got .* 'guidence'"):
+        tiny_pipeline.settings(guidence=2.0)
+    with pytest.raises(TypeError, match=r"settings\(\) got .* 'guidence'"):
+        tiny_pipeline.map([], guidence=2.0)
 
 
 def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from voice2face.settings import choose_seeds, seed_of_name
 
 AUDIO_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
+)
+UNREAD_ENDINGS = frozenset(  # of recordings in formats that are not read
+    {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".caf", ".mka"}
 )
 REPORT_ENDINGS = (".csv", ".json")
 SHEET_PICTURES = 400
@@ -72,17 +75,34 @@ def find_recordings(folder: Path) -> list[Path]:
     Raises:
         AudioNotFoundError: there is none.
     """
-    found = sorted(
+    found = files_under(folder, AUDIO_ENDINGS)
+    if not found:
+        endings = ", ".join(sorted(AUDIO_ENDINGS))
+        unread = unread_recordings(folder)
+        raise AudioNotFoundError(
+            f"{folder} holds no recordings ({endings})" + (f"; {unread}" if unread else "")
+        )
+    return found
+
+
+def files_under(folder: Path, endings: Collection[str]) -> list[Path]:
+    """Files with one of some endings, in order; hidden ones are left out."""
+    return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_ENDINGS
+        if path.suffix.lower() in endings
         and is_file(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    if not found:
-        endings = ", ".join(sorted(AUDIO_ENDINGS))
-        raise AudioNotFoundError(f"{folder} holds no recordings ({endings})")
-    return found
+
+
+def unread_recordings(folder: Path) -> str:
+    """What to do with recordings of formats that are not read; empty where there are none."""
+    unread = files_under(folder, UNREAD_ENDINGS)
+    if not unread:
+        return ""
+    endings = ", ".join(sorted({path.suffix.lower() for path in unread}))
+    return f"left out {len(unread)} of formats that are not read ({endings}); convert them first"
 
 
 def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> list[Path]:
@@ -127,6 +147,9 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     if options.contact_sheet is not None:
         format_of(options.contact_sheet)
     recordings = find_recordings(folder)
+    unread = unread_recordings(folder)
+    if unread:
+        print(unread, file=sys.stderr)
     paths = portrait_paths(recordings, folder, output)
     waiting = [
         (recording, path)

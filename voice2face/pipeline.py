@@ -38,19 +38,14 @@ from voice2face.settings import (
 StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
 
-class PresetSettings(TypedDict, total=False):
-    """What may be said in place of a preset's numbers; see ``Voice2FacePipeline.__call__``."""
+class DrawSettings(TypedDict, total=False):
+    """How portraits are drawn; see ``Voice2FacePipeline.__call__``."""
 
+    preset: str
     num_inference_steps: int | None
     guidance_scale: float | None
     guidance_every: int | None
     sampler: str | None
-
-
-class DrawSettings(PresetSettings, total=False):
-    """How portraits are drawn; see ``Voice2FacePipeline.__call__``."""
-
-    preset: str
     eta: float
     variety: float
     watermark: bool
@@ -363,20 +358,17 @@ class Voice2FacePipeline(PretrainedNetworks):
         self,
         preset: str = DEFAULT_PRESET,
         *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_every: int | None = None,
+        sampler: str | None = None,
         eta: float = 0.0,
         variety: float = DEFAULT_VARIETY,
         watermark: bool = True,
-        **replaced: Unpack[PresetSettings],
     ) -> Settings:
         """What a call with these arguments goes by: sampler, steps, guidance and all else.
 
-        Args:
-            preset: as in ``__call__``.
-            eta: as in ``__call__``.
-            variety: as in ``__call__``.
-            watermark: as in ``__call__``.
-            replaced: ``num_inference_steps``, ``guidance_scale``, ``guidance_every`` and
-                ``sampler``, as in ``__call__``.
+        All arguments are as in ``__call__``.
 
         Raises:
             SettingError: there is no such preset, a number is out of range, or the distilled
@@ -386,7 +378,14 @@ class Voice2FacePipeline(PretrainedNetworks):
         learnt = (
             None if update is None else Preset(DISTILLED, update.steps, update.guidance_scale, 1)
         )
-        chosen = fill_preset(preset, learnt, **replaced)
+        chosen = fill_preset(
+            preset,
+            learnt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_every=guidance_every,
+            sampler=sampler,
+        )
         settings = Settings(
             chosen.num_inference_steps,
             chosen.guidance_scale,
@@ -416,8 +415,16 @@ class Voice2FacePipeline(PretrainedNetworks):
                     "callback_on_step_end returns the dictionary that it was given, with other "
                     f"latents if it likes, not a {type(answer).__name__}"
                 )
-            return (answer or {}).get("latents", latents)
+            changed = (answer or {}).get("latents", latents)
+            if not isinstance(changed, Tensor) or changed.shape != latents.shape:
+                raise SettingError(
+                    "callback_on_step_end returns latents of the shape that it was given, "
+                    f"{tuple(latents.shape)}"
+                )
+            return changed
 
+        if callback_on_step_end is not None and not callable(callback_on_step_end):
+            raise SettingError("callback_on_step_end is a function, which each step calls")
         method, most = self.method, at_once(self.device).latents
         with self._turn(*method.networks()):
             device = method.device

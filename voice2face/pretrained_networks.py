@@ -456,9 +456,15 @@ class PretrainedNetworks:
             ``(images, output_size, output_size, 3)`` uint8.
 
         Raises:
+            SettingError: these are no latents of that shape.
             DeviceError: the device ran out of memory.
         """
         decoder = self.face_decoder
+        if not isinstance(latents, Tensor) or latents.ndim != 4:
+            raise SettingError(
+                "decode takes a tensor of latents, (images, channels, size, size), as "
+                "output_type='latent' gives it; of one picture: latents[:1]"
+            )
         with memory_errors(self.device), self._turn(decoder):
             size, shape = self.output_size, (self.output_size, self.output_size, 3)
             pictures = torch.empty(len(latents), *shape, dtype=torch.uint8, device=decoder.device)

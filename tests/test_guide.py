@@ -62,6 +62,7 @@ def test_the_numbers_that_are_promised_are_those_that_count() -> None:
     assert MOST_ATTEMPTS - 1 == 3
     limits = Limits()
     assert f"recording may have {limits.recording_bytes >> 20} MiB and ten minutes, eight" in guide
+    assert "eight visitors may be served or wait at once" in guide
     assert (limits.recording_seconds, limits.jobs) == (600.0, 8)
     assert "a drawing may take three minutes" in guide
     assert limits.drawing_seconds == 180.0

@@ -245,6 +245,8 @@ def make_portraits(options: argparse.Namespace) -> None:
     output = place_of(options)
     format_of(output)
     check_folder_of(expanded(output))
+    check_whole("num_images", options.num_images, MOST_IMAGES)
+    seeds = choose_seeds(options.num_images, options.seed, None)
 
     import_pipeline()
     from tqdm.auto import tqdm
@@ -255,8 +257,6 @@ def make_portraits(options: argparse.Namespace) -> None:
 
     speech = speech_of(recording_of(options.audio))
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
-    check_whole("num_images", options.num_images, MOST_IMAGES)
-    seeds = choose_seeds(options.num_images, options.seed, None)
     settings = pipe.settings(
         options.preset, num_inference_steps=options.steps, guidance_scale=options.guidance
     )

@@ -275,7 +275,18 @@ def test_one_command_writes_the_report(
     monkeypatch.setattr(
         sys, "argv", ["publish", *map(str, [*arguments, "--table", "other", speed])]
     )
-    with pytest.raises(ValueError, match="no page has the marker 'other'"):
+    with pytest.raises(SystemExit, match="no page has the marker 'other'"):
+        publish.main()
+    damaged = ["--page", readme.with_name("damaged.md")]
+    damaged[1].write_text("<!-- figures --> that never end\n")
+    before = readme.read_text().replace("| cold | 3.5 |", "| cold | old |")
+    readme.write_text(before)
+    monkeypatch.setattr(sys, "argv", ["publish", *map(str, [*arguments, *damaged])])
+    with pytest.raises(SystemExit, match="once each"):
+        publish.main()
+    assert readme.read_text() == before, "no page is written, or all of them are"
+    monkeypatch.setattr(sys, "argv", ["publish", "--report", str(card), "--page", str(readme)])
+    with pytest.raises(SystemExit, match=r"is no report\.json of the evaluation"):
         publish.main()
     plain = {group: figures for group, figures in report.items() if "Speech2Face" not in group}
     del plain["the voice is heard, test speakers: speech encoder"]["sex"]

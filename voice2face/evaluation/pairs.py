@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from voice2face.evaluation.retrieval import nearness, ranks, recalled
 from voice2face.evaluation.voices import add_common_answer, said_of
 from voice2face.listening import Voice
 from voice2face.training.contact_sheets import contact_sheet
-from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows
+from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows, row_errors
 
 logger = logging.getLogger("voice2face.evaluation")
 
@@ -60,11 +61,15 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
 
     The columns ``audio``, ``face`` and ``person`` are needed; ``face_frontal`` and ``speech2face``
     are other answers to compare with, where they are there.
+
+    Raises:
+        SettingError: a row cannot be used.
     """
     rows = list(read_rows(str(file), None, None))
-    faces = np.stack([decode_face(row["face"], FACE_SIZE) for row in rows])
+    faces = faces_in(rows, "face")
     others = [column for column in OTHER_ANSWERS if column in rows[0]]
-    names = np.array([str(row["person"]) for row in rows])
+    with row_errors(rows[0]):
+        names = np.array([str(row["person"]) for row in rows])
     features = instruments.features(faces).numpy()
     verdict = instruments.judge(faces, names)
     voices: dict[str, Voice] = {}
@@ -72,16 +77,16 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
     for k, row in enumerate(tqdm(rows, desc="listening", unit="clip")):
         if names[k] in voices or not all(row[column] for column in others):
             continue
+        with row_errors(row):
+            waveform = decode_voice(row["audio"])
         try:
-            voices[names[k]] = artist.pipe.listen(decode_voice(row["audio"]), SAMPLE_RATE)
+            voices[names[k]] = artist.pipe.listen(waveform, SAMPLE_RATE)
             kept.append(k)
         except AudioError as error:
             logger.info("%s: %s", names[k], error)
     people = names[kept]
     frontal, published = (
-        np.stack([decode_face(rows[k][column], FACE_SIZE) for k in kept])
-        if column in others
-        else None
+        faces_in([rows[k] for k in kept], column) if column in others else None
         for column in OTHER_ANSWERS
     )
     means = np.stack([features[names == person].mean(0) for person in people])
@@ -94,6 +99,19 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
         means / np.linalg.norm(means, axis=1, keepdims=True),
         Verdict(verdict.sex[kept], verdict.age[kept]),
     )
+
+
+def faces_in(rows: list[dict[str, Any]], column: str) -> np.ndarray:
+    """The pictures of a column, ``(N, 192, 192, 3)`` uint8.
+
+    Raises:
+        SettingError: one cannot be decoded.
+    """
+    faces = []
+    for row in rows:
+        with row_errors(row):
+            faces.append(decode_face(row[column], FACE_SIZE))
+    return np.stack(faces)
 
 
 def measure_pairs(

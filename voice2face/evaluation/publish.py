@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from voice2face.errors import SettingError
+from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.quality import GOOD
 from voice2face.evaluation.report import Report, shown, table_lines
 from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
@@ -168,23 +170,43 @@ def fill(text: str, marker: str, content: str) -> str:
     """Replace what lies between a pair of markers; a text without them stays as it is.
 
     Raises:
-        ValueError: the text does not hold the pair exactly once.
+        SettingError: the text does not hold the pair exactly once.
     """
     begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     if begin not in text and end not in text:
         return text
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise ValueError(f"the text needs {begin} and {end} once each")
+        raise SettingError(f"the text needs {begin} and {end} once each")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n\n{content.strip()}\n\n{end}{after}"
 
 
+def text_of(file: Path) -> str:
+    """What a page, a table or a report holds.
+
+    Raises:
+        SettingError: it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{file} cannot be read: {error}") from error
+
+
 def read(file: Path) -> Report:
-    """A report as the evaluation wrote it."""
-    return Report.from_json(json.loads(file.read_text(encoding="utf-8")))
+    """A report as the evaluation wrote it.
+
+    Raises:
+        SettingError: it is none.
+    """
+    try:
+        return Report.from_json(json.loads(text_of(file)))
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise SettingError(f"{file} is no report.json of the evaluation: {error}") from error
 
 
+@measuring_command()
 def main() -> None:
     """Write the figures where the command line says."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.publish")
@@ -233,15 +255,14 @@ def main() -> None:
         "true pairs": pairs_table(reports),
     }
     for marker, file in options.table:
-        table = Path(file).read_text(encoding="utf-8")
-        tables[marker] = table.removeprefix(f"### {marker}\n")
-    pages = {page: page.read_text(encoding="utf-8") for page in options.page}
+        tables[marker] = text_of(Path(file)).removeprefix(f"### {marker}\n")
+    pages = {page: text_of(page) for page in options.page}
     for marker, _ in options.table:
         if not any(f"<!-- {marker} -->" in text for text in pages.values()):
-            raise ValueError(f"no page has the marker {marker!r}")
+            raise SettingError(f"no page has the marker {marker!r}")
+    for marker, table in tables.items():
+        pages = {page: fill(text, marker, table) for page, text in pages.items()}
     for page, text in pages.items():
-        for marker, table in tables.items():
-            text = fill(text, marker, table)
         page.write_text(text, encoding="utf-8")
 
 

@@ -656,9 +656,8 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     with pytest.raises(SystemExit, match="holds no trajectories"):
         train("decoder", *arguments, "--trajectories", tmp_path, "--out", sharper)
     save_file({"speech": torch.zeros(1)}, shards[0])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="of another version"):
         train("decoder", *arguments, *drawn, "--out", sharper)
-    assert "of another version" in capsys.readouterr().err
 
 
 def test_the_command_distils_both_denoisers_of_fine_portraitist(

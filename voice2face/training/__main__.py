@@ -48,7 +48,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
             arguments.device = choose_device(arguments.device)
         modules[arguments.stage].main(arguments)
     except Voice2FaceError as error:
-        parser.error(str(error))
+        raise SystemExit(f"{parser.prog} {arguments.stage}: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 

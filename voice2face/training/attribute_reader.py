@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from voice2face.errors import SettingError
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.kept_files import fingerprint, kept_in
@@ -88,14 +89,14 @@ def trained_reader(
         seed: of everything random.
 
     Raises:
-        SystemExit: no face is labelled, or what is kept was learnt from something else.
+        SettingError: no face is labelled, or what is kept was learnt from something else.
     """
     of_faces, of_portraits = (LatentReader(*portraits.shape[1:3]) for _ in range(2))
     reader = AttributeReader([of_faces, of_portraits])
     attributes = labelled_attributes(faces, np.arange(len(faces)), np.random.default_rng(seed))
     known = attributes.isfinite().all(1)
     if not known.any():
-        raise SystemExit("no face is labelled with sex and age: give --attribute-weight 0")
+        raise SettingError("no face is labelled with sex and age: give --attribute-weight 0")
 
     network = PerceptualLoss(perceptual_weights)
 

@@ -281,7 +281,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.trajectories is not None:
         files = sorted((arguments.trajectories / "train").glob("*.safetensors"))
         if not files:
-            raise SystemExit(f"{arguments.trajectories} holds no trajectories of a distillation")
+            raise SettingError(f"{arguments.trajectories} holds no trajectories of a distillation")
         pipe = Voice2FacePipeline.from_pretrained(arguments.checkpoint, device=arguments.device)
         portraits = drawn_portraits(pipe, read_trajectories(files).speech, run=arguments.seed)
     options = DecoderOptions(batch_size=arguments.batch_size)

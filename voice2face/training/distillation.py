@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.methods.guided_sampling import Autoguidance
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.denoiser import Condition
@@ -236,13 +237,13 @@ def critic_of(original: DistilledDenoiser, checkpoint: str) -> DistilledDenoiser
     """Another checkpoint's denoiser, for what it sees in the latents of whole faces.
 
     Raises:
-        SystemExit: it draws other latents, or not in one stage.
+        SettingError: it draws other latents, or not in one stage.
     """
     teacher = original.teacher
     pipe = Voice2FacePipeline.from_pretrained(checkpoint, device=teacher.device)
     latents_of = (fingerprint(one.face_encoder) for one in (pipe, teacher))
     if original.stage == "bottom" or pipe.method.stages > 1 or len(set(latents_of)) > 1:
-        raise SystemExit(
+        raise SettingError(
             f"--critic {checkpoint} is no checkpoint of SCLDM over the same latents of whole faces"
         )
     return DistilledDenoiser(pipe, *pipe.method.few_step_updates)
@@ -433,15 +434,15 @@ def main(arguments: argparse.Namespace) -> None:
     """Distil as the command line asks."""
     torch.manual_seed(arguments.seed)
     if arguments.teacher_steps % arguments.steps:
-        raise SystemExit("--teacher-steps is a multiple of --steps")
+        raise SettingError("--teacher-steps is a multiple of --steps")
     if arguments.whole_portraits < 2:
-        raise SystemExit("--whole-portraits is 2 or more: one to compare, one as portraits are")
+        raise SettingError("--whole-portraits is 2 or more: one to compare, one as portraits are")
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
     names = list(teacher.method.few_step_updates)
     if arguments.denoiser not in (names if len(names) > 1 else [None, *names]):
-        raise SystemExit(f"{teacher.name} is distilled with --denoiser {' or '.join(names)}")
+        raise SettingError(f"{teacher.name} is distilled with --denoiser {' or '.join(names)}")
     original = DistilledDenoiser(teacher, arguments.denoiser or names[0])
     critic = original if arguments.critic is None else critic_of(original, arguments.critic)
     kept = arguments.trajectories or arguments.out / "trajectories"

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from voice2face.errors import SettingError
 from voice2face.whole_files import replace_file
 
 NOTE = "made_of"
@@ -50,13 +51,13 @@ def kept_in(
         compute: makes them.
 
     Raises:
-        SystemExit: the file was made of something else.
+        SettingError: the file was made of something else.
     """
     if file.exists():
         with safe_open(file, "pt") as kept:
             note = (kept.metadata() or {}).get(NOTE)
         if note != made_of:
-            raise SystemExit(
+            raise SettingError(
                 f"{file} was made of other data or by other networks; delete it, or choose "
                 "another folder"
             )

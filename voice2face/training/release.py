@@ -39,7 +39,7 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
     """Where each component of the checkpoint lies; none where no stage is given.
 
     Raises:
-        SystemExit: a stage is given that would have no part in it.
+        SettingError: a stage is given that would have no part in it.
     """
     given = {name: getattr(arguments, name) for name in OF_STAGES}
     found = gathered(given)
@@ -49,7 +49,7 @@ def places(arguments: argparse.Namespace) -> dict[str, Path]:
         if place is not None and not any(part.is_relative_to(place) for part in found.values())
     ]
     if left_over:
-        raise SystemExit(
+        raise SettingError(
             f"{', '.join(left_over)} would have no part in the checkpoint; SCLDM's is made of "
             "--collaborative and --diffusion (and --distillation), Fine-portraitist's of "
             "--collaborative, --bottom, --upper and --retriever (and --bottom-distillation and "

@@ -123,7 +123,7 @@ def kept_trajectories(
         made_of: ``fingerprint`` of what draws, and how.
 
     Raises:
-        SystemExit: what is kept was drawn by something else.
+        SettingError: what is kept was drawn by something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:05}.safetensors" for number in range(shards)]

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -69,38 +69,33 @@ class Outcome:
     error: str | None = None
 
 
-def find_recordings(folder: Path) -> list[Path]:
+def find_recordings(folder: Path) -> tuple[list[Path], list[Path]]:
     """Audio files under a folder, by their endings, in order; hidden ones are left out.
 
+    Returns:
+        Those that are read, and those of formats that are not.
+
     Raises:
-        AudioNotFoundError: there is none.
+        AudioNotFoundError: there is none that is read.
     """
-    found = files_under(folder, AUDIO_ENDINGS)
-    if not found:
-        endings = ", ".join(sorted(AUDIO_ENDINGS))
-        unread = unread_recordings(folder)
-        raise AudioNotFoundError(
-            f"{folder} holds no recordings ({endings})" + (f"; {unread}" if unread else "")
-        )
-    return found
-
-
-def files_under(folder: Path, endings: Collection[str]) -> list[Path]:
-    """Files with one of some endings, in order; hidden ones are left out."""
-    return sorted(
+    visible = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in endings
+        if path.suffix.lower() in AUDIO_ENDINGS | UNREAD_ENDINGS
         and is_file(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    found = [path for path in visible if path.suffix.lower() in AUDIO_ENDINGS]
+    unread = [path for path in visible if path.suffix.lower() in UNREAD_ENDINGS]
+    if not found:
+        advice = f"; {advice_on(unread)}" if unread else ""
+        endings = ", ".join(sorted(AUDIO_ENDINGS))
+        raise AudioNotFoundError(f"{folder} holds no recordings ({endings}){advice}")
+    return found, unread
 
 
-def unread_recordings(folder: Path) -> str:
-    """What to do with recordings of formats that are not read; empty where there are none."""
-    unread = files_under(folder, UNREAD_ENDINGS)
-    if not unread:
-        return ""
+def advice_on(unread: Sequence[Path]) -> str:
+    """What to do with recordings of formats that are not read."""
     endings = ", ".join(sorted({path.suffix.lower() for path in unread}))
     return f"left out {len(unread)} of formats that are not read ({endings}); convert them first"
 
@@ -146,10 +141,9 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         raise OutputError(f"{options.report}: reports are written as {' or '.join(REPORT_ENDINGS)}")
     if options.contact_sheet is not None:
         format_of(options.contact_sheet)
-    recordings = find_recordings(folder)
-    unread = unread_recordings(folder)
+    recordings, unread = find_recordings(folder)
     if unread:
-        print(unread, file=sys.stderr)
+        print(advice_on(unread), file=sys.stderr)
     paths = portrait_paths(recordings, folder, output)
     waiting = [
         (recording, path)

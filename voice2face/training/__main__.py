@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from voice2face.devices import choose_device
 from voice2face.errors import Voice2FaceError
 
 INTERRUPTED = 130  # as a shell says it of what Ctrl-C ended
@@ -32,11 +32,13 @@ def main(command_line: Sequence[str] | None = None) -> None:
     """Parse the stage and its arguments, then train."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.training", description=__doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
-    modules = {}
+    words = sys.argv[1:] if command_line is None else command_line
     for name, summary in STAGES.items():
-        modules[name] = importlib.import_module(f"voice2face.training.{MODULES.get(name, name)}")
-        modules[name].add_arguments(stages.add_parser(name, help=summary, description=summary))
-    arguments = parser.parse_args(command_line)
+        of_stage = stages.add_parser(name, help=summary, description=summary)
+        if name in words[:1]:  # the others' modules need not be imported
+            stage = import_module(f"voice2face.training.{MODULES.get(name, name)}")
+            stage.add_arguments(of_stage)
+    arguments = parser.parse_args(words)
     hears = hasattr(arguments, "voices")
     if hears and not arguments.pairs and not (arguments.faces and arguments.voices):
         parser.error("give --faces with --voices, or --pairs")
@@ -45,8 +47,10 @@ def main(command_line: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         if hasattr(arguments, "device"):
+            from voice2face.devices import choose_device
+
             arguments.device = choose_device(arguments.device)
-        modules[arguments.stage].main(arguments)
+        stage.main(arguments)
     except Voice2FaceError as error:
         raise SystemExit(f"{parser.prog} {arguments.stage}: {error}") from None
     except KeyboardInterrupt:

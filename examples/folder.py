@@ -9,7 +9,7 @@ if len(sys.argv) != 3:
     sys.exit(__doc__)
 recordings, portraits = map(Path, sys.argv[1:])
 portraits.mkdir(exist_ok=True)
-endings = {".wav", ".flac", ".mp3"}
+endings = {".wav", ".flac", ".ogg", ".mp3", ".aiff"}
 files = sorted(path for path in recordings.iterdir() if path.suffix.lower() in endings)
 pipe = Voice2FacePipeline.from_pretrained()
 results = pipe.map(files, batch_size=8, on_error="return")

@@ -101,6 +101,11 @@ class Page:
         frames = self.browser.find_elements(By.CLASS_NAME, "frame")
         return [self.seen(frame) for frame in frames]
 
+    def seeds(self) -> list[int]:
+        """What is written under the frames."""
+        captions = self.browser.find_elements(By.CLASS_NAME, "caption")
+        return [int(caption.text.removeprefix("seed ")) for caption in captions]
+
     def seen(self, element: WebElement) -> np.ndarray:
         shot = base64.b64decode(element.screenshot_as_base64)
         with Image.open(io.BytesIO(shot)) as image:
@@ -180,8 +185,7 @@ def test_a_voice_becomes_a_portrait_that_can_be_kept(
         away = np.abs(seen - made)[middle].mean()
         assert away < 8, "the portrait is what is seen"
         assert np.abs(begun - made)[middle].mean() > 3 * away, "and was not from the beginning"
-    captions = page.do("return [...document.querySelectorAll('.caption')].map(c => c.innerText)")
-    assert captions == ["seed 7", "seed 8", "seed 9", "seed 10"]
+    assert page.seeds() == [7, 8, 9, 10]
 
     faces = page.browser.find_elements(By.CLASS_NAME, "face")
     faces[1].click()
@@ -229,6 +233,56 @@ def test_seeds_move_and_make_other_faces(page: Page, male_speech: Path, tmp_path
     assert "sounds male" in page["told"].text
     for one, other in zip(before, page.pictures(), strict=True):
         assert np.abs(one - other).mean() > 10, "other seeds draw other faces"
+
+
+def test_a_seed_is_the_visitors_to_choose(
+    page: Page, male_speech: Path, female_speech: Path
+) -> None:
+    page.choose_file(male_speech)
+    page.set("steps", 2)
+    page.draw()
+    drawn = page.seeds()
+    assert page["seed"].get_attribute("value") == "", "so that the next voice has other faces"
+    page.choose_file(female_speech)
+    page.draw()
+    assert not set(drawn) & set(page.seeds())
+    last = page.seeds()[-1]
+    page["seed-on"].click()
+    assert page["seed"].get_attribute("value") == str(last + 1)
+    page.set("steps", 100)
+    page["draw"].click()
+    page.wait(lambda: all("image/webp" in source for source in page.sources()))
+    page["seed"].clear()
+    page["seed"].send_keys("99999", Keys.ENTER)
+    page.wait(lambda: not page.is_drawing())
+    assert page["status"].text == "Done.", "Enter stops nothing"
+    assert page["seed"].get_attribute("value") == "99999"
+    assert page.seeds()[0] == last + 1
+
+
+def test_portraits_stay_where_no_others_are_drawn(
+    page: Page, female_speech: Path, tmp_path: Path
+) -> None:
+    recording = tmp_path / "mine.flac"
+    recording.write_bytes(female_speech.read_bytes())
+    page.choose_file(recording)
+    page["seed"].send_keys("5")
+    page.draw()
+    assert page.seeds() == [5, 6, 7, 8]
+    page["seed"].clear()
+    page["seed"].send_keys(str(2**63 - 1))
+    page.do("document.getElementById('controls').noValidate = true")
+    page.draw()
+    assert "2**63" in page["problem"].text
+    [complaint] = page.browser.get_log("browser")
+    assert "400 (Bad Request)" in complaint["message"]
+    assert page.seeds() == [5, 6, 7, 8]
+    assert all(source.startswith("blob:") for source in page.sources())
+    page["seed"].clear()
+    recording.unlink()
+    page.draw()
+    assert "cannot be read" in page["problem"].text
+    assert page.seeds() == [5, 6, 7, 8]
 
 
 def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -30,15 +31,18 @@ def run(name: str, *arguments: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_portrait(tmp_path: Path, female_speech: Path) -> None:
-    done = run("portrait.py", female_speech, tmp_path / "faces.png")
-    assert "sounds female" in done.stdout
+def test_voices_and_faces(tmp_path: Path, female_speech: Path, male_speech: Path) -> None:
+    done = run("voices_and_faces.py", female_speech, male_speech, tmp_path / "faces.png")
+    assert re.findall("sounds (female|male)", done.stdout) == ["female", "male"]
     with Image.open(tmp_path / "faces.png") as image:
-        assert image.size == (4 * 256, 256)
+        assert image.size == (8 * 160, 2 * 160)
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+        waveform = np.asarray(image.crop((0, 0, 160, 160)))
+    inked = (waveform < 255).any(2).sum(0)
+    assert inked[:10].max() == 0 < inked[10:150].min() < inked.max() / 2
 
 
-@pytest.mark.parametrize("name", ["portrait", "folder", "own_faces", "onnx_portrait"])
+@pytest.mark.parametrize("name", ["voices_and_faces", "folder", "own_faces", "onnx_portrait"])
 def test_without_arguments_they_say_how_they_are_called(name: str) -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / f"{name}.py"], capture_output=True, text=True, check=False

@@ -1,9 +1,12 @@
 // Sends a recording and reads what becomes of it: Server-Sent Events in the answer to a POST.
 
 export async function* draw(recording, settings, signal) {
+  const body = await recording.arrayBuffer().catch(() => {
+    throw new Error("The recording cannot be read (any more). Choose it again, or another one.");
+  });
   const answer = await fetch(`portraits?${new URLSearchParams(settings)}`, {
     method: "POST",
-    body: recording,
+    body,
     headers: { "Content-Type": "application/octet-stream" },
     signal,
   }).catch((error) => {

@@ -24,6 +24,8 @@ let recording = null; // what is sent, a Blob
 let latest = null; // the file that was chosen last
 let recorder = null; // while recording
 let drawing = null; // an AbortController, while portraits are drawn
+let begun = false; // whether unfinished portraits took the place of the ones before
+let drawnSeed = "0"; // of the first of the portraits drawn last
 
 at("about").textContent = `voice2face ${limits.version}, checkpoint ${limits.checkpoint}`;
 at("steps").max = limits.steps;
@@ -46,8 +48,7 @@ async function use(file) {
     complain(`${file.name} is over ${megabytes} MB; cut out a part, or save it as FLAC or MP3.`);
     return;
   }
-  drawing?.abort();
-  at("draw").disabled = true;
+  at("draw").disabled = !drawing; // which can be stopped
   latest = file;
   const opened = await openRecording(file, limits.recording_seconds);
   if (latest !== file) return; // another one was chosen while this one was opened
@@ -57,8 +58,10 @@ async function use(file) {
     complain(`${file.name} is over ${minutes} minutes; cut out a part with one speaker.`);
     return;
   }
+  drawing?.abort();
   recording = opened.blob;
   take.show(file, opened);
+  at("told").hidden = true;
   at("draw").disabled = false;
 }
 
@@ -87,7 +90,7 @@ addEventListener("drop", (event) => {
 });
 
 function showRecording(on) {
-  at("record").setAttribute("aria-pressed", on);
+  at("record").classList.toggle("is-recording", on);
   at("record-label").textContent = on ? "Stop" : "Record";
   at("record").style.setProperty("--level", 0);
 }
@@ -140,7 +143,7 @@ for (const name of SLIDERS) {
 }
 
 function moveSeed(by) {
-  const digits = at("seed").value.replace(/\D/g, "") || "0";
+  const digits = at("seed").value.replace(/\D/g, "") || drawnSeed;
   const moved = BigInt(digits) + BigInt(by);
   at("seed").value = moved < 0n ? 0n : moved;
 }
@@ -156,6 +159,7 @@ at("seed-any").addEventListener("click", () => {
 function showDrawing(on) {
   document.body.classList.toggle("is-drawing", on);
   at("draw").textContent = on ? "Stop" : "Draw four portraits";
+  at("draw").type = on ? "button" : "submit"; // Enter in a field stops nothing
   at("faces").setAttribute("aria-busy", on);
 }
 
@@ -167,6 +171,8 @@ const heed = {
     say(ahead === 1 ? "One visitor is ahead of you." : `${ahead} visitors are ahead of you.`);
   },
   heard(evidence) {
+    begun = true;
+    faces.clear();
     showEvidence(evidence);
     say("Drawing");
   },
@@ -177,7 +183,7 @@ const heed = {
   },
   drawn({ portraits }) {
     faces.show(portraits);
-    at("seed").value = portraits[0].seed;
+    drawnSeed = portraits[0].seed;
     say("Done.");
   },
   error({ message }) {
@@ -188,8 +194,8 @@ const heed = {
 async function drawPortraits() {
   complain("");
   say("Sending the recording");
-  faces.clear();
   at("told").hidden = true;
+  begun = false;
   at("progress").value = 0;
   drawing = new AbortController();
   const { signal } = drawing;
@@ -204,7 +210,7 @@ async function drawPortraits() {
   try {
     for await (const { name, content } of draw(recording, settings, signal)) heed[name](content);
   } catch (error) {
-    faces.clear();
+    if (begun) faces.clear();
     at("told").hidden = true;
     say(signal.aborted ? "Stopped." : "");
     if (!signal.aborted) complain(error.message);
@@ -223,8 +229,12 @@ function bringIntoView(element) {
 
 at("controls").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (drawing) drawing.abort();
-  else if (recording) drawPortraits();
+  if (!drawing && recording) drawPortraits();
+});
+at("draw").addEventListener("click", (event) => {
+  if (!drawing) return;
+  event.preventDefault(); // by the time it would submit, the button may be of that type again
+  drawing.abort();
 });
 
 useChosen(); // what was chosen while this script was still on its way

@@ -58,7 +58,7 @@ def test_the_numbers_that_are_promised_are_those_that_count() -> None:
     assert "the others draw at guidance 2" in guide
     assert f"portraits to make, up to {MOST_IMAGES};" in guide
     assert f"at {LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz" in guide
-    assert "another one is drawn from the same seed, up to three times" in readme
+    assert "has a badly drawn face drawn again from the same seed, up to three times" in readme
     assert MOST_ATTEMPTS - 1 == 3
     limits = Limits()
     assert f"recording may have {limits.recording_bytes >> 20} MiB and ten minutes, eight" in guide

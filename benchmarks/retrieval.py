@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voice2face.models.face_retriever import ExactSearch, FaissSearch, Search
+from voice2face.models.nearest_search import ExactSearch, FaissSearch, Search
 
 GROUPS = 12
 VOICES_PER_SPEAKER = 10

@@ -29,7 +29,7 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.models.denoiser import Condition
-from voice2face.models.face_retriever import Entries
+from voice2face.models.face_entries import Entries
 from voice2face.settings import Preset, Settings
 from voice2face.training.losses import PerceptualLoss
 

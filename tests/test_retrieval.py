@@ -11,17 +11,16 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.retrieval import NEIGHBOURS, compare, table
 from voice2face.errors import ArchitectureError, OutputError, SettingError
-from voice2face.models.face_retriever import (
+from voice2face.models.face_entries import (
     EIGHT_BITS,
     ENTRIES_FILE,
     FORMAT,
     Entries,
-    ExactSearch,
-    FaceRetriever,
-    FaissSearch,
     pack,
     unpack,
 )
+from voice2face.models.face_retriever import FaceRetriever
+from voice2face.models.nearest_search import ExactSearch, FaissSearch
 
 KINDS = [ExactSearch, FaissSearch]
 

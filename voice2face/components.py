@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from voice2face.checkpoints import read_json
 from voice2face.errors import ArchitectureError
-from voice2face.models.face_retriever import ENTRIES_FILE, FaceRetriever
+from voice2face.models.face_entries import ENTRIES_FILE
+from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.few_step_update import UPDATE_FILE, FewStepUpdate
 
 CONFIG_FILE = "config.json"

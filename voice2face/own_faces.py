@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from voice2face.errors import SettingError
-from voice2face.models.face_retriever import Entries, FaceRetriever
+from voice2face.models.face_entries import Entries
+from voice2face.models.face_retriever import FaceRetriever
 from voice2face.pipeline import Voice2FacePipeline
 
 

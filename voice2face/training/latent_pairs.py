@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voice2face.models.face_retriever import Entries, FaceRetriever
+from voice2face.models.face_entries import Entries
+from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.latents import EncodedTables
 from voice2face.training.pairing import Pairing
 from voice2face.training.tables import UNKNOWN, FaceTable

@@ -16,7 +16,8 @@ from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
-from voice2face.models.face_retriever import EIGHT_BITS, Entries, FaceRetriever
+from voice2face.models.face_entries import EIGHT_BITS, Entries
+from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.latents import encode_faces
 from voice2face.training.options import add_data_options, load_split

@@ -9,11 +9,11 @@ import torch
 
 from tests.conftest import tiny_components
 from voice2face.models import Denoiser, FaceDecoder, FaceEncoder, SpeakerEncoder, SpeechEncoder
+from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
 from voice2face.models.cbam import CBAM
 from voice2face.models.heard_attributes import emphasised_attributes, heard_attributes
-from voice2face.models.speaker_encoder import mel_filters
-from voice2face.models.speech_encoder import SpeechEncoding
+from voice2face.models.spectrograms import mel_filters
 from voice2face.training.diffusion import with_attribute_inputs
 
 NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]

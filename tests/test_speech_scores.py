@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from voice2face.models.speech_encoder import AGE_DECADES, SpeechEncoding
+from voice2face.models.attribute_heads import AGE_DECADES, SpeechEncoding
 from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import UNKNOWN, VoiceTable
 

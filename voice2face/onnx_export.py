@@ -38,9 +38,9 @@ from voice2face.errors import ArchitectureError, ExportError
 from voice2face.folders import fresh_folder
 from voice2face.methods.method import FEW_STEP
 from voice2face.models import Denoiser
+from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.denoiser import QUALITY_NAMES
 from voice2face.models.face_entries import ENTRIES_FILE
-from voice2face.models.speech_encoder import SpeechEncoding
 from voice2face.paths import expanded
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.errors import SettingError
-from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.training.tables import SEXES, UNKNOWN, FaceTable
 
 # from the alignment of the 192-pixel training faces to the 112-pixel recognition template

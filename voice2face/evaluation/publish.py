@@ -17,7 +17,7 @@ from voice2face.evaluation.measuring_command import measuring_command
 from voice2face.evaluation.quality import GOOD
 from voice2face.evaluation.report import Report, shown, table_lines
 from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
-from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.models.attribute_heads import AGE_DECADES
 
 REAL = "real faces of the sex and age heard"
 COMMON = AGE_DECADES[COMMON_ANSWER]

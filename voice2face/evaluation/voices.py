@@ -18,7 +18,7 @@ from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.listening import Voice
-from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.tables import SAMPLE_RATE, SEXES, UNKNOWN, VoiceTable
 

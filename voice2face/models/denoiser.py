@@ -11,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from voice2face.devices import constant_on
+from voice2face.models.attribute_heads import AttributeHeads
 from voice2face.models.heard_attributes import (
     ATTRIBUTES,
     emphasised_attributes,
@@ -18,7 +19,6 @@ from voice2face.models.heard_attributes import (
     standardised_attributes,
 )
 from voice2face.models.network import Network
-from voice2face.models.speech_encoder import AttributeHeads
 
 QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 

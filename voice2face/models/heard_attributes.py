@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voice2face.models.speech_encoder import SpeechEncoding
+from voice2face.models.attribute_heads import SpeechEncoding
 
 ATTRIBUTES = ("sex", "age")
 MIDDLE_DECADE = 2.0

@@ -12,71 +12,13 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.devices import constant_on
+from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.network import Network
-from voice2face.models.speech_encoder import HearsWindows, SpeechEncoding
-
-WINDOW_SECONDS = 0.025
-HOP_SECONDS = 0.010
-LOUDNESS_DBFS = -22.0
+from voice2face.models.spectrograms import MelSpectrogram
+from voice2face.models.windowed_speech_encoder import WindowedSpeechEncoder
 
 
-def mel_filters(sample_rate: int, fft_size: int, mels: int) -> Tensor:
-    """Triangular filters of equal area, ``(mels, fft_size // 2 + 1)``, from 0 Hz to half the rate.
-
-    On Slaney's mel scale, which is linear below 1 kHz and logarithmic above.
-    """
-    linear_until, per_mel, log_step = 1_000.0, 200.0 / 3.0, 27.0 / torch.tensor(6.4).log()
-    linear_mels = linear_until / per_mel
-    highest = linear_mels + log_step * torch.tensor(sample_rate / 2 / linear_until).log()
-    points = torch.linspace(0.0, float(highest), mels + 2, dtype=torch.float64)
-    edges = torch.where(
-        points < linear_mels,
-        points * per_mel,
-        linear_until * ((points - linear_mels) / log_step).exp(),
-    )
-    frequencies = torch.linspace(0.0, sample_rate / 2, fft_size // 2 + 1, dtype=torch.float64)
-    rising = (frequencies - edges[:-2, None]) / edges.diff()[:-1, None]
-    falling = (edges[2:, None] - frequencies) / edges.diff()[1:, None]
-    area = 2.0 / (edges[2:] - edges[:-2])
-    return (torch.minimum(rising, falling).clamp(min=0.0) * area[:, None]).float()
-
-
-class MelSpectrogram(nn.Module):
-    """Mel power spectrogram of speech brought to one loudness.
-
-    Args:
-        sample_rate: samples a second of the input.
-        mels: bands.
-    """
-
-    def __init__(self, sample_rate: int, mels: int) -> None:
-        super().__init__()
-        self.sample_rate, self.mels = sample_rate, mels
-        self.fft_size = round(sample_rate * WINDOW_SECONDS)
-        self.hop_length = round(sample_rate * HOP_SECONDS)
-
-    @torch.no_grad()
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Turn ``(batch, samples)`` into ``(batch, frames, mels)``."""
-        with torch.autocast(waveform.device.type, enabled=False):
-            waveform = waveform.float()
-            loudness = waveform.square().mean(1, keepdim=True).sqrt().clamp(min=1e-5)
-            spectrum = torch.stft(
-                waveform * (10.0 ** (LOUDNESS_DBFS / 20.0) / loudness),
-                self.fft_size,
-                self.hop_length,
-                window=constant_on(waveform.device, torch.hann_window, self.fft_size),
-                pad_mode="constant",
-                return_complex=True,
-            )
-            filters = constant_on(
-                waveform.device, mel_filters, self.sample_rate, self.fft_size, self.mels
-            )
-            return (filters @ spectrum.abs().square()).mT
-
-
-class SpeakerEncoder(HearsWindows, Network):
+class SpeakerEncoder(WindowedSpeechEncoder, Network):
     """GE2E's recurrent network, then one linear layer to Z^s.
 
     The network hears slices of 1.6 s that overlap by half; its answers are averaged, standardised

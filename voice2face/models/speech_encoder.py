@@ -3,70 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.devices import constant_on
+from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.cbam import CBAM
 from voice2face.models.network import Network
-
-AGE_DECADES = ("20-29", "30-39", "40-49", "50-59", "60-69", "70+")
-
-
-class SpeechEncoding(NamedTuple):
-    """What the speech encoder says of a batch of windows.
-
-    Attributes:
-        embedding: Z^s, ``(batch, embedding_dim)``, unit length.
-        sex_logits: ``(batch, 2)``, female and male.
-        age_logits: ``(batch, 6)``, the decades of ``AGE_DECADES``.
-        speaker: ``(batch, dim)``, unit length: what tells speakers apart best.
-    """
-
-    embedding: Tensor
-    sex_logits: Tensor
-    age_logits: Tensor
-    speaker: Tensor
-
-
-class Spectrogram(nn.Module):
-    """Log-power STFT, standardised per window, so that loudness does not matter.
-
-    Args:
-        sample_rate: samples a second of the input.
-        window_ms: length of the Hann window in milliseconds.
-        hop_ms: distance between two frames in milliseconds.
-        fft_size: points of the Fourier transform.
-    """
-
-    def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, fft_size: int) -> None:
-        super().__init__()
-        self.window_length = round(sample_rate * window_ms / 1000)
-        self.hop_length = round(sample_rate * hop_ms / 1000)
-        self.fft_size = fft_size
-
-    @torch.no_grad()
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Turn ``(batch, samples)`` into ``(batch, 1, fft_size // 2 + 1, frames)``."""
-        with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = torch.stft(
-                waveform.float(),
-                self.fft_size,
-                self.hop_length,
-                self.window_length,
-                constant_on(waveform.device, torch.hann_window, self.window_length),
-                return_complex=True,
-            )
-            power = spectrum.abs().square()
-            floor = 1e-5 * power.mean((1, 2), keepdim=True) + 1e-10
-            log_power = torch.log(power + floor)
-            centred = log_power - log_power.mean((1, 2), keepdim=True)
-            spread = centred.square().mean((1, 2), keepdim=True).sqrt()
-            return (centred / (spread + 1e-5)).unsqueeze(1)
+from voice2face.models.spectrograms import Spectrogram
+from voice2face.models.windowed_speech_encoder import WindowedSpeechEncoder
 
 
 class SpeechBlock(nn.Sequential):
@@ -91,42 +38,7 @@ class SpeechBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-class AttributeHeads:
-    """Heads for sex and age over Z^s, of speech encoders and of denoisers that are told of both.
-
-    They shape the embedding while training and give the evidence of a portrait.
-    """
-
-    dtype: torch.dtype
-
-    def add_heads(self, embedding_dim: int) -> None:
-        """Make the heads, once ``nn.Module`` is ready."""
-        self.sex_head = nn.Linear(embedding_dim, 2)
-        self.age_head = nn.Linear(embedding_dim, len(AGE_DECADES))
-
-    def describe(self, embedding: Tensor) -> SpeechEncoding:
-        """Attach the heads' logits to unit-length embeddings ``(batch, embedding_dim)``."""
-        scaled = (embedding * embedding.shape[-1] ** 0.5).to(self.dtype)
-        return SpeechEncoding(embedding, self.sex_head(scaled), self.age_head(scaled), embedding)
-
-
-class HearsWindows(AttributeHeads):
-    """What speech encoders have in common: a window's length, and the heads.
-
-    Attributes:
-        least_likeness: cosine of ``SpeechEncoding.speaker`` that two windows of one person exceed.
-    """
-
-    config: Any
-    least_likeness: ClassVar[float] = 0.8
-
-    @property
-    def window_samples(self) -> int:
-        """Samples of one window."""
-        return round(self.config.sample_rate * self.config.window_seconds)
-
-
-class SpeechEncoder(HearsWindows, Network):
+class SpeechEncoder(WindowedSpeechEncoder, Network):
     """The Speech2Face CNN over an STFT spectrogram, with CBAM, as SCLDM describes it.
 
     Time is averaged away after the last level while frequency keeps its place; a linear layer

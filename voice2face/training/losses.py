@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.errors import SettingError
-from voice2face.models.speech_encoder import SpeechEncoding
+from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.training.tables import UNKNOWN, VoiceTable
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.pixels import to_model_range
 from voice2face.training.latent_reader import agreement, held_out_and_train
 from voice2face.training.losses import PerceptualLoss

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from voice2face.errors import SettingError
-from voice2face.models.speech_encoder import AGE_DECADES
+from voice2face.models.attribute_heads import AGE_DECADES
 
 SEXES = ("female", "male")
 UNKNOWN = -1

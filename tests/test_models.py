@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.bottom_face import bottom_face, first_bottom_row
 from voice2face.models.cbam import CBAM
 from voice2face.models.heard_attributes import emphasised_attributes, heard_attributes
+from voice2face.models.network import Network
 from voice2face.models.spectrograms import mel_filters
 from voice2face.training.diffusion import with_attribute_inputs
 
@@ -44,6 +46,16 @@ def test_networks_say_where_they_lie_without_a_walk(
     torch.nn.Module.to(network, "meta", torch.float16)
     monkeypatch.setattr(torch.nn.Module, "modules", lambda _: pytest.fail("walked"))
     assert (network.device, network.dtype) == (torch.device("meta"), torch.float16)
+
+
+@pytest.mark.parametrize("kind", Network.__subclasses__())
+def test_every_number_of_a_configuration_has_limits(kind: type) -> None:
+    assert kind.limits.keys() == inspect.signature(kind).parameters.keys()
+    for name, value in kind().config.items():
+        if not name.startswith("_"):
+            low, high = kind.limits[name]
+            numbers = value if isinstance(value, tuple) else (value,)
+            assert all(low <= number <= high for number in numbers), name
 
 
 def test_cbam_keeps_the_shape_and_only_weakens() -> None:

@@ -21,6 +21,7 @@ from voice2face.errors import ArchitectureError
 from voice2face.models.face_entries import ENTRIES_FILE
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.few_step_update import UPDATE_FILE, FewStepUpdate
+from voice2face.models.network import LONGEST_LIST, Limits
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -29,47 +30,7 @@ SCHEDULE_FILE = "scheduler_config.json"
 SINGLE_FILES: Mapping[type, str] = {FaceRetriever: ENTRIES_FILE, FewStepUpdate: UPDATE_FILE}
 LARGEST_WEIGHTS_BYTES = 8 << 30
 MOST_PARAMETERS = 2 << 30
-LONGEST_LIST = 16
-
-# lowest and highest value of every number that a network's configuration may hold
-LIMITS: Mapping[str, tuple[float, float]] = {
-    "sample_rate": (8_000, 48_000),
-    "window_seconds": (0.5, 30.0),
-    "fft_size": (64, 4096),
-    "window_ms": (2.0, 250.0),
-    "hop_ms": (1.0, 250.0),
-    "attention_from_level": (0, LONGEST_LIST),
-    "dropout": (0.0, 0.9),
-    "image_size": (8, 1024),
-    "patch_size": (1, 32),
-    "block_channels": (4, 2048),
-    "blocks_per_level": (0, 16),
-    "layers_per_block": (1, 8),
-    "latent_channels": (1, 256),
-    "beside_channels": (0, 1024),
-    "heard_attributes": (0, 2),
-    "attributes_emphasis": (0.0, 10.0),
-    "latent_size": (1, 128),
-    "embedding_dim": (1, 4096),
-    "mels": (1, 512),
-    "slice_frames": (1, 3_000),
-    "hidden_size": (1, 4096),
-    "layers": (1, 16),
-    "speaker_dim": (1, 4096),
-    "attention_heads": (1, 64),
-    "speech_dim": (1, 4096),
-    "speech_tokens": (1, 256),
-    "cross_attention_dim": (1, 4096),
-    "width": (8, 1024),
-    "least_confidence": (-1e3, 1e3),
-    "num_faces": (0, 10**9),
-    "weight": (0.0, 1.0),
-    "quality_mean": (-1e6, 1e6),
-    "quality_std": (1e-9, 1e6),
-    "good_portrait": (-1e6, 1e6),
-    "good_portrait_std": (0.0, 1e6),
-}
-SCHEDULE_NUMBERS: Mapping[str, tuple[float, float]] = {
+SCHEDULE_NUMBERS: Limits = {
     "num_train_timesteps": (1, 10_000),
     "beta_start": (1e-8, 0.5),
     "beta_end": (1e-8, 0.999),
@@ -84,14 +45,14 @@ def load_network(kind: Any, folder: Path) -> Any:
     """Load a network whose files fit its class exactly, in single precision, ready to be used.
 
     Args:
-        kind: the network's class, a ``ModelMixin``.
+        kind: the network's class, a ``Network``.
         folder: holds ``config.json`` and the safetensors file.
 
     Raises:
         ArchitectureError: a file is missing, unreadable, too large, or does not fit.
     """
     config = read_config(folder / CONFIG_FILE, kind)
-    check_numbers(config, LIMITS, folder / CONFIG_FILE)
+    check_numbers(config, kind.limits, folder / CONFIG_FILE)
     try:
         with torch.device("meta"):
             network = kind(**config)
@@ -158,7 +119,7 @@ def read_config(path: Path, kind: Any) -> dict[str, Any]:
 
 def check_numbers(
     config: Mapping[str, Any],
-    limits: Mapping[str, tuple[float, float]],
+    limits: Limits,
     path: Path,
     *,
     only_known: bool = True,

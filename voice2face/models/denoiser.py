@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -18,7 +18,7 @@ from voice2face.models.heard_attributes import (
     heard_attributes,
     standardised_attributes,
 )
-from voice2face.models.network import Network
+from voice2face.models.network import CHANNELS, DIMENSION, LATENT_LIMITS, Limits, Network
 
 QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 
@@ -64,6 +64,23 @@ class Denoiser(AttributeHeads, Network):
         attributes_emphasis: how many times as far from the middle as they are heard sex and age are
             told when sampling.
     """
+
+    limits: ClassVar[Limits] = {
+        **LATENT_LIMITS,
+        "block_channels": CHANNELS,
+        "layers_per_block": (1, 8),
+        "attention_heads": (1, 64),
+        "speech_dim": DIMENSION,
+        "speech_tokens": (1, 256),
+        "cross_attention_dim": DIMENSION,
+        "quality_mean": (-1e6, 1e6),
+        "quality_std": (1e-9, 1e6),
+        "good_portrait": (-1e6, 1e6),
+        "good_portrait_std": (0.0, 1e6),
+        "beside_channels": (0, 1024),
+        "heard_attributes": (0, len(ATTRIBUTES)),
+        "attributes_emphasis": (0.0, 10.0),
+    }
 
     @register_to_config
     def __init__(

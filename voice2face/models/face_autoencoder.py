@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.models.network import Network
+from voice2face.models.network import CHANNELS, DIMENSION, LATENT_LIMITS, Limits, Network
+
+PICTURE_LIMITS: Limits = {
+    "image_size": (8, 1024),
+    "patch_size": (1, 32),
+    "block_channels": CHANNELS,
+    "blocks_per_level": (0, 16),
+    "latent_channels": LATENT_LIMITS["latent_channels"],
+}
 
 
 class ResidualBlock(nn.Module):
@@ -43,6 +52,8 @@ class FaceEncoder(Network):
         latent_channels: channels of Z^f.
         embedding_dim: size of the vector that is compared with speech embeddings.
     """
+
+    limits: ClassVar[Limits] = {**PICTURE_LIMITS, "embedding_dim": DIMENSION}
 
     @register_to_config
     def __init__(
@@ -116,6 +127,8 @@ class FaceDecoder(Network):
         blocks_per_level: residual blocks at each level, as in the encoder.
         latent_channels: channels of Z^f.
     """
+
+    limits: ClassVar[Limits] = PICTURE_LIMITS
 
     @register_to_config
     def __init__(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from voice2face.models.network import Network
+from voice2face.models.network import LATENT_LIMITS, Limits, Network
 
 GROUPS = 8
 
@@ -23,6 +25,12 @@ class FaceCheck(Network):
         width: channels at full resolution; twice as many at half of it; a multiple of 8.
         least_confidence: below it a latent is refused.
     """
+
+    limits: ClassVar[Limits] = {
+        **LATENT_LIMITS,
+        "width": (8, 1024),
+        "least_confidence": (-1e3, 1e3),
+    }
 
     @register_to_config
     def __init__(

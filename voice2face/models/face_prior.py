@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from voice2face.models.network import Network
+from voice2face.models.network import LATENT_LIMITS, Limits, Network
 
 
 class FacePrior(Network):
@@ -18,6 +20,8 @@ class FacePrior(Network):
         num_faces: N, the number of faces that the mean was taken over.
         weight: beta of Eq. 2, how far the prior shifts the noisy latents.
     """
+
+    limits: ClassVar[Limits] = {**LATENT_LIMITS, "num_faces": (0, 10**9), "weight": (0.0, 1.0)}
 
     @register_to_config
     def __init__(

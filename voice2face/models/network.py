@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
+
+Limits = Mapping[str, tuple[float, float]]
+
+LONGEST_LIST = 16  # numbers under one name of a configuration
+
+# lowest and highest value of what several networks are configured by
+CHANNELS = (4, 2048)
+DIMENSION = (1, 4096)
+LATENT_LIMITS: Limits = {"latent_channels": (1, 256), "latent_size": (1, 128)}
 
 
 class Network(ModelMixin, ConfigMixin):
@@ -11,7 +23,13 @@ class Network(ModelMixin, ConfigMixin):
 
     diffusers looks at every module for hooks that this package never attaches, which takes longer
     than many a layer, and sampling asks some twenty times a portrait.
+
+    Attributes:
+        limits: lowest and highest value of every number, or list of numbers, that the network's
+            configuration may hold: of every argument, by its name.
     """
+
+    limits: ClassVar[Limits]
 
     @property
     def device(self) -> torch.device:

@@ -7,15 +7,17 @@ spectrogram CNN learns from the labels of a few hours of speech.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.attribute_heads import SpeechEncoding
-from voice2face.models.network import Network
+from voice2face.models.network import DIMENSION, Limits, Network
 from voice2face.models.spectrograms import MelSpectrogram
-from voice2face.models.windowed_speech_encoder import WindowedSpeechEncoder
+from voice2face.models.windowed_speech_encoder import SPEECH_LIMITS, WindowedSpeechEncoder
 
 
 class SpeakerEncoder(WindowedSpeechEncoder, Network):
@@ -37,6 +39,14 @@ class SpeakerEncoder(WindowedSpeechEncoder, Network):
         dropout: share of those numbers dropped while training.
     """
 
+    limits: ClassVar[Limits] = {
+        **SPEECH_LIMITS,
+        "mels": (1, 512),
+        "slice_frames": (1, 3_000),
+        "hidden_size": DIMENSION,
+        "layers": (1, 16),
+        "speaker_dim": DIMENSION,
+    }
     least_likeness = 0.6
     speaker_mean: Tensor
     speaker_std: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -11,9 +12,9 @@ from torch.nn import functional as F
 
 from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.cbam import CBAM
-from voice2face.models.network import Network
+from voice2face.models.network import CHANNELS, LONGEST_LIST, Limits, Network
 from voice2face.models.spectrograms import Spectrogram
-from voice2face.models.windowed_speech_encoder import WindowedSpeechEncoder
+from voice2face.models.windowed_speech_encoder import SPEECH_LIMITS, WindowedSpeechEncoder
 
 
 class SpeechBlock(nn.Sequential):
@@ -55,6 +56,15 @@ class SpeechEncoder(WindowedSpeechEncoder, Network):
         embedding_dim: size of Z^s.
         dropout: share of the pooled features dropped while training.
     """
+
+    limits: ClassVar[Limits] = {
+        **SPEECH_LIMITS,
+        "fft_size": (64, 4096),
+        "window_ms": (2.0, 250.0),
+        "hop_ms": (1.0, 250.0),
+        "block_channels": CHANNELS,
+        "attention_from_level": (0, LONGEST_LIST),
+    }
 
     @register_to_config
     def __init__(

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from voice2face.models.attribute_heads import AttributeHeads
+from voice2face.models.network import DIMENSION, Limits
+
+SPEECH_LIMITS: Limits = {
+    "sample_rate": (8_000, 48_000),
+    "window_seconds": (0.5, 30.0),
+    "embedding_dim": DIMENSION,
+    "dropout": (0.0, 0.9),
+}
 
 
 class WindowedSpeechEncoder(AttributeHeads):

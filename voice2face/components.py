@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from diffusers import DDIMScheduler, ModelMixin
@@ -21,7 +21,7 @@ from voice2face.errors import ArchitectureError
 from voice2face.models.face_entries import ENTRIES_FILE
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.few_step_update import UPDATE_FILE, FewStepUpdate
-from voice2face.models.network import LONGEST_LIST, Limits
+from voice2face.models.network import LONGEST_LIST, Limits, Network
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -41,7 +41,11 @@ SCHEDULE_WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def load_network(kind: Any, folder: Path) -> Any:
+Component = TypeVar("Component")
+SomeNetwork = TypeVar("SomeNetwork", bound=Network)
+
+
+def load_network(kind: type[SomeNetwork], folder: Path) -> SomeNetwork:
     """Load a network whose files fit its class exactly, in single precision, ready to be used.
 
     Args:
@@ -185,6 +189,14 @@ def files_of(kind: Any) -> tuple[str, ...]:
     if kind in SINGLE_FILES:
         return (SINGLE_FILES[kind],)
     return (CONFIG_FILE, WEIGHTS_FILE) if issubclass(kind, ModelMixin) else (SCHEDULE_FILE,)
+
+
+@overload
+def load_component(kind: type[Component], folder: Path) -> Component: ...
+
+
+@overload
+def load_component(kind: tuple[type[Component], ...], folder: Path) -> Component: ...
 
 
 def load_component(kind: Any, folder: Path) -> Any:

@@ -9,7 +9,7 @@ from voice2face.models.few_step_update import FewStepUpdate
 from voice2face.models.speaker_encoder import SpeakerEncoder
 from voice2face.models.speech_encoder import SpeechEncoder
 
-SPEECH_ENCODERS = (SpeechEncoder, SpeakerEncoder)
+SPEECH_ENCODERS: tuple[type[SpeechEncoder | SpeakerEncoder], ...] = (SpeechEncoder, SpeakerEncoder)
 
 __all__ = [
     "SPEECH_ENCODERS",

@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from voice2face.devices import constant_on
@@ -18,7 +17,14 @@ from voice2face.models.heard_attributes import (
     heard_attributes,
     standardised_attributes,
 )
-from voice2face.models.network import CHANNELS, DIMENSION, LATENT_LIMITS, Limits, Network
+from voice2face.models.network import (
+    CHANNELS,
+    DIMENSION,
+    LATENT_LIMITS,
+    Limits,
+    Network,
+    register_to_config,
+)
 
 QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voice2face.models.network import CHANNELS, DIMENSION, LATENT_LIMITS, Limits, Network
+from voice2face.models.network import (
+    CHANNELS,
+    DIMENSION,
+    LATENT_LIMITS,
+    Limits,
+    Network,
+    register_to_config,
+)
 
 PICTURE_LIMITS: Limits = {
     "image_size": (8, 1024),

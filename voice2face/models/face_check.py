@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from voice2face.models.network import LATENT_LIMITS, Limits, Network
+from voice2face.models.network import LATENT_LIMITS, Limits, Network, register_to_config
 
 GROUPS = 8
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, TypeVar
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin, ModelMixin, configuration_utils
 
+Initialiser = TypeVar("Initialiser", bound=Callable[..., None])
 Limits = Mapping[str, tuple[float, float]]
 
 LONGEST_LIST = 16  # numbers under one name of a configuration
@@ -40,3 +41,8 @@ class Network(ModelMixin, ConfigMixin):
     def dtype(self) -> torch.dtype:
         """The floating-point type of the parameters."""
         return next(self.parameters()).dtype
+
+
+def register_to_config(initialiser: Initialiser) -> Initialiser:
+    """The decorator of diffusers, which is not typed: it keeps an ``__init__``'s arguments."""
+    return configuration_utils.register_to_config(initialiser)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.attribute_heads import SpeechEncoding
-from voice2face.models.network import DIMENSION, Limits, Network
+from voice2face.models.network import DIMENSION, Limits, Network, register_to_config
 from voice2face.models.spectrograms import MelSpectrogram
 from voice2face.models.windowed_speech_encoder import SPEECH_LIMITS, WindowedSpeechEncoder
 

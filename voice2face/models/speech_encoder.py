@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.cbam import CBAM
-from voice2face.models.network import CHANNELS, LONGEST_LIST, Limits, Network
+from voice2face.models.network import CHANNELS, LONGEST_LIST, Limits, Network, register_to_config
 from voice2face.models.spectrograms import Spectrogram
 from voice2face.models.windowed_speech_encoder import SPEECH_LIMITS, WindowedSpeechEncoder
 

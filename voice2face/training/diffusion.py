@@ -289,7 +289,7 @@ def set_dropout(denoiser: Denoiser, share: float) -> None:
 def denoiser_to_train(
     arguments: argparse.Namespace,
     encoders: Encoders,
-    quality: dict[str, list[float]],
+    quality: dict[str, Any],
     beside_channels: int,
 ) -> tuple[Denoiser, str]:
     """A new denoiser or that of ``--start-from``, with the heads of stage 1; and what it predicts.

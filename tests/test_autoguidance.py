@@ -7,7 +7,7 @@ import copy
 import torch
 
 from tests.conftest import tiny_components
-from voice2face.methods.guided_sampling import Autoguidance, GuidedWalk, sample_guided
+from voice2face.methods.guided_sampling import Autoguidance, DenoisingLoop, sample_guided
 from voice2face.models import Denoiser
 from voice2face.sampling import split_prediction
 from voice2face.settings import Settings
@@ -25,7 +25,7 @@ FOUR_STEPS = Settings(4, 2.0, 0.0, "tiny", sampler="unipc", guidance_every=2)
 def draw(autoguidance: Autoguidance | None, settings: Settings) -> torch.Tensor:
     components = tiny_components("v_prediction")
     return sample_guided(
-        GuidedWalk(components["denoiser"]),
+        DenoisingLoop(components["denoiser"]),
         components["scheduler"],
         SPEECH,
         QUALITY,
@@ -72,7 +72,7 @@ def test_both_denoisers_are_told_the_same_of_a_voice() -> None:
     schedule = tiny_components("v_prediction")["scheduler"]
     drawn = [
         sample_guided(
-            GuidedWalk(denoiser),
+            DenoisingLoop(denoiser),
             schedule,
             SPEECH,
             QUALITY,

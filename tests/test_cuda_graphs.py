@@ -107,7 +107,7 @@ def test_what_is_recorded_inside_of_another_recording_is_part_of_it(
     assert len(inner.graphs) == 1
 
 
-def test_each_way_of_walking_has_graphs_of_its_own(no_gpu: None) -> None:
+def test_each_way_of_sampling_has_graphs_of_its_own(no_gpu: None) -> None:
     call = Graphs(lambda numbers, settings: numbers * settings.num_inference_steps)
     for steps in (2, 3, 2):
         settings = Settings(steps, 1.0, 0.0, "tiny")
@@ -126,18 +126,18 @@ def draw(
     return np.stack(images).astype(int)
 
 
-def test_walks_without_anything_random_are_recorded_whole(
+def test_loops_without_anything_random_are_recorded_whole(
     tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48).to("cpu")
-    walk, whole = pipe.method.walk("denoiser"), []
+    loop, whole = pipe.method.denoising_loop("denoiser"), []
 
     def recorded(*given: Any) -> torch.Tensor:
         whole.append(given)
-        return walk.forward(*given)
+        return loop.forward(*given)
 
     plain = draw(pipe, tone, 2, **RECORDED_WHOLE)
-    walk._compiled_call_impl = recorded
+    loop._compiled_call_impl = recorded
     assert not np.array_equal(draw(pipe, tone, 2, watermark=False, **RECORDED_WHOLE), plain)
     assert np.array_equal(draw(pipe, tone, 2, **RECORDED_WHOLE), plain)
     assert len(whole) == 2

@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face.methods import FinePortraitist
-from voice2face.methods.guided_sampling import GuidedWalk
+from voice2face.methods.guided_sampling import DenoisingLoop
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.settings import Settings
 from voice2face.training.latent_pairs import (
@@ -149,8 +149,8 @@ def test_the_method_shows_both_denoisers_what_they_learnt_beside(
     }
     shown = {}
 
-    def note(walk: GuidedWalk, *_: object, beside: torch.Tensor, **__: object):
-        stage = "bottom" if walk.denoiser is components["bottom_denoiser"] else "upper"
+    def note(loop: DenoisingLoop, *_: object, beside: torch.Tensor, **__: object):
+        stage = "bottom" if loop.denoiser is components["bottom_denoiser"] else "upper"
         shown[stage] = beside
         return learnt[stage].clean
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 
 from tests.conftest import tiny_components
-from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
+from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
 from voice2face.models import FacePrior
 from voice2face.settings import Settings
 from voice2face.training.mixed_precision import mixed_precision
@@ -41,7 +41,7 @@ def test_the_ends_of_the_parts_of_the_way_are_kept() -> None:
     quality = denoiser.good_portraits(generators, settings.variety)
     with mixed_precision(torch.device("cpu")):
         sample_guided(
-            GuidedWalk(denoiser),
+            DenoisingLoop(denoiser),
             schedule,
             speech,
             quality,

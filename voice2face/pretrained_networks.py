@@ -334,7 +334,7 @@ class PretrainedNetworks:
                         *denoisers,
                         *checks,
                         self.face_decoder,
-                        *self._walks_and_finishing(),
+                        *self._loops_and_finishing(),
                     ]
                 )
         elif kind == "cpu" and self.dtype == torch.float32:
@@ -354,13 +354,13 @@ class PretrainedNetworks:
         ]
         return [*shared, *self.method.networks()]
 
-    def _walks_and_finishing(self) -> list[torch.nn.Module]:
+    def _loops_and_finishing(self) -> list[torch.nn.Module]:
         """What is recorded beside networks, and has no weights of its own."""
-        walks = [self.method.walk(name) for name in self.method.denoisers()]
-        return [*walks, self._finishing]
+        loops = [self.method.denoising_loop(name) for name in self.method.denoisers()]
+        return [*loops, self._finishing]
 
     def _leave_uncompiled(self) -> None:
-        leave_uncompiled([*self._networks(), *self._walks_and_finishing()])
+        leave_uncompiled([*self._networks(), *self._loops_and_finishing()])
 
     def _parts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COMPONENTS} | self.method.parts()

@@ -93,7 +93,7 @@ class FinePortraitist(Method):
         retrieved = self.retriever.retrieve(speech)
         quality = self.upper_denoiser.good_portraits(generators, settings.variety)
         bottoms = sample_guided(
-            self.walk_for("bottom_denoiser", settings),
+            self.loop_for("bottom_denoiser", settings),
             schedule,
             speech,
             quality,
@@ -103,7 +103,7 @@ class FinePortraitist(Method):
             callback=callback,
         )
         faces = sample_guided(
-            self.walk_for("upper_denoiser", settings),
+            self.loop_for("upper_denoiser", settings),
             schedule,
             speech,
             quality,

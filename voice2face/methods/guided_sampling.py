@@ -44,11 +44,11 @@ class Autoguidance(NamedTuple):
     scale: float
 
 
-MOST_STEPS_AS_ONE = 8  # of walks without guidance, which are recorded whole
+MOST_STEPS_AS_ONE = 8  # of loops without guidance, which are recorded whole
 
 
-class GuidedWalk(nn.Module):
-    """The way of a denoiser from noise to a clean latent; nothing on it is random if eta is 0.
+class DenoisingLoop(nn.Module):
+    """A denoiser's steps from noise to a clean latent; nothing in them is random if eta is 0.
 
     It is a module so that it can be recorded as one, as networks are; see ``cuda_graphs``.
 
@@ -73,7 +73,7 @@ class GuidedWalk(nn.Module):
         callback: LatentCallback | None = None,
         autoguidance: Autoguidance | None = None,
     ) -> Tensor:
-        """Walk.
+        """Take all steps.
 
         Args:
             first_noise: Z^T, ``(batch, latent_channels, latent_size, latent_size)``, float32.
@@ -135,7 +135,7 @@ class GuidedWalk(nn.Module):
 
 @torch.no_grad()
 def sample_guided(
-    walk: GuidedWalk,
+    loop: DenoisingLoop,
     schedule: DDIMScheduler,
     speech: Tensor,
     quality: Tensor,
@@ -150,7 +150,7 @@ def sample_guided(
     """Draw one latent for each generator.
 
     Args:
-        walk: of the denoiser that draws.
+        loop: of the denoiser that draws.
         schedule: abar_t and the prediction type; it is read, never changed.
         speech: Z^s, ``(batch, speech_dim)``, one row a picture.
         quality: picture quality to ask for, ``(batch, 6)``. Guidance does not exaggerate it.
@@ -167,7 +167,7 @@ def sample_guided(
     """
     if settings.sampler == DISTILLED:  # guidance is in its weights, and its steps are DDIM's
         settings = replace(settings, sampler="ddim", guidance_scale=1.0)
-    config, device, dtype = walk.denoiser.config, walk.denoiser.device, walk.denoiser.dtype
+    config, device, dtype = loop.denoiser.config, loop.denoiser.device, loop.denoiser.dtype
     shape = (config.latent_channels, config.latent_size, config.latent_size)
 
     def draw_noise() -> Tensor:
@@ -183,9 +183,9 @@ def sample_guided(
     if same_every_time and few:
         # without what makes no difference on the way, so that nothing is recorded twice
         bare = replace(settings, checkpoint="", watermark=True, variety=1.0)
-        latents: Tensor = walk(*given, bare)
+        latents: Tensor = loop(*given, bare)
         return latents
-    return walk.forward(*given, settings, draw_noise, callback, autoguidance)
+    return loop.forward(*given, settings, draw_noise, callback, autoguidance)
 
 
 def with_untold(told: Condition, denoiser: Denoiser, speech: Tensor, quality: Tensor) -> Condition:

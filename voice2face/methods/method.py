@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.errors import ArchitectureError
-from voice2face.methods.guided_sampling import GuidedWalk, LatentCallback
+from voice2face.methods.guided_sampling import DenoisingLoop, LatentCallback
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_check import FaceCheck
 from voice2face.models.face_retriever import Retrieved
@@ -92,19 +92,19 @@ class Method(ABC):
         return own | dict(self.few_step_denoisers)
 
     @cached_property
-    def _walks(self) -> dict[str, GuidedWalk]:
+    def _loops(self) -> dict[str, DenoisingLoop]:
         return {}
 
-    def walk(self, name: str) -> GuidedWalk:
-        """The walk of a denoiser by its name, the same each time, as it may be recorded."""
+    def denoising_loop(self, name: str) -> DenoisingLoop:
+        """The loop of a denoiser by its name, the same each time, as it may be recorded."""
         denoiser: Denoiser = self.few_step_denoisers.get(name) or getattr(self, name)
-        if name not in self._walks or self._walks[name].denoiser is not denoiser:
-            self._walks[name] = GuidedWalk(denoiser)
-        return self._walks[name]
+        if name not in self._loops or self._loops[name].denoiser is not denoiser:
+            self._loops[name] = DenoisingLoop(denoiser)
+        return self._loops[name]
 
-    def walk_for(self, name: str, settings: Settings) -> GuidedWalk:
-        """The walk of a denoiser, or of what was distilled of it, as the settings ask."""
-        return self.walk(FEW_STEP + name if settings.sampler == DISTILLED else name)
+    def loop_for(self, name: str, settings: Settings) -> DenoisingLoop:
+        """The loop of a denoiser, or of what was distilled of it, as the settings ask."""
+        return self.denoising_loop(FEW_STEP + name if settings.sampler == DISTILLED else name)
 
     def networks(self) -> list[nn.Module]:
         """All networks that draw."""

@@ -70,10 +70,10 @@ class SCLDM(Method):
         callback: LatentCallback | None = None,
     ) -> Sample:
         """See ``Method``."""
-        walk = self.walk_for("denoiser", settings)
-        quality = walk.denoiser.good_portraits(generators, settings.variety)
+        loop = self.loop_for("denoiser", settings)
+        quality = loop.denoiser.good_portraits(generators, settings.variety)
         latents = sample_guided(
-            walk,
+            loop,
             schedule,
             speech,
             quality,

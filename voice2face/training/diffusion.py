@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from voice2face.compilation import check_compiler
 from voice2face.components import load_component
 from voice2face.errors import SettingError
-from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
+from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import Denoiser, FaceDecoder, FacePrior
 from voice2face.models.heard_attributes import ATTRIBUTES, heard_attributes
@@ -223,7 +223,7 @@ class Diffusion:
             generators = [torch.Generator().manual_seed(seed) for _ in range(people)]
             with mixed_precision(self.device):
                 latents = sample_guided(
-                    GuidedWalk(denoiser),
+                    DenoisingLoop(denoiser),
                     self.schedule,
                     batch.speech,
                     denoiser.good_portraits(generators),

@@ -108,7 +108,7 @@ class DistilledDenoiser:
         asked = [torch.Generator().manual_seed(seed) for seed in seeds]
         with mixed_precision(speech.device):
             drawn = sample_guided(
-                method.walk_for("bottom_denoiser", settings),
+                method.loop_for("bottom_denoiser", settings),
                 self.teacher.scheduler,
                 speech,
                 method.upper_denoiser.good_portraits(asked, settings.variety),

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.errors import SettingError
-from voice2face.methods.guided_sampling import Autoguidance, GuidedWalk, sample_guided
+from voice2face.methods.guided_sampling import Autoguidance, DenoisingLoop, sample_guided
 from voice2face.models import Denoiser, FacePrior
 from voice2face.settings import Settings
 from voice2face.training.kept_files import kept_in
@@ -90,7 +90,7 @@ def draw_trajectories(
     try:
         with mixed_precision(denoiser.device):
             final = sample_guided(
-                GuidedWalk(denoiser),
+                DenoisingLoop(denoiser),
                 schedule,
                 speech,
                 quality,

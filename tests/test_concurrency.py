@@ -297,7 +297,7 @@ def test_float16_gives_nearly_the_same_picture(tone: np.ndarray) -> None:
     whole = pipe(tone, 16_000, seed=1, num_inference_steps=2)
     assert pipe.half() is pipe
     assert pipe.dtype == torch.float16
-    assert pipe.speech_encoder.dtype == torch.float32, "what is heard does not hang on rounding"
+    assert pipe.speech_encoder.dtype == torch.float32, "what is heard does not depend on rounding"
     rough = pipe(tone, 16_000, seed=1, num_inference_steps=2)
     levels = [np.asarray(portraits.images[0]).astype(int) for portraits in (whole, rough)]
     assert np.abs(np.subtract(*levels)).mean() < 1

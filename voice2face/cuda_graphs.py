@@ -64,7 +64,7 @@ class Graph:
 class Graphs:
     """A network's call through graphs, one for each power of two of rows.
 
-    The size of a batch hangs on how many portraits the face check refuses, and recording a graph
+    The size of a batch depends on how many portraits the face check refuses, and recording a graph
     takes longer than many runs of it. Threads take turns.
 
     Args:

@@ -57,8 +57,9 @@ COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "scheduler": DDIMScheduler,
 }
 
-# what is heard, and whether a portrait is drawn again, is not to hang on rounding; and in bfloat16
-# cuDNN packs the weights of recurrent layers anew at every call
+# Speech encoders and the face check stay float32: rounding must not change the evidence or which
+# portraits are redrawn. In bfloat16 cuDNN also packs the weights of recurrent layers anew at every
+# call.
 PRECISE = (FaceCheck, *SPEECH_ENCODERS)
 
 

@@ -74,7 +74,7 @@ class FinePortraitist(Method):
         self.upper_denoiser = upper_denoiser.eval()
         self.bottom_few_step_update = bottom_few_step_update
         self.upper_few_step_update = upper_few_step_update
-        self._distil()
+        self._apply_few_step_updates()
 
     def draw(
         self,

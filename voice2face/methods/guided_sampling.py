@@ -91,13 +91,17 @@ class DenoisingLoop(nn.Module):
             Z^0, of the first noise's shape.
         """
         denoiser, dtype, batch = self.denoiser, self.denoiser.dtype, len(first_noise)
-        told = denoiser.condition(speech, quality)._replace(beside=beside)
+        conditional = denoiser.condition(speech, quality)._replace(beside=beside)
         guided = settings.guidance_scale != 1.0
-        told_and_untold = with_untold(told, denoiser, speech, quality) if guided else told
+        both_conditions = (
+            with_unconditional(conditional, denoiser, speech, quality) if guided else conditional
+        )
         if autoguidance is not None:
-            attributes = denoiser.told_of(speech) if denoiser.config.heard_attributes else None
-            weaker_told = autoguidance.weaker.condition(speech, quality, attributes=attributes)
-            weaker_told = weaker_told._replace(beside=beside)
+            attributes = (
+                denoiser.default_attributes(speech) if denoiser.config.heard_attributes else None
+            )
+            weaker_condition = autoguidance.weaker.condition(speech, quality, attributes=attributes)
+            weaker_condition = weaker_condition._replace(beside=beside)
         shift = None if prior is None else prior().float()
         alphas_cumprod = schedule.alphas_cumprod.tolist()
         calls = itertools.count()
@@ -110,13 +114,15 @@ class DenoisingLoop(nn.Module):
             shown = (latents if shift is None else latents + shift).to(dtype)
             shown = shown.repeat(copies, 1, 1, 1)
             timesteps = torch.full((copies * batch,), timestep, device=first_noise.device)
-            output = denoiser(shown, timesteps, told_and_untold if both else told).float()
+            output = denoiser(shown, timesteps, both_conditions if both else conditional).float()
             if both:
                 output, without_voice = output.chunk(2)
                 difference = output - without_voice
             added = (settings.guidance_scale - 1.0) * difference if guided else 0.0
             if autoguidance is not None:
-                weaker = autoguidance.weaker(shown[:batch], timesteps[:batch], weaker_told).float()
+                weaker = autoguidance.weaker(
+                    shown[:batch], timesteps[:batch], weaker_condition
+                ).float()
                 added = added + (autoguidance.scale - 1.0) * (output - weaker)
             return split_prediction(
                 output + added, latents, alphas_cumprod[timestep], schedule.config.prediction_type
@@ -188,11 +194,13 @@ def sample_guided(
     return loop.forward(*given, settings, draw_noise, callback, autoguidance)
 
 
-def with_untold(told: Condition, denoiser: Denoiser, speech: Tensor, quality: Tensor) -> Condition:
+def with_unconditional(
+    conditional: Condition, denoiser: Denoiser, speech: Tensor, quality: Tensor
+) -> Condition:
     """Stack the condition on its unconditional copy, for one batched pass.
 
     Args:
-        told: of ``batch`` rows.
+        conditional: of ``batch`` rows.
         denoiser: which made it.
         speech: ``(batch, speech_dim)``, as it was made of.
         quality: ``(batch, 6)``, likewise.
@@ -201,9 +209,9 @@ def with_untold(told: Condition, denoiser: Denoiser, speech: Tensor, quality: Te
         A condition of ``2 * batch`` rows.
     """
     none = torch.zeros(len(speech), dtype=torch.bool, device=denoiser.device)
-    untold = denoiser.condition(speech, quality, speech_kept=none)
+    unconditional = denoiser.condition(speech, quality, speech_kept=none)
     return Condition(
-        torch.cat([told.speech, untold.speech]),
-        torch.cat([told.numbers, untold.numbers]),
-        None if told.beside is None else told.beside.repeat(2, 1, 1, 1),
+        torch.cat([conditional.speech, unconditional.speech]),
+        torch.cat([conditional.numbers, unconditional.numbers]),
+        None if conditional.beside is None else conditional.beside.repeat(2, 1, 1, 1),
     )

@@ -64,7 +64,7 @@ class Method(ABC):
         named = {name: getattr(self, name) for name in (*self.components, *self.optional)}
         return {name: part for name, part in named.items() if part is not None}
 
-    def _distil(self) -> None:
+    def _apply_few_step_updates(self) -> None:
         """Apply the updates that the checkpoint has.
 
         Raises:
@@ -135,7 +135,7 @@ class Method(ABC):
             generators: as of ``draw``.
             schedule: as of ``draw``.
             settings: as of ``draw``.
-            callback: as of ``draw``; it is not told of latents that are drawn again.
+            callback: as of ``draw``; not called for latents that are drawn again.
             on_redraw_step: called after each step of those; what it raises ends the drawing.
         """
 
@@ -154,8 +154,8 @@ class Method(ABC):
             if not rows:
                 break
             of_rows = [generators[row] for row in rows]
-            told = redraw_callback if on_redraw_step is not None else None
-            looked_at = self.draw(speech[rows], of_rows, schedule, settings, told).latents
+            redraw = redraw_callback if on_redraw_step is not None else None
+            looked_at = self.draw(speech[rows], of_rows, schedule, settings, redraw).latents
             latents = latents.clone()
             latents[rows] = looked_at
         return drawn._replace(latents=latents)
@@ -177,6 +177,6 @@ class Method(ABC):
                 for; what it draws does not depend on the batch.
             schedule: abar_t and the prediction type; it is read, never changed.
             settings: sampler, steps, guidance, eta and variety.
-            callback: after each step told (index, timestep, Z^t), returns the Z^t to go on with;
-                the index counts on through all stages.
+            callback: called with (index, timestep, Z^t) after each step, returns the Z^t to go on
+                with; the index counts on through all stages.
         """

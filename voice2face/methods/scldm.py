@@ -59,7 +59,7 @@ class SCLDM(Method):
         self.face_prior = face_prior.eval()
         self.denoiser = denoiser.eval()
         self.few_step_update = few_step_update
-        self._distil()
+        self._apply_few_step_updates()
 
     def draw(
         self,

@@ -27,7 +27,7 @@ class SpeechEncoding(NamedTuple):
 
 
 class AttributeHeads:
-    """Heads for sex and age over Z^s, of speech encoders and of denoisers that are told of both.
+    """Heads for sex and age over Z^s, of speech encoders and of denoisers conditioned on both.
 
     They shape the embedding while training and give the evidence of a portrait.
     """

@@ -30,12 +30,12 @@ QUALITY_NAMES = ("log_sharpness", "yaw", "pitch", "brightness", "contrast", "out
 
 
 class Condition(NamedTuple):
-    """What the denoiser is told beside latent and time.
+    """What the denoiser is conditioned on, beside latent and time.
 
     Attributes:
         speech: ``(batch, tokens, width)``, attended to by every cross-attention (Eq. 5).
         numbers: ``(batch, 7)``, standardised picture quality and a flag that it is known; where
-            the denoiser is told of sex and age, ``(batch, 10)`` with these and their flag.
+            the denoiser is conditioned on sex and age, ``(batch, 10)`` with these and their flag.
         beside: ``(batch, beside_channels, latent_size, latent_size)``, other latents that are
             concatenated to the noisy one; ``None`` where the denoiser sees none.
     """
@@ -66,9 +66,9 @@ class Denoiser(AttributeHeads, Network):
         quality_std: standard deviation of each.
         good_portrait: the quality asked for when sampling, in the same units as the mean.
         good_portrait_std: how far it varies from picture to picture.
-        heard_attributes: 2 where sex and age are told as numbers too, 0 where they are not.
+        heard_attributes: 2 where sex and age are given as numbers too, 0 where they are not.
         attributes_emphasis: how many times as far from the middle as they are heard sex and age are
-            told when sampling.
+            given when sampling.
     """
 
     limits: ClassVar[Limits] = {
@@ -141,15 +141,15 @@ class Denoiser(AttributeHeads, Network):
         quality_kept: Tensor | None = None,
         attributes: Tensor | None = None,
     ) -> Condition:
-        """Prepare what the UNet is told.
+        """Prepare what the UNet is conditioned on.
 
         Args:
             speech: Z^s, ``(batch, speech_dim)``, unit length.
             quality: ``(batch, 6)``, in the units of ``quality_mean``.
-            speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is told.
-            quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is told.
+            speech_kept: ``(batch,)`` boolean; where false, the learned "no voice" is given.
+            quality_kept: ``(batch,)`` boolean; where false, "quality unknown" is given.
             attributes: ``(batch, 2)`` as ``heard_attributes`` returns them, NaN where unknown; by
-                default those of Z^s, emphasised. Not told where ``speech_kept`` is false.
+                default those of Z^s, emphasised. Not given where ``speech_kept`` is false.
         """
         batch, device = speech.shape[0], speech.device
         kept = torch.ones(batch, dtype=torch.bool, device=device)
@@ -169,13 +169,13 @@ class Denoiser(AttributeHeads, Network):
         numbers = flagged * quality_kept[:, None]
         if self.config.heard_attributes:
             if attributes is None:
-                attributes = self.told_of(speech)
-            told = standardised_attributes(attributes.to(numbers)) * speech_kept[:, None]
-            numbers = torch.cat([numbers, told], 1)
+                attributes = self.default_attributes(speech)
+            standardised = standardised_attributes(attributes.to(numbers)) * speech_kept[:, None]
+            numbers = torch.cat([numbers, standardised], 1)
         return Condition(tokens, numbers.to(self.dtype))
 
-    def told_of(self, speech: Tensor) -> Tensor:
-        """Sex and age of Z^s as they are told by default, emphasised, ``(batch, 2)``."""
+    def default_attributes(self, speech: Tensor) -> Tensor:
+        """Sex and age by default, ``(batch, 2)``: as Z^s tells them, emphasised."""
         heard = heard_attributes(self.describe(speech))
         return emphasised_attributes(heard, self.config.attributes_emphasis)
 

@@ -41,10 +41,10 @@ class FaceCheck(Network):
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_block(latent_channels, width),
-            *_block(width, width),
-            *_block(width, 2 * width, stride=2),
-            *_block(2 * width, 2 * width),
+            *convolution_block(latent_channels, width),
+            *convolution_block(width, width),
+            *convolution_block(width, 2 * width, stride=2),
+            *convolution_block(2 * width, 2 * width),
             nn.Flatten(),
             nn.Linear(2 * width * ((latent_size + 1) // 2) ** 2, 1),
         )
@@ -69,6 +69,13 @@ class FaceCheck(Network):
         return [row for row, confidence in enumerate(confidences) if confidence < least]
 
 
-def _block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+def convolution_block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    """Layers of a 3x3 convolution, normalised by groups, with SiLU.
+
+    Args:
+        inputs: channels that it takes.
+        outputs: channels that it gives; a multiple of 8.
+        stride: of the convolution.
+    """
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
     return [convolution, nn.GroupNorm(GROUPS, outputs), nn.SiLU()]

@@ -37,7 +37,7 @@ def emphasised_attributes(attributes: Tensor, emphasis: float) -> Tensor:
     Args:
         attributes: ``(batch, 2)`` as ``heard_attributes`` returns them.
         emphasis: how many times as far; 1 changes nothing. No age leaves the decades of adults that
-            are told of in training.
+            occur in training.
     """
     sex, age = attributes.split(1, 1)
     age = MIDDLE_DECADE + emphasis * (age - MIDDLE_DECADE)

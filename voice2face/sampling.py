@@ -1,4 +1,9 @@
-"""Samplers as pure functions: no state is shared between calls."""
+"""Samplers as pure functions: no state is shared between calls.
+
+The schedulers of diffusers are not used. Where the number of steps does not divide that of training
+timesteps, its DDIM steps to other timesteps than are visited next; and its UniPC corrects a step
+from the latents before it, which loses part of what a callback changed in those after it.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +72,7 @@ def ddim(
     draw_noise: Callable[[], Tensor] | None = None,
     callback: Callable[[int, int, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Walk from noise to a clean latent (Song et al. 2021).
+    """Denoise noise to a clean latent: DDIM (Song et al. 2021).
 
     Args:
         denoise: takes (Z^t, t), returns the clean latent and the noise it sees in it.
@@ -76,7 +81,7 @@ def ddim(
         timesteps: the timesteps to visit, falling.
         eta: 0 is deterministic DDIM, 1 has the variance of DDPM.
         draw_noise: makes fresh standard-normal noise of the latents' shape; needed if eta > 0.
-        callback: after each step told (index, timestep, Z^t), returns the Z^t to go on with.
+        callback: called with (index, timestep, Z^t) after each step, returns the Z^t to go on with.
 
     Returns:
         Z^0, of the latents' shape.
@@ -111,12 +116,12 @@ def dpm_solver(
     corrected: bool = False,
     callback: Callable[[int, int, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Walk from noise to a clean latent in fewer steps: DPM-Solver++(2M) (Lu et al. 2022).
+    """Denoise noise to a clean latent in fewer steps: DPM-Solver++(2M) (Lu et al. 2022).
 
-    With signal ``a = sqrt(abar)``, spread ``s = sqrt(1 - abar)`` and ``h`` the rise of
-    ``log(a / s)`` over a step, a step is ``Z' = (s' / s) Z + a' (1 - exp(-h)) D``. DDIM takes for D
-    the clean latent that is predicted; this solver goes on along the line through the last two
-    predictions. The first and the last step are DDIM's.
+    With signal ``a = sqrt(abar)``, spread ``s = sqrt(1 - abar)`` and ``h`` what a step adds to
+    ``log(a / s)``, half the log SNR, a step is ``Z' = (s' / s) Z + a' (1 - exp(-h)) D``. DDIM takes
+    for D the clean latent that is predicted; this solver goes on along the line through the last
+    two predictions. The first and the last step are DDIM's.
 
     Corrected, this is UniPC-2 (Zhao et al. 2023): once the denoiser has looked at Z', the step that
     led there is taken again along a parabola through that prediction too, at no cost.
@@ -126,7 +131,7 @@ def dpm_solver(
         latents: as of ``ddim``.
         alphas_cumprod: as of ``ddim``.
         timesteps: as of ``ddim``.
-        corrected: whether each step is corrected in hindsight.
+        corrected: whether each step is corrected, as by UniPC-2.
         callback: as of ``ddim``.
 
     Returns:
@@ -137,23 +142,23 @@ def dpm_solver(
     for index, (timestep, next_timestep) in enumerate(zip(timesteps, following, strict=True)):
         clean, _ = denoise(latents, timestep)
         if corrected and last is not None:
-            latents = latents + last.weight * (last.in_hindsight(clean) - last.foreseen)
+            latents = latents + last.weight * (last.corrector_term(clean) - last.predictor_term)
         if next_timestep is None:
             latents = clean
         else:
             alpha_bar, next_alpha_bar = (
                 float(alphas_cumprod[t]) for t in (timestep, next_timestep)
             )
-            rise = log_signal_to_noise(next_alpha_bar) - log_signal_to_noise(alpha_bar)
+            half_log_snr_step = half_log_snr(next_alpha_bar) - half_log_snr(alpha_bar)
             last = Step(
                 clean,
-                rise,
-                weight=-(next_alpha_bar**0.5) * math.expm1(-rise),
-                rise_before=0.0 if last is None else last.rise,
+                half_log_snr_step,
+                weight=-(next_alpha_bar**0.5) * math.expm1(-half_log_snr_step),
+                half_log_snr_step_before=0.0 if last is None else last.half_log_snr_step,
                 change_before=torch.zeros_like(clean) if last is None else clean - last.clean,
             )
             shrunk = ((1.0 - next_alpha_bar) / (1.0 - alpha_bar)) ** 0.5
-            latents = shrunk * latents + last.weight * (clean + last.foreseen)
+            latents = shrunk * latents + last.weight * (clean + last.predictor_term)
         if callback is not None:
             latents = callback(index, timestep, latents)
     return latents
@@ -165,39 +170,40 @@ class Step:
 
     Attributes:
         clean: the clean latent that was predicted where it began.
-        rise: h.
+        half_log_snr_step: h.
         weight: of the clean latent where it ends, ``a' (1 - exp(-h))``.
-        rise_before: h of the step before, 0 where there was none.
+        half_log_snr_step_before: h of the step before, 0 where there was none.
         change_before: how the prediction changed over the step before.
     """
 
     clean: Tensor
-    rise: float
+    half_log_snr_step: float
     weight: float
-    rise_before: float
+    half_log_snr_step_before: float
     change_before: Tensor
 
     @property
-    def foreseen(self) -> Tensor:
+    def predictor_term(self) -> Tensor:
         """What a line through the last two predictions adds to the last."""
-        if self.rise_before == 0.0:
+        if self.half_log_snr_step_before == 0.0:
             return self.change_before
-        return self.rise / (2.0 * self.rise_before) * self.change_before
+        return self.half_log_snr_step / (2.0 * self.half_log_snr_step_before) * self.change_before
 
-    def in_hindsight(self, next_clean: Tensor) -> Tensor:
+    def corrector_term(self, next_clean: Tensor) -> Tensor:
         """What a curve through the prediction where the step ends adds (UniPC, B(h) = e^h - 1)."""
         change = next_clean - self.clean
-        if self.rise_before == 0.0:
+        step, step_before = self.half_log_snr_step, self.half_log_snr_step_before
+        if step_before == 0.0:
             return 0.5 * change
-        shrinking = math.expm1(-self.rise)
-        first = -shrinking / self.rise - 1.0
-        second = -first / self.rise - 0.5
+        shrinking = math.expm1(-step)
+        first = -shrinking / step - 1.0
+        second = -first / step - 0.5
         of_both, of_second = first / shrinking, 2.0 * second / shrinking
-        before = (of_both - of_second) / (1.0 + self.rise_before / self.rise)
-        slope = self.rise / self.rise_before * self.change_before
+        before = (of_both - of_second) / (1.0 + step_before / step)
+        slope = step / step_before * self.change_before
         return before * slope + (of_both - before) * change
 
 
-def log_signal_to_noise(alpha_bar: float) -> float:
-    """``log(sqrt(abar) / sqrt(1 - abar))``."""
+def half_log_snr(alpha_bar: float) -> float:
+    """``log(sqrt(abar) / sqrt(1 - abar))``, half the logarithm of the signal-to-noise ratio."""
     return 0.5 * (math.log(alpha_bar) - math.log1p(-alpha_bar))

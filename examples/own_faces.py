@@ -13,7 +13,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.own_faces import OwnFace, retriever_over
-from voice2face.portrait import save_marked
+from voice2face.picture_files import save_marked
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)

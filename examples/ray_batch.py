@@ -24,7 +24,6 @@ import torch
 from voice2face import Portrait, Voice2FacePipeline
 from voice2face.errors import AudioError, OutputError, SettingError
 from voice2face.folder_command import find_recordings
-from voice2face.portrait import write_atomically
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -32,6 +31,7 @@ from voice2face.settings import (
     seed_of_name,
     variety_argument,
 )
+from voice2face.whole_files import write_atomically
 
 HELP = """\
 examples:

@@ -39,7 +39,7 @@ from voice2face.app_command import allowed_hosts
 from voice2face.cli import main
 from voice2face.errors import AudioDecodeError, NoSpeechError
 from voice2face.models import FaceCheck
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.watermark import detect
 
 

@@ -20,7 +20,7 @@ from voice2face import Portraits, Voice2FacePipeline
 from voice2face.cli import main
 from voice2face.content_credentials import CREDENTIAL_BOX, Credential, Signer, read_credential
 from voice2face.errors import CredentialError
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.replay import read_portrait
 from voice2face.watermark import detect
 

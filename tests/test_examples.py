@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

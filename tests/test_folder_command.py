@@ -17,7 +17,7 @@ from voice2face import Voice2FacePipeline
 from voice2face.cli import main
 from voice2face.errors import DeviceError
 from voice2face.folder_command import Outcome, portrait_paths, read_report, report
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 from voice2face import Voice2FacePipeline
 from voice2face.app import Limits
 from voice2face.audio import HIGHEST_RATE, LOWEST_RATE
+from voice2face.evidence import Evidence
 from voice2face.methods.method import MOST_ATTEMPTS
-from voice2face.portrait import Evidence, Portrait, Portraits
+from voice2face.portrait import Portrait, Portraits
 from voice2face.settings import DISTILLED, MOST_IMAGES, PRESETS, Preset
 
 README = Path(__file__).parents[1] / "README.md"

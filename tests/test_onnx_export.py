@@ -22,7 +22,7 @@ from voice2face.cli import main
 from voice2face.errors import ExportError, OutputError
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.onnx_export import example_of, export_onnx, write_network
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
 from voice2face.settings import DEFAULT_VARIETY, noise_scale
 from voice2face.watermark import detect

@@ -36,7 +36,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.listening import Voice
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD, read_ahead
 from voice2face.settings import (
     DEFAULT_PRESET,

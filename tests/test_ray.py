@@ -23,7 +23,7 @@ from PIL import Image
 from tests.conftest import SPEECH
 from voice2face import Portrait, Voice2FacePipeline
 from voice2face.errors import SettingError
-from voice2face.portrait import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.settings import seed_of_name
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")

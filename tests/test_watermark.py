@@ -10,7 +10,7 @@ from PIL import Image
 
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.cli import main
-from voice2face.portrait import side_by_side
+from voice2face.picture_files import side_by_side
 from voice2face.watermark import LARGEST_SIDE, MOST_LEVELS, detect, embed, pattern
 
 

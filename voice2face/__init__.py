@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voice2face.audio import load_audio
     from voice2face.errors import Voice2FaceError
+    from voice2face.evidence import Evidence
     from voice2face.listening import Voice
     from voice2face.pipeline import Voice2FacePipeline
-    from voice2face.portrait import Evidence, Portrait, Portraits
+    from voice2face.portrait import Portrait, Portraits
     from voice2face.settings import Settings
 
 __version__ = "0.31.0"
@@ -24,7 +25,7 @@ _HOMES = {
     "Voice2FacePipeline": "voice2face.pipeline",
     "Portrait": "voice2face.portrait",
     "Portraits": "voice2face.portrait",
-    "Evidence": "voice2face.portrait",
+    "Evidence": "voice2face.evidence",
     "Settings": "voice2face.settings",
     "Voice": "voice2face.listening",
     "load_audio": "voice2face.audio",

@@ -19,7 +19,7 @@ from voice2face import (
 from voice2face.errors import SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
-from voice2face.portrait import check_folder_of, format_of
+from voice2face.picture_files import format_of
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -29,6 +29,7 @@ from voice2face.settings import (
     choose_seeds,
     variety_argument,
 )
+from voice2face.whole_files import check_folder_of
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 

@@ -17,8 +17,7 @@ from typing import Any, Literal, cast
 from voice2face import __version__
 from voice2face.errors import CredentialError
 from voice2face.paths import expanded
-from voice2face.portrait import SOFTWARE, SYNTHETIC_SOURCE
-from voice2face.replay import LARGEST_PICTURE_BYTES
+from voice2face.picture_files import LARGEST_PICTURE_BYTES, SOFTWARE, SYNTHETIC_SOURCE
 
 CREDENTIAL_BOX = b"jumdc2pa"  # how the box begins that holds a picture's credentials
 UNTRUSTED = "signingCredential.untrusted"

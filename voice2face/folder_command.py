@@ -19,16 +19,10 @@ from PIL import Image
 from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import exists, expanded, is_file
-from voice2face.portrait import (
-    Portrait,
-    check_folder_of,
-    format_of,
-    save_marked,
-    side_by_side,
-    write_atomically,
-)
-from voice2face.replay import open_picture
+from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
+from voice2face.portrait import Portrait
 from voice2face.settings import choose_seeds, seed_of_name
+from voice2face.whole_files import check_folder_of, write_atomically
 
 AUDIO_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}

@@ -23,9 +23,9 @@ from voice2face.audio import (
     speech_windows,
 )
 from voice2face.errors import AudioError, NoSpeechError
+from voice2face.evidence import Evidence
 from voice2face.models import SpeakerEncoder, SpeechEncoder
 from voice2face.models.attribute_heads import AGE_DECADES
-from voice2face.portrait import Evidence
 from voice2face.recording_quality import (
     CLIPPED,
     NOISY,

@@ -12,8 +12,9 @@ from voice2face import checkpoints
 from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, recording_of
-from voice2face.portrait import check_folder_of, format_of
-from voice2face.replay import open_picture, read_portrait, replay
+from voice2face.picture_files import format_of, open_picture
+from voice2face.replay import read_portrait, replay
+from voice2face.whole_files import check_folder_of
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from voice2face.devices import at_once, memory_errors
 from voice2face.errors import AudioError, SettingError
+from voice2face.evidence import RetrievedFace
 from voice2face.listening import Speech, Voice, hear, read_speech, speech_of
 from voice2face.methods import Sample
-from voice2face.portrait import Portrait, Portraits, Provenance, RetrievedFace
+from voice2face.portrait import Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
 from voice2face.settings import (

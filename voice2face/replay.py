@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from voice2face import __version__
 from voice2face.errors import PictureError, SettingError
-from voice2face.paths import expanded
+from voice2face.picture_files import open_picture
 from voice2face.portrait import DETAIL, Portrait, Provenance
 from voice2face.settings import Settings
 
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline
-
-LARGEST_PICTURE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -93,29 +90,6 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
             f"{path} does not say how it was made ({error}); it is no PNG that Portrait.save "
             "wrote, or another program saved it again"
         ) from error
-
-
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture as RGB, with what is written in it.
-
-    Raises:
-        PictureError: it is missing, too large, or no picture that Pillow reads.
-    """
-    path = expanded(path)
-    try:
-        if path.stat().st_size > LARGEST_PICTURE_BYTES:
-            raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except PictureError:
-        raise
-    except UnidentifiedImageError as error:
-        raise PictureError(
-            f"{path} cannot be read as a picture: it is none, or of a format that Pillow lacks"
-        ) from error
-    except Exception as error:  # Pillow's formats raise whatever they like
-        reason = getattr(error, "strerror", None) or error  # without the path once more
-        raise PictureError(f"{path} cannot be read as a picture: {reason}") from error
 
 
 def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay:

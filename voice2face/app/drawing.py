@@ -14,8 +14,9 @@ from voice2face.app.jobs import GoOn, Tell
 from voice2face.app.limits import Limits
 from voice2face.audio import SAMPLE_RATE, UNKNOWN_FRAMES, load_audio
 from voice2face.errors import AudioFormatError
+from voice2face.evidence import Evidence
+from voice2face.picture_files import encode_marked
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.portrait import Evidence, encode_marked
 
 PORTRAITS = 4
 PREVIEWS = 8  # of each portrait while it is drawn; one costs as much as two steps

@@ -13,7 +13,8 @@ import numpy as np
 from onnxruntime import InferenceSession
 from PIL import Image
 
-from voice2face.audio import find_speech, load_audio, speech_windows
+from voice2face.audio import load_audio
+from voice2face.audio.voice_activity import find_speech, speech_windows
 from voice2face.picture_files import save_marked
 from voice2face.settings import DEFAULT_VARIETY, noise_scale
 from voice2face.watermark import embed

@@ -42,7 +42,7 @@ def main() -> None:
         for name in [name for name in sys.modules if name.startswith("torchaudio")]:
             del sys.modules[name]
         kept = stand_in_for_the_extension()
-    from voice2face.audio import resample_with_soxr, resample_with_torchaudio
+    from voice2face.audio.resampling import resample_with_soxr, resample_with_torchaudio
 
     speech, _ = sf.read(sys.argv[1], dtype="float32")
     for rate in map(int, sys.argv[2:]):

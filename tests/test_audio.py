@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voice2face import audio
-from voice2face.audio import SAMPLE_RATE, find_speech, load_audio, speech_windows
+from voice2face.audio import SAMPLE_RATE, load_audio, resampling
+from voice2face.audio.voice_activity import find_speech, speech_windows
 from voice2face.errors import (
     AudioDecodeError,
     AudioFormatError,
@@ -111,8 +111,9 @@ def test_torchaudio_and_soxr_agree(female_speech: Path) -> None:
 
 
 def test_without_torchaudio_soxr_is_used(tone: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "torchaudio_available", lambda: False)
-    np.testing.assert_array_equal(load_audio(tone, 48_000), audio.resample_with_soxr(tone, 48_000))
+    monkeypatch.setattr(resampling, "torchaudio_available", lambda: False)
+    by_soxr = resampling.resample_with_soxr(tone, 48_000)
+    np.testing.assert_array_equal(load_audio(tone, 48_000), by_soxr)
 
 
 def test_odd_rates_are_left_to_soxr(tone: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +123,8 @@ def test_odd_rates_are_left_to_soxr(tone: np.ndarray, monkeypatch: pytest.Monkey
         asked.append(rate)
         return waveform
 
-    monkeypatch.setattr(audio, "torchaudio_available", lambda: True)
-    monkeypatch.setattr(audio, "resample_with_torchaudio", by_torchaudio)
+    monkeypatch.setattr(resampling, "torchaudio_available", lambda: True)
+    monkeypatch.setattr(resampling, "resample_with_torchaudio", by_torchaudio)
     for rate in (11_025, 44_100, 44_099, 48_000, 767_999):
         load_audio(tone, rate)
     assert asked == [11_025, 44_100, 48_000], "its filters for the others take gigabytes"
@@ -232,7 +233,7 @@ def test_a_lack_of_memory_is_explained(monkeypatch: pytest.MonkeyPatch, tone: np
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("voice2face.audio.resample", fail)
+    monkeypatch.setattr("voice2face.audio.loading.resample", fail)
     with pytest.raises(AudioFormatError, match="the recording is too long for this machine"):
         load_audio(tone, SAMPLE_RATE)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voice2face import Voice2FacePipeline
 from voice2face.app import Limits
-from voice2face.audio import HIGHEST_RATE, LOWEST_RATE
+from voice2face.audio.loading import HIGHEST_RATE, LOWEST_RATE
 from voice2face.evidence import Evidence
 from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.portrait import Portrait, Portraits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from voice2face import Voice2FacePipeline, load_audio
-from voice2face.recording_quality import (
+from voice2face.audio.quality import (
     CLIPPED,
     NOISY,
     SEVERAL_SPEAKERS,

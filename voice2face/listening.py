@@ -12,21 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voice2face.audio import (
-    SAMPLE_RATE,
-    Waveform,
-    frames_of,
-    load_audio,
-    memory_for,
-    name_of,
-    speech_frames,
-    speech_windows,
-)
-from voice2face.errors import AudioError, NoSpeechError
-from voice2face.evidence import Evidence
-from voice2face.models import SpeakerEncoder, SpeechEncoder
-from voice2face.models.attribute_heads import AGE_DECADES
-from voice2face.recording_quality import (
+from voice2face.audio.loading import load_audio, memory_for, name_of
+from voice2face.audio.quality import (
     CLIPPED,
     NOISY,
     SEVERAL_SPEAKERS,
@@ -34,6 +21,12 @@ from voice2face.recording_quality import (
     is_noisy,
     least_likeness_of,
 )
+from voice2face.audio.voice_activity import join_frames, speech_frames, speech_windows
+from voice2face.audio.waveform import SAMPLE_RATE, Waveform
+from voice2face.errors import AudioError, NoSpeechError
+from voice2face.evidence import Evidence
+from voice2face.models import SpeakerEncoder, SpeechEncoder
+from voice2face.models.attribute_heads import AGE_DECADES
 
 MOST_WINDOWS_AT_ONCE = 32
 
@@ -67,7 +60,7 @@ def hear(
         on_windows: told how many windows were heard, and how many there are, as they are.
     """
     waveform, kept = speech
-    samples = frames_of(waveform)[kept].reshape(-1)
+    samples = join_frames(waveform, kept)
     windows = speech_windows(samples, seconds=encoder.config.window_seconds)
     batch = torch.from_numpy(windows).to(encoder.device)
     heard, count = [], 0

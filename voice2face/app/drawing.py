@@ -12,7 +12,8 @@ from torch import Tensor
 
 from voice2face.app.jobs import GoOn, Tell
 from voice2face.app.limits import Limits
-from voice2face.audio import SAMPLE_RATE, UNKNOWN_FRAMES, load_audio
+from voice2face.audio import SAMPLE_RATE, load_audio
+from voice2face.audio.decoding import UNKNOWN_FRAMES
 from voice2face.errors import AudioFormatError
 from voice2face.evidence import Evidence
 from voice2face.picture_files import encode_marked

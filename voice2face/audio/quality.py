@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from voice2face.audio import Waveform, energies, frames_of
+from voice2face.audio.voice_activity import energies, frames_of
+from voice2face.audio.waveform import Waveform
 
 SMALLEST_RANGE_DB = 18.0  # between the loud and the quiet frames of a clean recording
 MOST_AT_PEAK = 2e-4  # share of a recording's samples that lie at its peak

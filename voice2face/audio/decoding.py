@@ -1,0 +1,132 @@
+"""Decoding of files and of their bytes, by libsndfile."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voice2face.errors import AudioDecodeError, AudioFormatError, AudioNotFoundError
+
+LONGEST_SECONDS = 4 * 3600.0
+MOST_SAMPLES = 1 << 29  # a channel
+MOST_CHANNELS = 64
+LARGEST_FILE_BYTES = 4 << 30
+UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
+DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
+
+_TOO_LARGE = f"files over {LARGEST_FILE_BYTES >> 30} GiB are not read; cut out a part"
+_DECODE_HINT = "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first"
+
+
+def decode_path(path: Path) -> tuple[NDArray[np.float32], float]:
+    """Samples, ``(samples,)``, and rate of a file.
+
+    Raises:
+        AudioNotFoundError: it does not exist, is a folder or cannot be read.
+        AudioDecodeError: as of ``decode``.
+        AudioFormatError: as there, or the file is too large.
+    """
+    try:
+        if path.is_dir():
+            raise AudioNotFoundError(f"{path} is a folder; name one audio file in it")
+        if not path.exists():
+            of_web = str(path).startswith(("http:/", "https:/"))
+            advice = "download it first" if of_web else "check the path"
+            raise AudioNotFoundError(f"{path} does not exist; {advice}")
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise AudioFormatError(f"{path}: {_TOO_LARGE}")
+        with path.open("rb") as file:
+            return decode(file, str(path))
+    except OSError as error:
+        raise AudioNotFoundError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def decode(file: IO[bytes], where: str) -> tuple[NDArray[np.float32], float]:
+    """Samples, ``(samples,)``, and rate of what a file object holds.
+
+    Args:
+        file: the file, or a pipe.
+        where: what it is called in messages.
+
+    Raises:
+        AudioDecodeError: it is no audio, or truncated.
+        AudioFormatError: it is too long, or has too many channels.
+    """
+    import soundfile
+
+    file = _seekable(file, where)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if sound.channels > MOST_CHANNELS:
+                raise AudioFormatError(
+                    f"{where}: {sound.channels} channels are over {MOST_CHANNELS}"
+                )
+            expected = sound.frames
+            if expected >= UNKNOWN_FRAMES:
+                raise AudioDecodeError(
+                    f"{where}: its header does not say how long it is, as of a stream that was "
+                    "not finished; save it again as FLAC or WAV"
+                )
+            check_length(expected, sound.samplerate, where)
+            parts = []
+            # SoundFile.blocks() would go on to the length that the header claims
+            while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
+                parts.append(block[:, 0] if sound.channels == 1 else block.mean(1))
+            rate = float(sound.samplerate)
+            # libsndfile reads no further than it guesses where an MP3 lacks the Xing header
+            if sound.format == "MP3" and _goes_on(file):
+                raise AudioDecodeError(
+                    f"{where}: there is more than its header says, as in a stream or in files that "
+                    "were joined; save it again as FLAC or WAV"
+                )
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+        reason = getattr(error, "error_string", error)  # without the file's name once more
+        raise AudioDecodeError(
+            f"{where}: not audio that can be decoded, or cut off ({reason}); {_DECODE_HINT}"
+        ) from error
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if len(samples) < expected:
+        raise AudioDecodeError(
+            f"{where}: truncated, or its header misstates its length: {len(samples)} of "
+            f"{expected} samples are there; get the whole file, or save it again as FLAC or WAV"
+        )
+    return samples, rate
+
+
+def _seekable(file: IO[bytes], where: str) -> IO[bytes]:
+    """The file, or what a pipe or a connection holds, as libsndfile goes back and forth."""
+    if not hasattr(file, "seekable") or file.seekable():
+        return file
+    data = file.read(LARGEST_FILE_BYTES + 1)
+    if len(data) > LARGEST_FILE_BYTES:
+        raise AudioFormatError(f"{where}: {_TOO_LARGE}")
+    return io.BytesIO(data)
+
+
+def _goes_on(file: IO[bytes]) -> bool:
+    """Whether another frame of an MP3 follows, and not a tag or the end."""
+    sync = file.read(2)
+    return len(sync) == 2 and sync[0] == 0xFF and sync[1] >= 0xE0
+
+
+def check_length(count: int, rate: float, where: str) -> None:
+    """Refuse recordings that are too long.
+
+    Args:
+        count: samples a channel.
+        rate: samples a second.
+        where: what the recording is called in messages.
+
+    Raises:
+        AudioFormatError: says how long it is, and what is read.
+    """
+    if count > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
+        raise AudioFormatError(
+            f"{where}: {count / rate / 3600:.1f} hours at {rate:.0f} Hz are more than are read "
+            f"({LONGEST_SECONDS / 3600:.0f} hours, {MOST_SAMPLES >> 20} million samples); "
+            "cut out a part with one speaker"
+        )

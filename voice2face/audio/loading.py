@@ -1,0 +1,198 @@
+"""Every way in ends as mono float32 at 16 kHz."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voice2face.audio.decoding import MOST_CHANNELS, check_length, decode, decode_path
+from voice2face.audio.resampling import resample
+from voice2face.audio.waveform import Waveform
+from voice2face.errors import AudioDecodeError, AudioFormatError, NoSpeechError
+from voice2face.paths import expanded
+
+LOWEST_RATE = 4_000  # samples a second
+HIGHEST_RATE = 768_000  # samples a second
+LARGEST_SAMPLE = 1e6  # floating-point samples beyond this are no audio
+
+
+def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
+    """Read a recording, whatever it comes as.
+
+    Args:
+        source: a path; the bytes of a file; a binary file object, a pipe for one; a NumPy array or
+            torch tensor of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)``
+            together with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives
+            it; or what Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``,
+            ``{"bytes": ..., "path": ...}``, or torchcodec's ``AudioDecoder``. Integer samples are
+            scaled by their type's range; those of 64 bits are refused. Any rate from 4 to 768 kHz
+            and up to 64 channels.
+        sample_rate: samples a second, for arrays and tensors only.
+
+    Returns:
+        ``(samples,)`` float32, mono at 16 kHz.
+
+    Raises:
+        AudioNotFoundError: the path does not exist or is a folder.
+        AudioDecodeError: the data is no audio, or a FLAC or MP3 that is truncated. Of half a WAV,
+            half is heard.
+        AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
+            missing, or the memory does not suffice.
+        NoSpeechError: there are no samples.
+    """
+    with memory_for(source):
+        return _load(source, sample_rate)
+
+
+@contextmanager
+def memory_for(recording: Any) -> Iterator[None]:
+    """Turn running out of memory while a recording is read into an error that says what to do.
+
+    Raises:
+        AudioFormatError: the code inside ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        from voice2face.devices import lacks_memory
+
+        if not lacks_memory(error):
+            raise
+        raise AudioFormatError(
+            f"{name_of(recording) or 'the recording'} is too long for this machine's memory; cut "
+            "out a part"
+        ) from error
+
+
+def name_of(recording: Any) -> str | None:
+    """What a file is called, or a file object says that it is; ``None`` for samples."""
+    of_path = isinstance(recording, (str, os.PathLike))
+    return os.fspath(recording) if of_path else getattr(recording, "name", None)
+
+
+def _load(source: Any, sample_rate: int | None) -> Waveform:
+    samples, rate, where = _read(source, sample_rate)
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioFormatError(
+            f"{where}: a sample rate of {rate} Hz is not between {LOWEST_RATE} and "
+            f"{HIGHEST_RATE} Hz; check the rate that came with the samples"
+        )
+    mono = _to_mono(samples, where)
+    if len(mono) == 0:
+        raise NoSpeechError(
+            f"{where}: the recording is empty; record at least one second of speech"
+        )
+    check_length(len(mono), rate, where)
+    if not np.isfinite(mono).all():
+        raise AudioFormatError(
+            f"{where}: samples are NaN or infinite; look at what produced the recording"
+        )
+    if np.abs(mono).max() > LARGEST_SAMPLE:
+        raise AudioFormatError(
+            f"{where}: floating-point samples should lie in [-1, 1], the largest here is "
+            f"{np.abs(mono).max():.3g}; divide by the full scale"
+        )
+    return resample(mono, round(rate))
+
+
+def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, str]:
+    """Samples, rate and a name for error messages."""
+    if sample_rate is None and isinstance(source, (list, tuple)) and len(source) > 0:
+        kinds = (str, os.PathLike, bytes, Mapping, tuple)
+        if all(isinstance(one, kinds) for one in source):
+            raise AudioFormatError("one recording is expected; pipe.map takes several")
+    if isinstance(source, Mapping):
+        if "array" in source and "sampling_rate" in source:
+            source, sample_rate = source["array"], source["sampling_rate"]
+        elif source.get("bytes") is not None or source.get("path") is not None:
+            source = source["path"] if source.get("bytes") is None else source["bytes"]
+        else:
+            raise AudioFormatError(
+                "a dictionary of audio needs 'array' and 'sampling_rate', or 'bytes' or 'path'; "
+                f"this one has the keys {sorted(map(str, source))}"
+            )
+    elif hasattr(source, "get_all_samples"):
+        source, sample_rate = _decoded_by(source)
+    elif isinstance(source, tuple):
+        if len(source) != 2:
+            raise AudioFormatError(
+                f"a pair (waveform, sample_rate) is expected, not a tuple of {len(source)}"
+            )
+        source, sample_rate = source
+    if isinstance(source, (str, os.PathLike)):
+        path = expanded(source)
+        return *decode_path(path), str(path)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        where = "the given bytes"
+        return *decode(io.BytesIO(source), where), where
+    if hasattr(source, "read"):
+        where = str(getattr(source, "name", "the given file object"))
+        if isinstance(source, io.TextIOBase):
+            raise AudioFormatError(f"{where} is open as text; open it as bytes, with mode 'rb'")
+        return *decode(source, where), where
+    try:
+        if hasattr(source, "detach") and hasattr(source, "cpu"):
+            source = source.detach().cpu()
+            source = (source.float() if str(source.dtype) == "torch.bfloat16" else source).numpy()
+        if isinstance(source, (list, np.ndarray)):
+            if sample_rate is None:
+                raise AudioFormatError(
+                    "an array of samples needs its sample_rate (samples a second)"
+                )
+            return _scaled(np.asarray(source)), float(sample_rate), "the given samples"
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        raise AudioFormatError(f"the given samples cannot be used: {error}") from error
+    raise AudioFormatError(
+        f"audio cannot be read from {type(source).__name__}; give a path, bytes, a file object, "
+        "an array with its sample_rate, a (waveform, sample_rate) pair or a dictionary"
+    )
+
+
+def _decoded_by(decoder: Any) -> tuple[Any, Any]:
+    """What torchcodec's ``AudioDecoder``, or what behaves like it, makes of its file."""
+    try:
+        decoded = decoder.get_all_samples()
+    except MemoryError:
+        raise
+    except Exception as error:  # torchcodec passes on whatever FFmpeg finds
+        raise AudioDecodeError(f"the decoder cannot read its audio: {error}") from error
+    return decoded.data, decoded.sample_rate
+
+
+def _scaled(samples: NDArray[Any]) -> NDArray[Any]:
+    """Integers to [-1, 1) by their type's range; unsigned ones are centred first.
+
+    Lists of integers become integers of 64 bits, whose range says nothing.
+    """
+    if samples.dtype.kind in "ui" and samples.dtype.itemsize == 8:
+        raise ValueError("integers of 64 bits; give int16, int32, or floats in [-1, 1]")
+    if samples.dtype.kind == "u":
+        half = float(np.iinfo(samples.dtype).max // 2 + 1)
+        return (samples.astype(np.float64) - half) / half
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
+    if samples.dtype.kind != "f":
+        raise ValueError(f"samples of type {samples.dtype}")
+    return samples
+
+
+def _to_mono(samples: NDArray[Any], where: str) -> Waveform:
+    """Average channels; the longer axis of a two-dimensional array is time."""
+    if samples.ndim not in (1, 2):
+        raise AudioFormatError(
+            f"{where}: samples of shape {samples.shape}; give (samples,) or (channels, samples)"
+        )
+    if samples.ndim == 2:
+        channel_axis = 0 if samples.shape[0] <= samples.shape[1] else 1
+        if samples.size and samples.shape[channel_axis] > MOST_CHANNELS:
+            raise AudioFormatError(
+                f"{where}: samples of shape {samples.shape} have over {MOST_CHANNELS} channels"
+            )
+        samples = samples.mean(channel_axis) if samples.size else samples.reshape(-1)
+    return np.ascontiguousarray(samples, dtype=np.float32)

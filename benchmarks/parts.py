@@ -132,7 +132,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
         Part(
             "spectrogram of 6 s, in the next", lambda: encoder.spectrogram(window), within_next=True
         ),
-        Part("speech encoder, all windows", lambda: pipe._hear(speech), network=encoder),
+        Part("speech encoder, all windows", lambda: pipe.listen(speech), network=encoder),
         Part(
             "UNet step with guidance",
             lambda: denoiser(latents, time, condition),

@@ -369,7 +369,7 @@ def test_bugs_are_logged_and_not_shown(
 
     with serve(create_app(tiny_pipeline)) as port:
         with monkeypatch.context() as patch:
-            patch.setattr(tiny_pipeline, "_draw", fail)
+            patch.setattr(tiny_pipeline, "draw", fail)
             said = list(Visit(port, talk).events())[-1]
         assert said[0] == "error"
         assert "secret" not in said[1]["message"]

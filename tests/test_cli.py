@@ -95,7 +95,7 @@ def test_a_long_recording_has_a_bar_while_it_is_heard(
 ) -> None:
     told: list[tuple[int, int]] = []
     speech = speech_of(np.tile(tone, 40), SAMPLE_RATE)
-    voice = tiny_pipeline._hear(speech, lambda *counts: told.append(counts))
+    voice = tiny_pipeline.listen(speech, on_windows=lambda *counts: told.append(counts))
     windows = voice.evidence.windows
     assert windows > MOST_WINDOWS_AT_ONCE
     assert told[0] == (MOST_WINDOWS_AT_ONCE, windows)

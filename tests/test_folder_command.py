@@ -170,7 +170,7 @@ def test_a_run_that_made_nothing_leaves_an_earlier_report(
     if fault is None:
         (out / "a.png").unlink()
     else:
-        monkeypatch.setattr(Voice2FacePipeline, "_hear", Mock(side_effect=fault))
+        monkeypatch.setattr(Voice2FacePipeline, "listen", Mock(side_effect=fault))
     assert main([*arguments, *more]) == 1
     after = json.loads(table.read_text())
     expected = before if fault is None else [row | {"status": "there already"} for row in before]

@@ -267,7 +267,7 @@ def make_portraits(options: argparse.Namespace) -> None:
             bar.total = of
             bar.update(windows - bar.n)
 
-        voice = pipe._hear(speech, heard)
+        voice = pipe.listen(speech, on_windows=heard)
     batches = -(-options.num_images // at_once(pipe.device).latents)
     total = settings.num_inference_steps * pipe.method.stages * batches
     with tqdm(

@@ -291,21 +291,28 @@ class Voice2FacePipeline(PretrainedNetworks):
         for speech in recordings:
             if isinstance(speech, AudioError) and not past_errors:
                 raise speech
-            yield speech if isinstance(speech, AudioError) else self._hear(speech)
+            yield speech if isinstance(speech, AudioError) else self.listen(speech)
 
-    def listen(self, audio: Any, sample_rate: int | None = None) -> Voice:
+    def listen(
+        self,
+        audio: Any,
+        sample_rate: int | None = None,
+        *,
+        on_windows: Callable[[int, int], None] | None = None,
+    ) -> Voice:
         """Embed a recording: load it, find speech, average over its windows.
 
         Args:
-            audio: as in ``__call__``.
+            audio: as in ``__call__``; or what ``voice2face.listening.speech_of`` returned, which
+                reads a recording and finds its speech without a pipeline.
             sample_rate: as in ``__call__``.
+            on_windows: told how many windows were heard, and how many there are, as they are.
 
         Raises:
             AudioError: the recording cannot be used.
+            DeviceError: the device ran out of memory.
         """
-        return self._hear(speech_of(audio, sample_rate))
-
-    def _hear(self, speech: Speech, on_windows: Callable[[int, int], None] | None = None) -> Voice:
+        speech = audio if isinstance(audio, Speech) else speech_of(audio, sample_rate)
         encoder = self.speech_encoder
         with memory_errors(self.device), self._turn(encoder):
             return hear(speech, encoder, on_windows)
@@ -316,6 +323,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         seeds: Sequence[int],
         *,
         callback_on_step_end: StepCallback | None = None,
+        on_redraw_step: Callable[[], None] | None = None,
         **settings: Unpack[DrawSettings],
     ) -> Portraits:
         """Make one portrait for each voice that ``listen`` returned.
@@ -324,6 +332,8 @@ class Voice2FacePipeline(PretrainedNetworks):
             voices: embeddings and their evidence.
             seeds: one for each voice.
             callback_on_step_end: as in ``__call__``.
+            on_redraw_step: called after each step of what is drawn again, of which
+                ``callback_on_step_end`` is not told; what it raises ends the drawing.
             settings: ``preset``, ``num_inference_steps``, ``guidance_scale``, ``guidance_every``,
                 ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 
@@ -340,7 +350,8 @@ class Voice2FacePipeline(PretrainedNetworks):
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]
-        return self._draw(voices, checked, self.settings(**settings), callback_on_step_end)
+        drawing = self.settings(**settings)
+        return self._draw(voices, checked, drawing, callback_on_step_end, on_redraw_step)
 
     def _draw(
         self,

@@ -86,11 +86,15 @@ def draw_portraits(
         tell("step", progress)
         return state
 
-    settings = pipe.settings(
-        num_inference_steps=order.steps, guidance_scale=order.guidance, variety=order.variety
+    portraits = pipe.draw(
+        [voice] * len(order.seeds),
+        order.seeds,
+        num_inference_steps=order.steps,
+        guidance_scale=order.guidance,
+        variety=order.variety,
+        callback_on_step_end=show,
+        on_redraw_step=go_on,
     )
-    voices = [voice] * len(order.seeds)
-    portraits = pipe._draw(voices, order.seeds, settings, show, on_redraw_step=go_on)
     drawn = [
         {"seed": str(portrait.seed), "png": data_url("image/png", portrait.png())}
         for portrait in portraits

@@ -164,6 +164,14 @@ def test_a_callback_is_told_what_to_return(
         tiny_pipeline(tone, 16_000, num_inference_steps=2, callback_on_step_end=callback)
 
 
+def test_what_is_told_of_steps_drawn_again_is_a_function(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    voice = tiny_pipeline.listen(tone, 16_000)
+    with pytest.raises(SettingError, match="on_redraw_step is a function"):
+        tiny_pipeline.draw([voice], [7], on_redraw_step="again")
+
+
 def test_decode_says_which_latents_it_takes(tiny_pipeline: Voice2FacePipeline) -> None:
     for latents in (torch.zeros(4, 8, 8), np.zeros((1, 4, 8, 8), np.float32)):
         with pytest.raises(SettingError, match=r"\(images, channels, size, size\)"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,3 +126,13 @@ def read_speech(recording: Any) -> Speech | AudioError:
         return speech_of(recording)
     except AudioError as error:
         return error
+
+
+def is_one_recording(given: object) -> bool:
+    """Whether it is a recording where an iterable of recordings is expected."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real):
+        return True  # samples with their rate
+    if isinstance(given, np.ndarray):
+        return given.dtype.kind in "iuf"  # and not paths
+    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor)
+    return isinstance(given, kinds) or hasattr(given, "read")

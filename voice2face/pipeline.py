@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
-from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -18,8 +16,7 @@ from torch import Tensor
 from voice2face.devices import at_once, memory_errors
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
-from voice2face.listening import Speech, Voice, hear, read_speech, speech_of
-from voice2face.methods import Sample
+from voice2face.listening import Speech, Voice, hear, is_one_recording, read_speech, speech_of
 from voice2face.portrait import Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
@@ -35,8 +32,7 @@ from voice2face.settings import (
     fill_preset,
     seeds_in_turn,
 )
-
-StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+from voice2face.step_callback import StepCallback, check_callable, latent_callback
 
 
 class DrawSettings(TypedDict, total=False):
@@ -181,14 +177,12 @@ class Voice2FacePipeline(PretrainedNetworks):
         )
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
-        with memory_errors(self.device):
-            drawn = self._sample(voices, seeds, settings, callback_on_step_end)
-            if output_type == "latent":
-                return torch.cat([sample.latents for sample in drawn])
-            images = self._pictures(drawn, settings)
         if output_type == "pil":
-            return self._portraits(images, voices, seeds, settings, drawn)
-        array = images.astype(np.float32) / 255.0
+            return self._draw(voices, seeds, settings, callback_on_step_end)
+        latents, _ = self._sample(voices, seeds, settings, callback_on_step_end)
+        if output_type == "latent":
+            return latents
+        array = self.decode(latents, watermark=watermark).astype(np.float32) / 255.0
         return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2)
 
     @overload
@@ -361,10 +355,27 @@ class Voice2FacePipeline(PretrainedNetworks):
         callback_on_step_end: StepCallback | None = None,
         on_redraw_step: Callable[[], None] | None = None,
     ) -> Portraits:
-        with memory_errors(self.device):
-            drawn = self._sample(voices, seeds, settings, callback_on_step_end, on_redraw_step)
-            images = self._pictures(drawn, settings)
-        return self._portraits(images, voices, seeds, settings, drawn)
+        latents, retrieved = self._sample(
+            voices, seeds, settings, callback_on_step_end, on_redraw_step
+        )
+        images = self.decode(latents, watermark=settings.watermark)
+        return Portraits(
+            tuple(
+                Portrait(
+                    Image.fromarray(image),
+                    seed,
+                    replace(voice.evidence, retrieved=faces),
+                    settings,
+                    Provenance(
+                        voice.audio_sha256,
+                        self.checkpoint_sha256,
+                        self.device.type,
+                        str(self.dtype).removeprefix("torch."),
+                    ),
+                )
+                for image, seed, voice, faces in zip(images, seeds, voices, retrieved, strict=True)
+            )
+        )
 
     def settings(
         self,
@@ -399,14 +410,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             sampler=sampler,
         )
         settings = Settings(
-            chosen.num_inference_steps,
-            chosen.guidance_scale,
-            eta,
-            self.name,
-            watermark,
-            chosen.sampler,
-            chosen.guidance_every,
-            variety,
+            **chosen._asdict(), eta=eta, variety=variety, watermark=watermark, checkpoint=self.name
         )
         settings.check(self.scheduler.config.num_train_timesteps)
         return settings
@@ -418,90 +422,27 @@ class Voice2FacePipeline(PretrainedNetworks):
         settings: Settings,
         callback_on_step_end: StepCallback | None,
         on_redraw_step: Callable[[], None] | None = None,
-    ) -> list[Sample]:
-        def callback(step: int, timestep: int, latents: Tensor) -> Tensor:
-            assert callback_on_step_end is not None
-            answer = callback_on_step_end(self, step, timestep, {"latents": latents})
-            if answer is not None and not isinstance(answer, Mapping):
-                raise SettingError(
-                    "callback_on_step_end returns the dictionary that it was given, with other "
-                    f"latents if it likes, not a {type(answer).__name__}"
-                )
-            changed = (answer or {}).get("latents", latents)
-            if not isinstance(changed, Tensor) or changed.shape != latents.shape:
-                raise SettingError(
-                    "callback_on_step_end returns latents of the shape that it was given, "
-                    f"{tuple(latents.shape)}"
-                )
-            return changed
-
-        if callback_on_step_end is not None and not callable(callback_on_step_end):
-            raise SettingError("callback_on_step_end is a function, which each step calls")
+    ) -> tuple[Tensor, list[tuple[RetrievedFace, ...]]]:
+        """Latents and, for each, the faces that it was drawn from."""
+        callback = None
+        if callback_on_step_end is not None:
+            callback = latent_callback(self, callback_on_step_end)
+        if on_redraw_step is not None:
+            check_callable("on_redraw_step", on_redraw_step)
         method, most = self.method, at_once(self.device).latents
-        with self._turn(*method.networks()):
+        with memory_errors(self.device), self._turn(*method.networks()):
             device = method.device
             speech = torch.stack([voice.embedding.to(device) for voice in voices])
-            return [
+            drawn = [
                 method.sample(
                     speech[start : start + most],
                     [torch.Generator().manual_seed(seed) for seed in seeds[start : start + most]],
                     self.scheduler,
                     settings,
-                    callback if callback_on_step_end is not None else None,
+                    callback,
                     on_redraw_step,
                 )
                 for start in range(0, len(seeds), most)
             ]
-
-    def _pictures(self, drawn: Sequence[Sample], settings: Settings) -> NDArray[np.uint8]:
-        latents = torch.cat([sample.latents for sample in drawn])
-        return self.decode(latents, watermark=settings.watermark)
-
-    def _portraits(
-        self,
-        images: NDArray[np.uint8],
-        voices: Sequence[Voice],
-        seeds: Sequence[int],
-        settings: Settings,
-        drawn: Sequence[Sample],
-    ) -> Portraits:
-        found = [faces for sample in drawn for faces in neighbours(sample)] or [()] * len(voices)
-        return Portraits(
-            tuple(
-                Portrait(
-                    Image.fromarray(image),
-                    seed,
-                    replace(voice.evidence, retrieved=faces),
-                    settings,
-                    Provenance(
-                        voice.audio_sha256,
-                        self.checkpoint_sha256,
-                        self.device.type,
-                        str(self.dtype).removeprefix("torch."),
-                    ),
-                )
-                for image, voice, seed, faces in zip(images, voices, seeds, found, strict=True)
-            )
-        )
-
-
-def is_one_recording(given: object) -> bool:
-    """Whether it is a recording where an iterable of recordings is expected."""
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real):
-        return True  # samples with their rate
-    if isinstance(given, np.ndarray):
-        return given.dtype.kind in "iuf"  # and not paths
-    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor)
-    return isinstance(given, kinds) or hasattr(given, "read")
-
-
-def neighbours(sample: Sample) -> list[tuple[RetrievedFace, ...]]:
-    """The faces retrieved for each latent; an empty list where the method retrieves none."""
-    if sample.retrieved is None:
-        return []
-    return [
-        tuple(map(RetrievedFace, names, scores))
-        for names, scores in zip(
-            sample.retrieved.ids, sample.retrieved.scores.tolist(), strict=True
-        )
-    ]
+            latents = torch.cat([sample.latents for sample in drawn])
+        return latents, [faces for sample in drawn for faces in sample.retrieved_faces]

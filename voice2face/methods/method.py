@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.errors import ArchitectureError
+from voice2face.evidence import RetrievedFace
 from voice2face.methods.guided_sampling import DenoisingLoop, LatentCallback
 from voice2face.models.denoiser import Denoiser
 from voice2face.models.face_check import FaceCheck
@@ -33,6 +34,14 @@ class Sample(NamedTuple):
 
     latents: Tensor
     retrieved: Retrieved | None = None
+
+    @property
+    def retrieved_faces(self) -> list[tuple[RetrievedFace, ...]]:
+        """The faces that each latent was drawn from, nearest voice first."""
+        if self.retrieved is None:
+            return [()] * len(self.latents)
+        found = zip(self.retrieved.ids, self.retrieved.scores.tolist(), strict=True)
+        return [tuple(map(RetrievedFace, names, scores)) for names, scores in found]
 
 
 class Method(ABC):

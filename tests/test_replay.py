@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from voice2face.cli import main
 from voice2face.errors import PictureError
 from voice2face.portrait import DETAIL
 from voice2face.replay import read_portrait, replay
-from voice2face.settings import UNDISTILLED
+from voice2face.settings import UNDISTILLED, Settings
 
 
 @pytest.fixture
@@ -134,6 +134,21 @@ def test_portraits_from_before_there_was_variety_had_all_of_it(
                 older.add_text(name, value)
         image.save(tmp_path / "older.png", pnginfo=older)
     assert read_portrait(tmp_path / "older.png").settings.variety == 1.0
+
+
+def test_settings_are_turned_to_text_and_back() -> None:
+    drawn_by = Settings(5, 1.5, 0.25, "mine", False, "unipc", 2, 0.5)
+    written = {name: str(value) for name, value in asdict(drawn_by).items()}
+    assert Settings.from_text(written | {"seed": "7"}) == drawn_by
+    assert drawn_by.as_arguments() | {"checkpoint": "mine"} == asdict(drawn_by)
+    first = ("num_inference_steps", "guidance_scale", "eta", "checkpoint", "watermark")
+    oldest = Settings.from_text({name: written[name] for name in first})
+    assert oldest == Settings(5, 1.5, 0.25, "mine", watermark=False)
+    for name in first:
+        with pytest.raises(KeyError, match=name):
+            Settings.from_text({other: text for other, text in written.items() if other != name})
+    with pytest.raises(ValueError, match="some"):
+        Settings.from_text(written | {"variety": "some"})
 
 
 def test_a_checkpoint_is_never_fetched_because_a_picture_names_it(

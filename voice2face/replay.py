@@ -67,16 +67,7 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
         return SavedPortrait(
             pixels,
             int(written["seed"]),
-            Settings(
-                int(written["num_inference_steps"]),
-                float(written["guidance_scale"]),
-                float(written["eta"]),
-                written["checkpoint"],
-                written["watermark"] == "True",
-                written.get("sampler", "ddim"),
-                int(written.get("guidance_every", "1")),
-                float(written.get("variety", "1")),
-            ),
+            Settings.from_text(written),
             Provenance(
                 written["audio_sha256"],
                 written.get("checkpoint_sha256"),
@@ -109,17 +100,7 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
     settings = saved.settings
     voice = pipe.listen(audio)
     try:
-        portrait = pipe.draw(
-            [voice],
-            [saved.seed],
-            num_inference_steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
-            guidance_every=settings.guidance_every,
-            eta=settings.eta,
-            variety=settings.variety,
-            watermark=settings.watermark,
-            sampler=settings.sampler,
-        )[0]
+        portrait = pipe.draw([voice], [saved.seed], **settings.as_arguments())[0]
     except SettingError as error:
         raise PictureError(
             f"{pipe.name} of voice2face {__version__} cannot draw as {settings.checkpoint} of "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import count, repeat
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from voice2face.errors import SettingError
 
@@ -23,6 +23,7 @@ HIGHEST_GUIDANCE = 20.0
 LEAST_NOISE = 0.9
 DISTILLED = "distilled"
 SAMPLERS = ("ddim", "dpm++", "unipc", DISTILLED)
+LATER_SETTINGS = ("sampler", "guidance_every", "variety")  # that older pictures do not name
 BACKENDS = ("onnxruntime", "cudagraphs", "inductor")  # of ``compile``
 
 
@@ -95,6 +96,31 @@ class Settings:
             raise SettingError(f"sampler is {', '.join(SAMPLERS)}, not {self.sampler!r}")
         if self.eta > 0.0 and self.sampler != "ddim":
             raise SettingError(f"eta is of DDIM; with it, say sampler='ddim', not {self.sampler!r}")
+
+    def as_arguments(self) -> dict[str, Any]:
+        """The arguments that make a pipeline draw so: all but the checkpoint."""
+        arguments = asdict(self)
+        del arguments["checkpoint"]
+        return arguments
+
+    @classmethod
+    def from_text(cls, written: Mapping[str, str]) -> Settings:
+        """What ``str`` of each setting was, turned back, as a saved portrait holds it.
+
+        Args:
+            written: texts by the settings' names; others are left aside. Those in
+                ``LATER_SETTINGS`` may be missing.
+
+        Raises:
+            KeyError: a setting is missing.
+            ValueError: a text is no number where one is expected.
+        """
+        values: dict[str, Any] = {}
+        for name, kind in get_type_hints(cls).items():
+            if name in written or name not in LATER_SETTINGS:
+                text = written[name]
+                values[name] = text == "True" if kind is bool else kind(text)
+        return cls(**values)
 
 
 def noise_scale(variety: float) -> float:

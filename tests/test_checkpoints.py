@@ -19,7 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import tiny_portraitist
-from voice2face import Voice2FacePipeline, checkpoints, folders, verified_files
+from voice2face import Voice2FacePipeline, folders
+from voice2face.checkpoints.files import describe_files, verify
+from voice2face.checkpoints.manifest import MANIFEST_FILE, read_manifest
+from voice2face.checkpoints.model_card import CARD
+from voice2face.checkpoints.model_index import INDEX_KEYS, read_model_index
+from voice2face.checkpoints.resolving import resolve
+from voice2face.checkpoints.saving import copy_checkpoint
+from voice2face.checkpoints.verified_files import memory_file
 from voice2face.components import (
     CONFIG_FILE,
     SCHEDULE_FILE,
@@ -65,7 +72,7 @@ def edit(path: Path, change: Callable[[dict], Any]) -> None:
 
 def reindex(folder: Path) -> None:
     """Write checksums of the present files, as somebody who made the files on purpose would."""
-    files = checkpoints.describe_files(folder)
+    files = describe_files(folder)
     files = {name: facts for name, facts in files.items() if "/" in name}
     edit(folder / "model_index.json", lambda index: index.update(files=files))
 
@@ -220,7 +227,7 @@ def test_links_out_of_the_checkpoint_are_refused(folder: Path, tmp_path: Path) -
 
 
 def test_cards_that_link_elsewhere_are_refused(folder: Path, tmp_path: Path) -> None:
-    secret, card = tmp_path / "secret", folder / checkpoints.CARD
+    secret, card = tmp_path / "secret", folder / CARD
     secret.write_text("what is nobody's business")
     card.unlink()
     card.symlink_to(secret)
@@ -231,9 +238,9 @@ def test_cards_that_link_elsewhere_are_refused(folder: Path, tmp_path: Path) -> 
 def test_cards_are_read_whatever_they_are_written_in(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / checkpoints.CARD).write_bytes("# Stimme für Gesichter".encode("latin-1"))
+    (folder / CARD).write_bytes("# Stimme für Gesichter".encode("latin-1"))
     assert Voice2FacePipeline.from_pretrained(folder).card == "# Stimme f\ufffdr Gesichter"
-    monkeypatch.setattr(checkpoints, "LARGEST_CARD_BYTES", 4)
+    monkeypatch.setattr("voice2face.checkpoints.model_card.LARGEST_CARD_BYTES", 4)
     with pytest.raises(ArchitectureError, match="no model card"):
         Voice2FacePipeline.from_pretrained(folder)
 
@@ -249,7 +256,7 @@ def test_a_package_may_be_made_of_links(
             link.symlink_to(file)
     with pytest.raises(ArchitectureError, match="leads out of the checkpoint"):
         Voice2FacePipeline.from_pretrained(linked)
-    monkeypatch.setattr(checkpoints, "PACKAGED_WEIGHTS", linked.parent)
+    monkeypatch.setattr("voice2face.checkpoints.files.PACKAGED_WEIGHTS", linked.parent)
     assert Voice2FacePipeline.from_pretrained(linked).name == "tiny"
 
 
@@ -276,10 +283,10 @@ def test_missing_files_and_changed_files_say_what_to_do(folder: Path) -> None:
     weights = folder / "denoiser" / WEIGHTS_FILE
     weights.write_bytes(weights.read_bytes() + b"x")
     with pytest.raises(ChecksumError, match=r"bytes, not the .* save or copy the checkpoint again"):
-        checkpoints.resolve(folder)
+        resolve(folder)
     weights.unlink()
     with pytest.raises(CheckpointNotFoundError, match="is missing"):
-        checkpoints.resolve(folder)
+        resolve(folder)
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
@@ -287,20 +294,20 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         Voice2FacePipeline.from_pretrained(tmp_path)
     for name in ("no-such-model", "../secret", "a/b/c", "owner/../name", "/nowhere", "", "a" * 300):
         with pytest.raises(CheckpointNotFoundError, match=r"neither a folder|holds no"):
-            checkpoints.resolve(name)
+            resolve(name)
 
 
 def test_files_that_cannot_be_read_are_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"a cannot be read: File name too long"):
-        checkpoints.verify(saved, {"a" * 300: {"size": 1, "sha256": "0" * 64}})
+        verify(saved, {"a" * 300: {"size": 1, "sha256": "0" * 64}})
 
     def forbid(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(checkpoints, "sha256_of", forbid)
-    files = checkpoints.read_model_index(saved)["files"]
+    monkeypatch.setattr("voice2face.checkpoints.files.sha256_of", forbid)
+    files = read_model_index(saved)["files"]
     with pytest.raises(CheckpointNotFoundError, match="cannot be read: Permission denied"):
-        checkpoints.verify(saved, files, again=True)
+        verify(saved, files, again=True)
 
 
 @pytest.mark.parametrize("name", sorted(components_of("scldm")))
@@ -314,7 +321,7 @@ def test_a_flipped_byte_of_any_file_is_noticed(saved: Path, name: str) -> None:
         try:
             path.write_bytes(bytes(damaged))
             with pytest.raises(ChecksumError):
-                checkpoints.resolve(saved)
+                resolve(saved)
         finally:
             path.write_bytes(original)
 
@@ -379,7 +386,7 @@ def test_damaged_configurations_give_an_error_or_fit(
     assert sum(p.numel() for p in network.parameters()) < 10**5
 
 
-@given(st.dictionaries(st.sampled_from([*sorted(checkpoints.INDEX_KEYS), "x"]), json_values))
+@given(st.dictionaries(st.sampled_from([*sorted(INDEX_KEYS), "x"]), json_values))
 @FUZZ
 def test_damaged_tables_of_contents_give_an_error_or_fit(
     saved: Path, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]
@@ -389,10 +396,10 @@ def test_damaged_tables_of_contents_give_an_error_or_fit(
     index = json.loads((saved / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | changes))
     try:
-        found = checkpoints.read_model_index(folder)
+        found = read_model_index(folder)
     except CheckpointError:
         return
-    assert set(found) == checkpoints.INDEX_KEYS
+    assert set(found) == INDEX_KEYS
     assert 8 <= found["output_size"] <= 4096
 
 
@@ -401,12 +408,12 @@ def test_damaged_tables_of_contents_give_an_error_or_fit(
 def test_damaged_manifests_give_an_error_or_fit(
     tmp_path_factory: pytest.TempPathFactory, place: int, inserted: bytes, cut: int
 ) -> None:
-    original = checkpoints.MANIFEST_FILE.read_bytes()
+    original = MANIFEST_FILE.read_bytes()
     place %= len(original)
     file = tmp_path_factory.getbasetemp() / "manifest.json"
     file.write_bytes(original[:place] + inserted + original[place + cut :])
     try:
-        content = checkpoints.read_manifest(file)
+        content = read_manifest(file)
     except CheckpointError:
         return
     assert content["default"] in content["checkpoints"]
@@ -429,7 +436,7 @@ def test_invented_manifests_are_refused(
     file = tmp_path_factory.getbasetemp() / "invented.json"
     file.write_text(json.dumps(content))
     with pytest.raises(CheckpointError):
-        checkpoints.read_manifest(file)
+        read_manifest(file)
 
 
 @given(st.binary(max_size=200))
@@ -482,7 +489,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
     system: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = checkpoints.describe_files(folder)
+    before = describe_files(folder)
     monkeypatch.setattr(folders.sys, "platform", system)
 
     def fail(*_: object) -> None:
@@ -492,9 +499,9 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
         patch.setattr(tiny_pipeline.face_decoder, "save_pretrained", fail)
         with pytest.raises(KeyboardInterrupt):
             tiny_pipeline.save_pretrained(folder)
-    assert checkpoints.describe_files(folder) == before
+    assert describe_files(folder) == before
     tiny_pipeline.save_pretrained(folder)
-    assert checkpoints.describe_files(folder) == before
+    assert describe_files(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
@@ -539,15 +546,15 @@ def test_memory_of_verified_files_survives_damage(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    checkpoints.resolve(folder)
-    memory = verified_files.memory_file()
+    resolve(folder)
+    memory = memory_file()
     assert len(json.loads(memory.read_text())) == 11
     memory.write_text("damaged")
-    checkpoints.resolve(folder)
+    resolve(folder)
     assert len(json.loads(memory.read_text())) == 11
     shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").write_text("no folder")
-    checkpoints.resolve(folder)
+    resolve(folder)
 
 
 def test_packaged_checkpoints_hold_common_files_once(
@@ -559,21 +566,21 @@ def test_packaged_checkpoints_hold_common_files_once(
     content = {
         "default": "first",
         "checkpoints": {
-            name: {"files": checkpoints.describe_files(weights / name)}
-            for name in ("first", "second")
+            name: {"files": describe_files(weights / name)} for name in ("first", "second")
         },
     }
-    monkeypatch.setattr(checkpoints, "PACKAGED_WEIGHTS", weights)
-    monkeypatch.setattr(checkpoints, "manifest", lambda: content)
+    for module in ("files", "resolving"):
+        monkeypatch.setattr(f"voice2face.checkpoints.{module}.PACKAGED_WEIGHTS", weights)
+        monkeypatch.setattr(f"voice2face.checkpoints.{module}.manifest", lambda: content)
 
     release.leave_out_shared(second)
     release.leave_out_shared(weights / "first")
     parts = {path.name for path in second.iterdir() if path.is_dir()}
     assert parts == {"retriever", "bottom_denoiser", "upper_denoiser"}
-    assert checkpoints.describe_files(weights / "first") == checkpoints.describe_files(saved)
+    assert describe_files(weights / "first") == describe_files(saved)
 
-    alone = checkpoints.copy_checkpoint(second, tmp_path / "alone")
-    assert checkpoints.describe_files(alone) == content["checkpoints"]["second"]["files"]
+    alone = copy_checkpoint(second, tmp_path / "alone")
+    assert describe_files(alone) == content["checkpoints"]["second"]["files"]
     settings = {"seed": 3, "num_inference_steps": 2, "output_type": "np"}
     one, other = (
         Voice2FacePipeline.from_pretrained(name, device="cpu")(tone, 16_000, **settings)

@@ -233,7 +233,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture) -> None:
 def test_a_packaged_checkpoint_that_was_deleted_is_listed_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("voice2face.checkpoints.PACKAGED_WEIGHTS", tmp_path)
+    monkeypatch.setattr("voice2face.checkpoints.resolving.PACKAGED_WEIGHTS", tmp_path)
     assert main(["models"]) == 0
     assert "missing; reinstall voice2face" in capsys.readouterr().out
 

@@ -14,7 +14,9 @@ import pytest
 
 from tests import HUB
 from tests.hub_server import TOKEN, HubServer
-from voice2face import Voice2FacePipeline, checkpoints
+from voice2face import Voice2FacePipeline
+from voice2face.checkpoints.files import describe_files, sha256_of
+from voice2face.checkpoints.resolving import resolve
 from voice2face.errors import CheckpointError, CheckpointNotFoundError, ChecksumError
 
 
@@ -65,7 +67,7 @@ def test_a_hub_id_gives_the_same_pictures(
 def test_only_files_of_a_checkpoint_are_fetched(
     hub: HubServer, published: str, files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    folder = checkpoints.resolve("someone/tiny", cache_dir=tmp_path)
+    folder = resolve("someone/tiny", cache_dir=tmp_path)
     fetched = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert fetched == set(files)
     asked = {request.path.split("/")[-1] for request in hub.requests}
@@ -95,21 +97,21 @@ def test_the_cache_needs_no_connection(
 def test_a_hub_that_is_down_leaves_the_cache(
     hub: HubServer, published: str, tmp_path: Path
 ) -> None:
-    folder = checkpoints.resolve("someone/tiny", cache_dir=tmp_path)
+    folder = resolve("someone/tiny", cache_dir=tmp_path)
     hub.faults.status = 500
-    assert checkpoints.resolve("someone/tiny", cache_dir=tmp_path) == folder
+    assert resolve("someone/tiny", cache_dir=tmp_path) == folder
     with pytest.raises(CheckpointNotFoundError, match="someone/other"):
-        checkpoints.resolve("someone/other", cache_dir=tmp_path)
+        resolve("someone/other", cache_dir=tmp_path)
 
 
 def test_nothing_cached_and_offline(hub: HubServer, tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match="go online"):
-        checkpoints.resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
+        resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
     assert hub.requests == []
 
 
 def test_environment_variables_are_honoured(hub: HubServer, published: str, tmp_path: Path) -> None:
-    code = "from voice2face import checkpoints; print(checkpoints.resolve('someone/tiny'))"
+    code = "from voice2face.checkpoints.resolving import resolve; print(resolve('someone/tiny'))"
 
     def resolve(**environment: str) -> subprocess.CompletedProcess:
         import os
@@ -138,15 +140,15 @@ def test_private_repositories_need_a_token(
 ) -> None:
     hub.publish("someone/secret", files, private=True)
     with pytest.raises(CheckpointNotFoundError, match="pass a token"):
-        checkpoints.resolve("someone/secret", cache_dir=tmp_path)
-    assert checkpoints.resolve("someone/secret", cache_dir=tmp_path, token=TOKEN).is_dir()
+        resolve("someone/secret", cache_dir=tmp_path)
+    assert resolve("someone/secret", cache_dir=tmp_path, token=TOKEN).is_dir()
 
 
 def test_unknown_repository_and_revision(hub: HubServer, published: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match="is not on the Hub, or is private"):
-        checkpoints.resolve("someone/else", cache_dir=tmp_path)
+        resolve("someone/else", cache_dir=tmp_path)
     with pytest.raises(CheckpointNotFoundError, match="no such revision"):
-        checkpoints.resolve("someone/tiny", revision="v9", cache_dir=tmp_path)
+        resolve("someone/tiny", revision="v9", cache_dir=tmp_path)
 
 
 def test_a_dropped_connection_is_taken_up_where_it_broke_off(
@@ -155,7 +157,7 @@ def test_a_dropped_connection_is_taken_up_where_it_broke_off(
     # the client keeps whole chunks of a broken download; tiny files need tiny chunks
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10)
     hub.faults.drop_once_after = 50
-    assert checkpoints.resolve("someone/tiny", cache_dir=tmp_path).is_dir()
+    assert resolve("someone/tiny", cache_dir=tmp_path).is_dir()
     ranges = [r.headers.get("Range") or r.headers.get("range") for r in hub.requests]
     assert "bytes=50-" in ranges
 
@@ -166,12 +168,12 @@ def test_an_interrupted_download_keeps_what_was_fetched(
     large = [name for name in files if name.endswith(".safetensors")]
     hub.faults.large_files_left = 2
     with pytest.raises(CheckpointNotFoundError, match="someone/tiny"):
-        checkpoints.resolve("someone/tiny", cache_dir=tmp_path)
+        resolve("someone/tiny", cache_dir=tmp_path)
     with pytest.raises(CheckpointNotFoundError, match="not completely in the cache"):
-        checkpoints.resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
+        resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
     hub.faults.large_files_left = None
     hub.requests.clear()
-    folder = checkpoints.resolve("someone/tiny", cache_dir=tmp_path)
+    folder = resolve("someone/tiny", cache_dir=tmp_path)
     assert all((folder / name).is_file() for name in files)
     fetched = [request for request in hub.requests if request.path.startswith("/cdn/")]
     assert len(fetched) == len(large) - 2
@@ -188,18 +190,20 @@ def test_a_flipped_byte_on_the_way_is_noticed(
 def test_verified_files_are_not_read_again(
     hub: HubServer, published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = checkpoints.resolve("someone/tiny", cache_dir=tmp_path)
+    folder = resolve("someone/tiny", cache_dir=tmp_path)
     read = []
-    honest = checkpoints.sha256_of
-    monkeypatch.setattr(checkpoints, "sha256_of", lambda path: (read.append(path), honest(path))[1])
-    checkpoints.resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
+    honest = sha256_of
+    monkeypatch.setattr(
+        "voice2face.checkpoints.files.sha256_of", lambda path: (read.append(path), honest(path))[1]
+    )
+    resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
     assert read == []
     weights = (folder / "denoiser" / "diffusion_pytorch_model.safetensors").resolve()
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
     with pytest.raises(ChecksumError, match=r"delete .* and download it again"):
-        checkpoints.resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
+        resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
     assert len(read) == 1
 
 
@@ -213,19 +217,19 @@ def test_released_names_come_with_their_pinned_revision(
 ) -> None:
     entry = {
         "hub": {"repo_id": "someone/tiny", "revision": published},
-        "files": checkpoints.describe_files(saved),
+        "files": describe_files(saved),
     }
     content = {"default": "tiny", "checkpoints": {"tiny": entry}}
-    monkeypatch.setattr(checkpoints, "manifest", lambda: content)
-    first = checkpoints.resolve("tiny", cache_dir=tmp_path)
+    monkeypatch.setattr("voice2face.checkpoints.resolving.manifest", lambda: content)
+    first = resolve("tiny", cache_dir=tmp_path)
     assert first.name == published
-    assert checkpoints.resolve(cache_dir=tmp_path, local_files_only=True) == first
+    assert resolve(cache_dir=tmp_path, local_files_only=True) == first
     with pytest.raises(CheckpointNotFoundError, match="revision is pinned"):
-        checkpoints.resolve("tiny", revision="main", cache_dir=tmp_path)
+        resolve("tiny", revision="main", cache_dir=tmp_path)
     other = hub.publish("someone/tiny", files | {"README.md": b"# changed"})
     entry["hub"]["revision"] = other
     with pytest.raises(ChecksumError, match=r"README\.md"):
-        checkpoints.resolve("tiny", cache_dir=tmp_path)
+        resolve("tiny", cache_dir=tmp_path)
 
 
 def test_pushing_uploads_checkpoint_and_card(

@@ -17,7 +17,9 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from tests.conftest import preset_of
-from voice2face import Voice2FacePipeline, checkpoints
+from voice2face import Voice2FacePipeline
+from voice2face.checkpoints.files import shared_file, verify
+from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS, manifest
 from voice2face.settings import PRESETS
 
 ROOT = Path(__file__).parent.parent
@@ -118,21 +120,21 @@ def test_any_number_of_steps_gives_a_finite_latent(
 
 def test_manifest_and_files_agree() -> None:
     manifest = json.loads((ROOT / "weights_manifest.json").read_text())
-    schema = json.loads((checkpoints.PACKAGED_WEIGHTS / "weights_manifest.schema.json").read_text())
+    schema = json.loads((PACKAGED_WEIGHTS / "weights_manifest.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(manifest, schema)
-    packaged = checkpoints.PACKAGED_WEIGHTS / "weights_manifest.json"
+    packaged = PACKAGED_WEIGHTS / "weights_manifest.json"
     assert (ROOT / "weights_manifest.json").read_bytes() == packaged.read_bytes()
     assert manifest["default"] in manifest["checkpoints"]
     total = 0
     for name, entry in manifest["checkpoints"].items():
-        folder = checkpoints.PACKAGED_WEIGHTS / name
-        checkpoints.verify(folder, entry["files"], again=True)
+        folder = PACKAGED_WEIGHTS / name
+        verify(folder, entry["files"], again=True)
         present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
         shared = {
             file
             for file, facts in entry["files"].items()
-            if checkpoints.shared_file(folder, file, facts) is not None
+            if shared_file(folder, file, facts) is not None
         }
         assert present | shared == set(entry["files"])
         assert not present & shared
@@ -143,15 +145,15 @@ def test_manifest_and_files_agree() -> None:
 def test_git_leaves_line_ends_of_the_weights_alone() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not in a clone")
-    card = checkpoints.PACKAGED_WEIGHTS.relative_to(ROOT) / checkpoints.manifest()["default"]
+    card = PACKAGED_WEIGHTS.relative_to(ROOT) / manifest()["default"]
     command = ["git", "check-attr", "text", card / "README.md", card / "model_index.json"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert [line.rpartition(" ")[2] for line in said.splitlines()] == ["unset", "unset"]
 
 
 def test_card_is_valid_and_carries_the_figures() -> None:
-    for name, entry in checkpoints.manifest()["checkpoints"].items():
-        card = ModelCard.load(checkpoints.PACKAGED_WEIGHTS / name / "README.md")
+    for name, entry in manifest()["checkpoints"].items():
+        card = ModelCard.load(PACKAGED_WEIGHTS / name / "README.md")
         assert card.data.license == entry["licence"].lower()
         assert card.data.library_name == "voice2face"
         sections = (
@@ -280,5 +282,5 @@ def test_fine_portraitist_draws_near_a_retrieved_face(
         assert without.evidence.retrieved[0].id != found.id
         assert without.image.tobytes() != portrait.image.tobytes()
         pipe.retriever = with_it
-    index = checkpoints.PACKAGED_WEIGHTS / "fine-portraitist-192" / "retriever"
+    index = PACKAGED_WEIGHTS / "fine-portraitist-192" / "retriever"
     assert sum(file.stat().st_size for file in index.iterdir()) < 20_000_000

@@ -32,7 +32,7 @@ from torch.optim.swa_utils import AveragedModel
 from tests.conftest import WEIGHT, tiny_components
 from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
-from voice2face.checkpoints import PACKAGED_WEIGHTS
+from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS
 from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.models import (

@@ -6,7 +6,11 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from voice2face import checkpoints
+from voice2face.checkpoints.files import verify
+from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS, manifest
+from voice2face.checkpoints.model_index import read_model_index
+from voice2face.checkpoints.resolving import resolve, where
+from voice2face.checkpoints.saving import copy_checkpoint
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def list_models(_: argparse.Namespace) -> None:
     """Print a table of the manifest."""
-    content = checkpoints.manifest()
+    content = manifest()
     for name, entry in content["checkpoints"].items():
         size = sum(file["size"] for file in entry["files"].values())
         parameters = sum(entry["parameters"].values())
@@ -49,24 +53,24 @@ def list_models(_: argparse.Namespace) -> None:
         print(f"{name}{default}")
         print(f"  {entry['method']}, {entry['resolution']} px, saved at {entry['output_size']} px")
         print(f"  {parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB, {entry['licence']}")
-        print(f"  {checkpoints.where(name)}")
+        print(f"  {where(name)}")
 
 
 def download_model(options: argparse.Namespace) -> None:
     """Resolve a checkpoint and copy its files."""
-    source = checkpoints.resolve(options.name, revision=options.revision)
-    folder = checkpoints.copy_checkpoint(source, options.to)
+    source = resolve(options.name, revision=options.revision)
+    folder = copy_checkpoint(source, options.to)
     print(f"{folder}  every file verified")
 
 
 def verify_weights(options: argparse.Namespace) -> None:
     """Read every file again, whatever is remembered of it."""
-    folder = checkpoints.resolve(options.name)
-    files = checkpoints.read_model_index(folder)["files"]
-    entry = checkpoints.manifest()["checkpoints"].get(folder.name)
-    if entry is not None and folder.parent == checkpoints.PACKAGED_WEIGHTS:
+    folder = resolve(options.name)
+    files = read_model_index(folder)["files"]
+    entry = manifest()["checkpoints"].get(folder.name)
+    if entry is not None and folder.parent == PACKAGED_WEIGHTS:
         files = entry["files"]
-    checkpoints.verify(folder, files, again=True)
+    verify(folder, files, again=True)
     for name, facts in files.items():
         print(f"{facts['sha256']}  {facts['size']:>10}  {name}")
     print(f"{folder}: {len(files)} files are as they were written")

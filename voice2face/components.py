@@ -16,7 +16,7 @@ from diffusers import DDIMScheduler, ModelMixin
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from voice2face.checkpoints import read_json
+from voice2face.checkpoints.manifest import read_json
 from voice2face.errors import ArchitectureError
 from voice2face.models.face_entries import ENTRIES_FILE
 from voice2face.models.face_retriever import FaceRetriever
@@ -183,7 +183,7 @@ def check_header(weights: Path, expected: Mapping[str, torch.Tensor]) -> None:
             )
 
 
-def files_of(kind: Any) -> tuple[str, ...]:
+def component_files(kind: Any) -> tuple[str, ...]:
     """Names of the files that a component of this class, or of these classes, is read from."""
     kind = kind[0] if isinstance(kind, tuple) else kind
     if kind in SINGLE_FILES:
@@ -216,4 +216,6 @@ def load_component(kind: Any, folder: Path) -> Any:
         kind = next((one for one in kind if one.__name__ == named), kind[0])
     if kind in SINGLE_FILES:
         return kind.load(folder)
-    return load_network(kind, folder) if WEIGHTS_FILE in files_of(kind) else load_schedule(folder)
+    if WEIGHTS_FILE in component_files(kind):
+        return load_network(kind, folder)
+    return load_schedule(folder)

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from voice2face.checkpoints import CARD, read_json
+from voice2face.checkpoints.manifest import read_json
+from voice2face.checkpoints.model_card import CARD
 from voice2face.errors import ArchitectureError, ExportError
 from voice2face.folders import fresh_folder
 from voice2face.methods.method import FEW_STEP
@@ -129,7 +130,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     samples = pipe.speech_encoder.window_samples
     face_check = pipe.method.face_check
 
-    with fresh_folder(folder, files_of) as fresh:
+    with fresh_folder(folder, exported_file_names) as fresh:
         write_network(
             fresh / "speech_encoder.onnx",
             pipe.speech_encoder,
@@ -174,7 +175,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     return folder
 
 
-def files_of(folder: Path) -> set[str]:
+def exported_file_names(folder: Path) -> set[str]:
     """What the folder of an export holds; nothing where there is none."""
     try:
         facts = read_json(folder / SAMPLING_FILE)

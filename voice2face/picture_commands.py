@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from voice2face import checkpoints
+from voice2face.checkpoints.manifest import manifest
 from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, recording_of
@@ -77,7 +77,7 @@ def replay_picture(options: argparse.Namespace) -> bool:
         check_folder_of(expanded(options.output))
     saved = read_portrait(options.picture)
     name = options.model or saved.settings.checkpoint
-    if options.model is None and name not in checkpoints.manifest()["checkpoints"]:
+    if options.model is None and name not in manifest()["checkpoints"]:
         raise PictureError(
             f"{options.picture} was made with {name!r:.80}; say where it is: --model"
         )

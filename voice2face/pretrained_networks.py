@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from voice2face import checkpoints
+from voice2face.checkpoints.files import component_folder, sha256_of
+from voice2face.checkpoints.hub import upload
+from voice2face.checkpoints.model_card import read_card
+from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
+from voice2face.checkpoints.resolving import resolve
+from voice2face.checkpoints.saving import save_checkpoint
 from voice2face.compilation import compile_networks, leave_uncompiled, record_networks
-from voice2face.components import files_of, load_component
+from voice2face.components import component_files, load_component
 from voice2face.devices import (
     at_once,
     choose_device,
@@ -29,7 +34,6 @@ from voice2face.devices import (
 )
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
 from voice2face.finishing import Finishing
-from voice2face.hub import upload
 from voice2face.methods import METHODS
 from voice2face.models import (
     SPEECH_ENCODERS,
@@ -151,29 +155,29 @@ class PretrainedNetworks:
             DeviceError: there is no such device.
         """
         chosen = choose_device(device)
-        folder = checkpoints.resolve(
+        folder = resolve(
             name_or_path,
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             token=token,
         )
-        index = checkpoints.read_model_index(folder)
+        index = read_model_index(folder)
         files = index["files"]
         kinds = components_of(index["method"], {name.partition("/")[0] for name in files})
         for name, kind in kinds.items():
-            for file in files_of(kind):
+            for file in component_files(kind):
                 if f"{name}/{file}" not in files:
                     raise ArchitectureError(f"{folder}: {name}/{file} is missing")
         pipeline = cls(
             **{
-                name: load_component(kind, checkpoints.component_folder(folder, name, files))
+                name: load_component(kind, component_folder(folder, name, files))
                 for name, kind in kinds.items()
             },
             output_size=index["output_size"],
             name=index["name"],
-            card=checkpoints.read_card(folder),
-            checkpoint_sha256=checkpoints.sha256_of(folder / checkpoints.MODEL_INDEX),
+            card=read_card(folder),
+            checkpoint_sha256=sha256_of(folder / MODEL_INDEX),
         )
         return pipeline.to(chosen, dtype)
 
@@ -380,7 +384,7 @@ class PretrainedNetworks:
         Raises:
             OutputError: the folder cannot be written, or holds other files.
         """
-        return checkpoints.save_checkpoint(
+        return save_checkpoint(
             folder,
             self._parts(),
             method=self.method.name,

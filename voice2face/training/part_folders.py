@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voice2face.checkpoints import MODEL_INDEX, component_folder, read_model_index
+from voice2face.checkpoints.files import component_folder
+from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
 
 
 def part_folder(folder: Path, part: str) -> Path:

@@ -11,16 +11,10 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from voice2face.checkpoints import (
-    FORMAT_VERSION,
-    MANIFEST_FILE,
-    PACKAGED_WEIGHTS,
-    component_folder,
-    describe_files,
-    read_card,
-    read_model_index,
-    shared_file,
-)
+from voice2face.checkpoints.files import component_folder, describe_files, shared_file
+from voice2face.checkpoints.manifest import FORMAT_VERSION, MANIFEST_FILE, PACKAGED_WEIGHTS
+from voice2face.checkpoints.model_card import read_card
+from voice2face.checkpoints.model_index import read_model_index
 from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.methods import METHODS

@@ -1,0 +1,1 @@
+"""Checkpoints: found, downloaded, verified, written and copied."""

@@ -1,0 +1,102 @@
+"""Name, folder or Hub id to a folder of verified files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from voice2face.checkpoints.files import verify
+from voice2face.checkpoints.hub import download
+from voice2face.checkpoints.manifest import HUB_ID, PACKAGED_WEIGHTS, manifest
+from voice2face.checkpoints.model_card import CARD
+from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
+from voice2face.errors import CheckpointError, CheckpointNotFoundError
+from voice2face.paths import exists, expanded, is_file
+
+DOWNLOADED_FILES = (MODEL_INDEX, CARD, "*/*.json", "*/*.safetensors")
+
+
+def resolve(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Find a checkpoint's folder and verify its files; download only what is on the Hub.
+
+    Args:
+        name_or_path: a name of the manifest, a folder, or ``owner/name`` on the Hugging Face Hub;
+            ``None`` is the checkpoint in the package.
+        revision: branch, tag or commit of a Hub id; names of the manifest have theirs pinned.
+        cache_dir: where downloads are kept; the Hub's usual cache by default.
+        local_files_only: never open a connection.
+        token: for private Hub repositories.
+
+    Raises:
+        CheckpointNotFoundError: nothing of that name, here or on the Hub.
+        ChecksumError: a file is damaged.
+        ArchitectureError: the checkpoint's table of contents cannot be used.
+    """
+    name = manifest()["default"] if name_or_path is None else os.fspath(name_or_path)
+    entry = manifest()["checkpoints"].get(name)
+    if entry is not None and revision is not None:
+        raise CheckpointNotFoundError(
+            f"{name} is a released checkpoint, its revision is pinned; leave revision out, "
+            "or give owner/name with it"
+        )
+    if entry is not None and (PACKAGED_WEIGHTS / name).is_dir():
+        folder = PACKAGED_WEIGHTS / name
+    elif entry is not None:
+        if "hub" not in entry:
+            raise CheckpointNotFoundError(
+                f"{PACKAGED_WEIGHTS / name} is missing; reinstall voice2face"
+            )
+        hub = entry["hub"]
+        folder = download(
+            hub["repo_id"], DOWNLOADED_FILES, hub["revision"], cache_dir, local_files_only, token
+        )
+    else:
+        folder = expanded(name)
+        if not is_file(folder / MODEL_INDEX):
+            check_hub_id(name, folder)
+            folder = download(name, DOWNLOADED_FILES, revision, cache_dir, local_files_only, token)
+    if entry is not None:
+        verify(folder, entry["files"])
+    verify(folder, read_model_index(folder)["files"])
+    return folder
+
+
+def check_hub_id(name: str, folder: Path) -> None:
+    """Refuse what is neither a checkpoint folder nor ``owner/name``.
+
+    Raises:
+        CheckpointNotFoundError: says what was looked for.
+    """
+    if exists(folder):
+        raise CheckpointNotFoundError(
+            f"{folder} is no checkpoint: it holds no {MODEL_INDEX} that can be read; name the "
+            "folder that save_pretrained wrote"
+        )
+    if not HUB_ID.fullmatch(name):
+        known = ", ".join(manifest()["checkpoints"])
+        raise CheckpointNotFoundError(
+            f"{name!r} is neither a folder, nor a released checkpoint ({known}), nor an "
+            "owner/name on the Hub"
+        )
+
+
+def where(name: str) -> str:
+    """Where a checkpoint of the manifest lies: in the package, or on the Hub."""
+    entry = manifest()["checkpoints"][name]
+    if (PACKAGED_WEIGHTS / name).is_dir():
+        return f"in the package, {PACKAGED_WEIGHTS / name}"
+    if "hub" not in entry:
+        return "missing; reinstall voice2face"
+    hub = entry["hub"]
+    try:
+        folder = download(hub["repo_id"], DOWNLOADED_FILES, hub["revision"], local_files_only=True)
+    except CheckpointError:
+        return f"on the Hub, {hub['repo_id']} at {hub['revision'][:12]}, not downloaded"
+    return f"in the cache, {folder}"

@@ -22,14 +22,14 @@ import ray
 import torch
 
 from voice2face import Portrait, Voice2FacePipeline
+from voice2face.commands.options import variety_argument
 from voice2face.errors import AudioError, OutputError, SettingError
-from voice2face.folder_command import find_recordings
+from voice2face.recordings import find_recordings
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
     PRESETS,
     seed_of_name,
-    variety_argument,
 )
 from voice2face.whole_files import write_atomically
 

@@ -35,8 +35,8 @@ from voice2face import Voice2FacePipeline, load_audio
 from voice2face.app import Limits, create_app
 from voice2face.app.jobs import JobQueue
 from voice2face.app.server import PAGE
-from voice2face.app_command import allowed_hosts
 from voice2face.cli import main
+from voice2face.commands.app import allowed_hosts
 from voice2face.errors import AudioDecodeError, NoSpeechError
 from voice2face.models import FaceCheck
 from voice2face.picture_files import SYNTHETIC_SOURCE

@@ -113,6 +113,8 @@ def test_a_long_recording_has_a_bar_while_it_is_heard(
         (["a" * 300], "cannot be read: File name too long"),
         (["talk.wav", "-o", f"{'a' * 300}/face.png"], "cannot be written: File name too long"),
         (["talk.wav", "--model", "a" * 300], "neither a folder"),
+        (["talk.wav", "--batch-size", "16"], "--contact-sheet are of folders; leave them out"),
+        (["talk.wav", "--report", "run.csv"], "--contact-sheet are of folders; leave them out"),
         (["talk.wav", "--steps", "0"], "num_inference_steps is 1 to 1000"),
         (["talk.wav", "--model", "no/such/model"], "neither a folder"),
         (["talk.wav", "--device", "toaster"], "is no device"),

@@ -15,9 +15,10 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.cli import main
+from voice2face.commands.folder_report import Outcome, read_report, report
 from voice2face.errors import DeviceError
-from voice2face.folder_command import Outcome, portrait_paths, read_report, report
 from voice2face.picture_files import SYNTHETIC_SOURCE
+from voice2face.recordings import portrait_paths
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_an_ended_run_leaves_its_report(
             raise KeyboardInterrupt
         return Outcome(str(recording), str(path), "made", seed=1)
 
-    monkeypatch.setattr("voice2face.folder_command.settle", settled)
+    monkeypatch.setattr("voice2face.commands.folder.settle", settled)
     table = tmp_path / "run.csv"
     arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
     assert main([*arguments, "--report", str(table)]) == 130

@@ -9,27 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from voice2face import (
-    __version__,
-    app_command,
-    checkpoint_commands,
-    folder_command,
-    picture_commands,
-)
-from voice2face.errors import SettingError, Voice2FaceError
-from voice2face.fast_import import import_pipeline
-from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
-from voice2face.picture_files import format_of
-from voice2face.settings import (
-    DEFAULT_PRESET,
-    DEFAULT_VARIETY,
-    MOST_IMAGES,
-    PRESETS,
-    check_whole,
-    choose_seeds,
-    variety_argument,
-)
-from voice2face.whole_files import check_folder_of
+from voice2face import __version__
+from voice2face.commands import app, checkpoints, folder, pictures, recording
+from voice2face.commands.options import BATCH_SIZE, add_pipeline_options, variety_argument
+from voice2face.errors import Voice2FaceError
+from voice2face.paths import expanded, is_folder
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 
@@ -128,14 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="0 to 1: with 1, faces, light and pose vary as much as was learnt; with less, faces "
         "are more typical and better made (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
-    )
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help="a name that 'voice2face models' lists, a folder, or owner/name on the Hub",
-    )
+    add_pipeline_options(parser)
     parser.add_argument(
         "--no-watermark",
         dest="watermark",
@@ -144,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     folders = parser.add_argument_group("folders")
     folders.add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="portraits at once (default: 16)"
+        "--batch-size", type=int, metavar="N", help=f"portraits at once (default: {BATCH_SIZE})"
     )
     folders.add_argument(
         "--overwrite", action="store_true", help="make portraits again that are there already"
@@ -204,13 +182,13 @@ def drop_what_is_printed() -> None:
 
 def run(words: list[str]) -> bool:
     """Run the command; false where some of what was asked for is missing or not as it was."""
-    if words and words[0] in checkpoint_commands.COMMANDS:
-        checkpoint_commands.run(words)
+    if words and words[0] in checkpoints.COMMANDS:
+        checkpoints.run(words)
         return True
-    if words and words[0] in picture_commands.COMMANDS:
-        return picture_commands.run(words)
+    if words and words[0] in pictures.COMMANDS:
+        return pictures.run(words)
     if words and words[0] == "app":
-        app_command.run(words[1:])
+        app.run(words[1:])
         return True
     parser = build_parser()
     options, more = parser.parse_known_args(words)
@@ -220,84 +198,6 @@ def run(words: list[str]) -> bool:
             "them; 'voice2face -h' shows the commands"
         )
     if is_folder(expanded(options.audio)):
-        return folder_command.make_portraits_of_folder(options)
-    make_portraits(options)
+        return folder.make_portraits_of_folder(options)
+    recording.make_portraits(options)
     return True
-
-
-def place_of(options: argparse.Namespace) -> Path:
-    """Where the portrait goes: to the file named, or by the recording's name to a folder.
-
-    Raises:
-        SettingError: standard input, which has no name, and no file for its portrait.
-    """
-    place: Path | None = options.output
-    if place is not None and not is_folder(expanded(place)):
-        return place
-    if options.audio == STANDARD_INPUT:
-        raise SettingError("standard input has no name; name the picture: -o face.png")
-    return (place or Path()) / options.audio.with_suffix(".png").name
-
-
-def make_portraits(options: argparse.Namespace) -> None:
-    """Do what the parsed command line asks."""
-    if options.report is not None or options.contact_sheet is not None:
-        raise SettingError("--report and --contact-sheet are of folders; leave them out")
-    output = place_of(options)
-    format_of(output)
-    check_folder_of(expanded(output))
-    check_whole("num_images", options.num_images, MOST_IMAGES)
-    seeds = choose_seeds(options.num_images, options.seed, None)
-
-    import_pipeline()
-    from tqdm.auto import tqdm
-
-    from voice2face.devices import at_once
-    from voice2face.listening import speech_of
-    from voice2face.pipeline import Voice2FacePipeline
-
-    speech = speech_of(recording_of(options.audio))
-    pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
-    settings = pipe.settings(
-        options.preset, num_inference_steps=options.steps, guidance_scale=options.guidance
-    )
-    with tqdm(desc="listening", unit="window", disable=options.quiet, leave=False, delay=1) as bar:
-
-        def heard(windows: int, of: int) -> None:
-            bar.total = of
-            bar.update(windows - bar.n)
-
-        voice = pipe.listen(speech, on_windows=heard)
-    batches = -(-options.num_images // at_once(pipe.device).latents)
-    total = settings.num_inference_steps * pipe.method.stages * batches
-    with tqdm(
-        desc="denoising", total=total, unit="step", disable=options.quiet, leave=False
-    ) as bar:
-
-        def advance(_pipe: object, _step: int, _timestep: int, state: dict) -> dict:
-            bar.update()
-            return state
-
-        portraits = pipe.draw(
-            [voice] * options.num_images,
-            seeds,
-            preset=options.preset,
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance,
-            variety=options.variety,
-            watermark=options.watermark,
-            callback_on_step_end=advance,
-        )
-    paths = portraits.save(output)
-    if options.quiet:
-        return
-    evidence = portraits.evidence
-    certainty = max(evidence.male_probability, 1 - evidence.male_probability)
-    print(
-        f"{evidence.speech_seconds:.1f} s of speech, sounds {evidence.sex} ({certainty:.0%}), "
-        f"about {evidence.age}"
-    )
-    for warning in evidence.warnings:
-        print(f"warning: {warning}")
-    for portrait, path in zip(portraits, paths, strict=True):
-        print(f"{path}  seed {portrait.seed}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -150,20 +149,6 @@ def check_number(name: str, value: object, most: float) -> None:
     """
     if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= float(value) <= most:
         raise SettingError(f"{name} is 0 to {most:g}, not {value!r}")
-
-
-def variety_argument(text: str) -> float:
-    """The value of a command's ``--variety``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is no number, or out of range.
-    """
-    try:
-        variety = float(text)
-        check_number("variety", variety, 1.0)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return variety
 
 
 def fill_preset(

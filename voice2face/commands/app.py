@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from voice2face.commands.options import add_pipeline_options
 from voice2face.errors import AppError
 from voice2face.fast_import import import_pipeline
 
@@ -41,16 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)"
     )
     parser.add_argument("--port", type=int, default=7860, help="port to listen at (default: 7860)")
-    parser.add_argument(
-        "--model",
-        "--checkpoint",
-        dest="model",
-        metavar="NAME",
-        help="a name that 'voice2face models' lists, a folder, or owner/name on the Hub",
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
-    )
+    add_pipeline_options(parser, "--checkpoint")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file, for HTTPS")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate")
     return parser

@@ -3,118 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from voice2face.errors import AudioNotFoundError, OutputError, SettingError, Voice2FaceError
+from voice2face.commands.folder_report import REPORT_ENDINGS, Outcome, read_report, report
+from voice2face.commands.options import BATCH_SIZE, draw_settings
+from voice2face.errors import OutputError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import exists, expanded, is_file
+from voice2face.paths import exists, expanded
 from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
 from voice2face.portrait import Portrait
+from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.settings import choose_seeds, seed_of_name
 from voice2face.whole_files import check_folder_of, write_atomically
 
-AUDIO_ENDINGS = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
-)
-UNREAD_ENDINGS = frozenset(  # of recordings in formats that are not read
-    {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".caf", ".mka"}
-)
-REPORT_ENDINGS = (".csv", ".json")
 SHEET_PICTURES = 400
 SHEET_COLUMNS = 16
 SHEET_PICTURE_SIZE = 128
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one recording.
-
-    Attributes:
-        recording: its path.
-        portrait: where its portrait lies, or would.
-        status: ``"made"``, ``"there already"`` or ``"failed"``.
-        seed: of the portrait.
-        sex: that the voice sounds like.
-        age: decade that the voice sounds like.
-        speech_seconds: length of the speech found.
-        warnings: what is wrong with a recording that could be used all the same.
-        error: what was wrong with a recording that failed.
-    """
-
-    recording: str
-    portrait: str
-    status: str
-    seed: int | None = None
-    sex: str | None = None
-    age: str | None = None
-    speech_seconds: float | None = None
-    warnings: str | None = None
-    error: str | None = None
-
-
-def find_recordings(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Audio files under a folder, by their endings, in order; hidden ones are left out.
-
-    Returns:
-        Those that are read, and those of formats that are not.
-
-    Raises:
-        AudioNotFoundError: there is none that is read.
-    """
-    visible = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_ENDINGS | UNREAD_ENDINGS
-        and is_file(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    found = [path for path in visible if path.suffix.lower() in AUDIO_ENDINGS]
-    unread = [path for path in visible if path.suffix.lower() in UNREAD_ENDINGS]
-    if not found:
-        advice = f"; {advice_on(unread)}" if unread else ""
-        endings = ", ".join(sorted(AUDIO_ENDINGS))
-        raise AudioNotFoundError(f"{folder} holds no recordings ({endings}){advice}")
-    return found, unread
-
-
-def advice_on(unread: Sequence[Path]) -> str:
-    """What to do with recordings of formats that are not read."""
-    endings = ", ".join(sorted({path.suffix.lower() for path in unread}))
-    return f"left out {len(unread)} of formats that are not read ({endings}); convert them first"
-
-
-def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> list[Path]:
-    """Where each portrait goes: the same path under ``output``, ending in ``.png``.
-
-    Recordings whose portraits would have the same path, as they differ in their ending alone, keep
-    the ending: ``a.wav.png`` and ``a.mp3.png``. Capitals make no difference, as on many file
-    systems.
-    """
-    below = [path.relative_to(folder) for path in recordings]
-    paths = [output / path.with_suffix(".png") for path in below]
-    while True:
-        counts = Counter(str(path).casefold() for path in paths)
-        longer = [output / f"{path}.png" for path in below]
-        clashing = [
-            k
-            for k, path in enumerate(paths)
-            if counts[str(path).casefold()] > 1 and path != longer[k]
-        ]
-        if not clashing:
-            return paths
-        for k in clashing:
-            paths[k] = longer[k]
 
 
 def make_portraits_of_folder(options: argparse.Namespace) -> bool:
@@ -199,13 +108,9 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> I
         seeds = [seed_of_name(name, options.seed) for name in names]
     results = pipe.map(
         [recording for recording, _ in waiting],
-        batch_size=options.batch_size,
+        batch_size=BATCH_SIZE if options.batch_size is None else options.batch_size,
         seed=seeds,
-        preset=options.preset,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance,
-        variety=options.variety,
-        watermark=options.watermark,
+        **draw_settings(options),
         progress=not options.quiet,
         on_error="return",
     )
@@ -255,39 +160,6 @@ def make_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder} cannot be made: {error.strerror or error}; choose another place"
         ) from error
-
-
-def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
-    """The outcomes as CSV or JSON."""
-    rows = [asdict(outcome) for outcome in outcomes]
-    if ending.lower() == ".json":
-        return (json.dumps(rows, indent=2) + "\n").encode()
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [field.name for field in fields(Outcome)])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode(errors="surrogateescape")
-
-
-def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
-    """What an earlier report tells, by recording and portrait; nothing if there is none."""
-    try:
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
-        as_json = file.suffix.lower() == ".json"
-        rows = json.loads(text) if as_json else csv.DictReader(io.StringIO(text, newline=""))
-        found = {}
-        for row in rows:
-            told: dict[str, Any] = {
-                name: value for name, value in row.items() if value not in (None, "")
-            }
-            for name, kind in (("seed", int), ("speech_seconds", float)):
-                if name in told:
-                    told[name] = kind(told[name])
-            outcome = Outcome(**told | {"status": "there already"})
-            found[outcome.recording, outcome.portrait] = outcome
-        return found
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error):
-        return {}
 
 
 def write_sheet(paths: Sequence[Path], file: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from voice2face.checkpoints.manifest import manifest
+from voice2face.commands.options import add_pipeline_options
 from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, recording_of
@@ -39,8 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the recording it was made from; - for standard input",
     )
     again.add_argument("-o", "--output", type=Path, help="write the new portrait here")
-    again.add_argument("--model", metavar="NAME", help="checkpoint (default: the one it names)")
-    again.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    add_pipeline_options(again, default="the one that the picture names")
 
     summary = "look for the invisible watermark in pictures of any format and size"
     verify = commands.add_parser(

@@ -1,0 +1,1 @@
+"""The commands that ``voice2face`` dispatches to, and what their command lines share."""

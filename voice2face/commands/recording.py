@@ -1,0 +1,87 @@
+"""``voice2face talk.wav``: one portrait of a recording, or several."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from voice2face.commands.options import draw_settings
+from voice2face.errors import SettingError
+from voice2face.fast_import import import_pipeline
+from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
+from voice2face.picture_files import format_of
+from voice2face.settings import MOST_IMAGES, check_whole, choose_seeds
+from voice2face.whole_files import check_folder_of
+
+
+def make_portraits(options: argparse.Namespace) -> None:
+    """Make one recording's portraits, as the parsed command line asks."""
+    of_folders = (options.batch_size, options.report, options.contact_sheet)
+    if any(option is not None for option in of_folders):
+        raise SettingError(
+            "--batch-size, --report and --contact-sheet are of folders; leave them out"
+        )
+    output = place_of(options)
+    format_of(output)
+    check_folder_of(expanded(output))
+    check_whole("num_images", options.num_images, MOST_IMAGES)
+    seeds = choose_seeds(options.num_images, options.seed, None)
+
+    import_pipeline()
+    from tqdm.auto import tqdm
+
+    from voice2face.devices import at_once
+    from voice2face.listening import speech_of
+    from voice2face.pipeline import Voice2FacePipeline
+
+    speech = speech_of(recording_of(options.audio))
+    pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
+    settings = draw_settings(options)
+    steps = pipe.settings(**settings).num_inference_steps
+    with tqdm(desc="listening", unit="window", disable=options.quiet, leave=False, delay=1) as bar:
+
+        def heard(windows: int, of: int) -> None:
+            bar.total = of
+            bar.update(windows - bar.n)
+
+        voice = pipe.listen(speech, on_windows=heard)
+    batches = -(-options.num_images // at_once(pipe.device).latents)
+    total = steps * pipe.method.stages * batches
+    with tqdm(
+        desc="denoising", total=total, unit="step", disable=options.quiet, leave=False
+    ) as bar:
+
+        def advance(_pipe: object, _step: int, _timestep: int, state: dict) -> dict:
+            bar.update()
+            return state
+
+        portraits = pipe.draw(
+            [voice] * options.num_images, seeds, callback_on_step_end=advance, **settings
+        )
+    paths = portraits.save(output)
+    if options.quiet:
+        return
+    evidence = portraits.evidence
+    certainty = max(evidence.male_probability, 1 - evidence.male_probability)
+    print(
+        f"{evidence.speech_seconds:.1f} s of speech, sounds {evidence.sex} ({certainty:.0%}), "
+        f"about {evidence.age}"
+    )
+    for warning in evidence.warnings:
+        print(f"warning: {warning}")
+    for portrait, path in zip(portraits, paths, strict=True):
+        print(f"{path}  seed {portrait.seed}")
+
+
+def place_of(options: argparse.Namespace) -> Path:
+    """Where the portrait goes: to the file named, or by the recording's name to a folder.
+
+    Raises:
+        SettingError: standard input, which has no name, and no file for its portrait.
+    """
+    place: Path | None = options.output
+    if place is not None and not is_folder(expanded(place)):
+        return place
+    if options.audio == STANDARD_INPUT:
+        raise SettingError("standard input has no name; name the picture: -o face.png")
+    return (place or Path()) / options.audio.with_suffix(".png").name

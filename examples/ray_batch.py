@@ -25,12 +25,8 @@ from voice2face import Portrait, Voice2FacePipeline
 from voice2face.commands.options import variety_argument
 from voice2face.errors import AudioError, OutputError, SettingError
 from voice2face.recordings import find_recordings
-from voice2face.settings import (
-    DEFAULT_PRESET,
-    DEFAULT_VARIETY,
-    PRESETS,
-    seed_of_name,
-)
+from voice2face.seeds import seed_of_name
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
 from voice2face.whole_files import write_atomically
 
 HELP = """\

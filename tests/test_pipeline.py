@@ -38,12 +38,11 @@ from voice2face.errors import (
 from voice2face.listening import Voice
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD, read_ahead
+from voice2face.seeds import choose_seeds, seed_of_name
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
     PRESETS,
-    choose_seeds,
-    seed_of_name,
 )
 
 

@@ -24,7 +24,7 @@ from tests.conftest import SPEECH
 from voice2face import Portrait, Voice2FacePipeline
 from voice2face.errors import SettingError
 from voice2face.picture_files import SYNTHETIC_SOURCE
-from voice2face.settings import seed_of_name
+from voice2face.seeds import seed_of_name
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
 nodes = pytest.importorskip("ray.cluster_utils", reason="Ray has no wheel for this Python")

@@ -97,7 +97,7 @@ def in_this_process(network: nn.Module, call: Call) -> Call:
 
     def call_here(*inputs: Any) -> Any:
         if os.getpid() != owner:
-            return nn.Module._call_impl(network, *inputs)  # type: ignore[attr-defined]
+            return nn.Module._call_impl(network, *inputs)
         return call(*inputs)
 
     return call_here

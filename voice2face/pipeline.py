@@ -20,6 +20,7 @@ from voice2face.listening import Speech, Voice, hear, is_one_recording, read_spe
 from voice2face.portrait import Portrait, Portraits, Provenance
 from voice2face.prefetch import read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
+from voice2face.seeds import choose_seeds, seeds_in_turn
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -28,9 +29,7 @@ from voice2face.settings import (
     Preset,
     Settings,
     check_whole,
-    choose_seeds,
     fill_preset,
-    seeds_in_turn,
 )
 from voice2face.step_callback import StepCallback, check_callable, latent_callback
 

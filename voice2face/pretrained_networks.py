@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,9 +49,6 @@ from voice2face.offload import Offload
 from voice2face.onnx_runtime import run_by_onnxruntime
 from voice2face.pixels import to_model_range
 from voice2face.settings import BACKENDS
-
-if TYPE_CHECKING:
-    from typing import Self
 
 # of every method; its own come beside them
 COMPONENTS: dict[str, type | tuple[type, ...]] = {

@@ -1,23 +1,15 @@
-"""The numbers of a call, checked: steps, guidance, variety, eta, pictures and seeds."""
+"""The numbers of a call, checked: steps, guidance, variety, eta and pictures."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import count, repeat
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypeGuard, get_type_hints
 
 from voice2face.errors import SettingError
 
-if TYPE_CHECKING:
-    import torch
-
 MOST_IMAGES = 1024
-LARGEST_SEED = 2**63 - 1
-LARGEST_RANDOM_SEED = 2**31 - 1
 HIGHEST_GUIDANCE = 20.0
 LEAST_NOISE = 0.9
 DISTILLED = "distilled"
@@ -137,7 +129,7 @@ def check_whole(name: str, value: object, most: int) -> None:
     Raises:
         SettingError: says which argument, and its range.
     """
-    if not is_whole(value) or not 1 <= value <= most:  # type: ignore[operator]
+    if not is_whole(value) or not 1 <= value <= most:
         raise SettingError(f"{name} is 1 to {most}, not {value!r}")
 
 
@@ -176,7 +168,7 @@ def fill_preset(
     if preset not in PRESETS:
         raise SettingError(f"preset is {', '.join(PRESETS)}, not {preset!r}")
     usual = PRESETS[preset]
-    given = {
+    given: dict[str, Any] = {
         "sampler": sampler,
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -186,77 +178,19 @@ def fill_preset(
     if sampler == DISTILLED:
         if distilled is None:
             raise SettingError("this checkpoint was not distilled; choose another sampler")
-        if distilled._replace(**replaced) != distilled:  # type: ignore[arg-type]
+        if distilled._replace(**replaced) != distilled:
             raise SettingError(
                 f"the distilled denoiser has learnt {distilled.num_inference_steps} steps at "
                 f"guidance {distilled.guidance_scale:g}; leave them out, or choose another sampler"
             )
         return distilled
     if usual.sampler == DISTILLED:
-        if distilled is not None and distilled._replace(**replaced) == distilled:  # type: ignore[arg-type]
+        if distilled is not None and distilled._replace(**replaced) == distilled:
             return distilled
         usual = UNDISTILLED
-    return usual._replace(**replaced)  # type: ignore[arg-type]
+    return usual._replace(**replaced)
 
 
-def choose_seeds(count: int, seed: int | None, generator: torch.Generator | None) -> list[int]:
-    """Consecutive seeds from the one given, drawn from the generator, or random.
-
-    Raises:
-        SettingError: both are given, or the seed is no whole number from 0 on, or the generator is
-            none, or several.
-    """
-    if seed is not None and generator is not None:
-        raise SettingError("give a seed or a generator, not both")
-    if generator is not None:
-        import torch
-
-        if not isinstance(generator, torch.Generator):
-            raise SettingError(
-                "generator is one torch.Generator, also of several portraits: portrait k has the "
-                f"seed that it draws, plus k; this is a {type(generator).__name__}"
-            )
-        device, above = generator.device, LARGEST_RANDOM_SEED + 1
-        seed = int(torch.randint(above, (1,), generator=generator, device=device))
-    elif seed is None:
-        seed = secrets.randbelow(LARGEST_RANDOM_SEED + 1)
-    if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED - count + 1:
-        raise SettingError(f"seed is a whole number from 0 to 2**63 - {count}, not {seed!r}")
-    return [int(seed) + k for k in range(count)]
-
-
-def seeds_in_turn(seed: int | Iterable[int] | None, recordings: int = 1) -> Iterator[int]:
-    """One seed for each of many recordings.
-
-    Args:
-        seed: the first, which the others follow upwards; or one for each; or ``None``, random ones.
-        recordings: how many there are, or the least that there may be.
-
-    Raises:
-        SettingError: a seed is no whole number from 0 on; a first one at once, others in their
-            turn.
-    """
-    if seed is None:
-        return (choose_seeds(1, None, None)[0] for _ in repeat(None))
-    if isinstance(seed, Iterable) and not isinstance(seed, str):
-        return (choose_seeds(1, one, None)[0] for one in seed)
-    return count(choose_seeds(recordings, seed, None)[0])
-
-
-def seed_of_name(name: str, seed: int) -> int:
-    """A recording's own seed, by its name: the same in every run, whatever lies beside it.
-
-    Args:
-        name: of the recording, the only one of that name.
-        seed: another one gives all recordings other seeds.
-
-    Returns:
-        A seed below 2**32.
-    """
-    told = f"{seed}/{name}".encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.sha256(told).digest()[:4])
-
-
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, of Python or NumPy; booleans are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)

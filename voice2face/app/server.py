@@ -30,7 +30,8 @@ from voice2face.app.jobs import Job, JobQueue
 from voice2face.app.limits import Limits
 from voice2face.errors import RefusedError, SettingError, Voice2FaceError
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import DEFAULT_VARIETY, check_whole, choose_seeds
+from voice2face.seeds import choose_seeds
+from voice2face.settings import DEFAULT_VARIETY, check_whole
 
 PAGE = Path(__file__).parent / "page"
 mimetypes.add_type("text/javascript", ".js")  # some programs tell Windows otherwise

@@ -18,7 +18,7 @@ from voice2face.paths import exists, expanded
 from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
-from voice2face.settings import choose_seeds, seed_of_name
+from voice2face.seeds import choose_seeds, seed_of_name
 from voice2face.whole_files import check_folder_of, write_atomically
 
 SHEET_PICTURES = 400

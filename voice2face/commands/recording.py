@@ -10,7 +10,8 @@ from voice2face.errors import SettingError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
 from voice2face.picture_files import format_of
-from voice2face.settings import MOST_IMAGES, check_whole, choose_seeds
+from voice2face.seeds import choose_seeds
+from voice2face.settings import MOST_IMAGES, check_whole
 from voice2face.whole_files import check_folder_of
 
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from benchmarks.__main__ import SPEECH
 from voice2face import Voice2FacePipeline
-from voice2face.onnx_export import ToldDenoiser, example_of
-from voice2face.onnx_runtime import open_session
+from voice2face.onnx.export import ToldDenoiser, example_of
+from voice2face.onnx.runtime import open_session
 
 EXAMPLE = SPEECH.parent.parent / "onnx_portrait.py"
 PAUSE_SECONDS = 0.2  # after which PyTorch's idle threads no longer spin

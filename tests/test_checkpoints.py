@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import tiny_portraitist
-from voice2face import Voice2FacePipeline, folders
+from voice2face import Voice2FacePipeline, whole_folders
 from voice2face.checkpoints.files import describe_files, verify
 from voice2face.checkpoints.manifest import MANIFEST_FILE, read_manifest
 from voice2face.checkpoints.model_card import CARD
@@ -490,7 +490,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = describe_files(folder)
-    monkeypatch.setattr(folders.sys, "platform", system)
+    monkeypatch.setattr(whole_folders.sys, "platform", system)
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
@@ -512,7 +512,7 @@ def test_a_failed_move_puts_the_old_folder_back(
     for path in (fresh, folder):
         path.mkdir()
         (path / "name").write_text(path.name)
-    monkeypatch.setattr(folders, "exchange", lambda *_: False)
+    monkeypatch.setattr(whole_folders, "exchange", lambda *_: False)
     honest = Path.replace
 
     def replace(self: Path, target: Path) -> Path:
@@ -523,23 +523,23 @@ def test_a_failed_move_puts_the_old_folder_back(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", replace)
         with pytest.raises(OSError, match="disk is gone"):
-            folders.replace_folder(fresh, folder)
+            whole_folders.replace_folder(fresh, folder)
     assert (folder / "name").read_text() == "folder"
-    folders.replace_folder(fresh, folder)
+    whole_folders.replace_folder(fresh, folder)
     assert (folder / "name").read_text() == "fresh"
 
 
 def test_folders_change_places_in_one_step_on_linux(tmp_path: Path) -> None:
-    if not folders.sys.platform.startswith("linux"):
+    if not whole_folders.sys.platform.startswith("linux"):
         pytest.skip("only Linux can exchange two folders")
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
     (one / "file").write_text("one")
-    assert folders.exchange(one, other)
+    assert whole_folders.exchange(one, other)
     assert (other / "file").read_text() == "one"
     assert not list(one.iterdir())
-    assert not folders.exchange(one, tmp_path / "missing")
+    assert not whole_folders.exchange(one, tmp_path / "missing")
 
 
 def test_memory_of_verified_files_survives_damage(

@@ -17,11 +17,11 @@ from onnxruntime import InferenceSession
 from PIL import Image
 
 from tests.conftest import tiny_components, tiny_portraitist, tiny_update, tiny_updates
-from voice2face import Voice2FacePipeline, onnx_export
+from voice2face import Voice2FacePipeline
 from voice2face.cli import main
 from voice2face.errors import ExportError, OutputError
 from voice2face.models.face_retriever import FaceRetriever
-from voice2face.onnx_export import example_of, export_onnx, write_network
+from voice2face.onnx.export import SAMPLING_FILE, example_of, export_onnx, write_network
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
 from voice2face.settings import DEFAULT_VARIETY, noise_scale
@@ -223,7 +223,9 @@ def test_nothing_is_left_of_a_failed_export(
 def test_other_files_and_checkpoints_are_never_replaced(
     checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(onnx_export, "write_network", lambda *_: pytest.fail("began to write"))
+    monkeypatch.setattr(
+        "voice2face.onnx.export.write_network", lambda *_: pytest.fail("began to write")
+    )
     assert main(["export-onnx", checkpoint, "--to", checkpoint]) == 1
     assert "holds other files" in capsys.readouterr().err
     assert Voice2FacePipeline.from_pretrained(checkpoint, device="cpu").name == "tiny"
@@ -247,7 +249,9 @@ def test_only_what_an_export_wrote_is_replaced(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx_export, "write_network", lambda path, *_: path.write_bytes(b""))
+    monkeypatch.setattr(
+        "voice2face.onnx.export.write_network", lambda path, *_: path.write_bytes(b"")
+    )
     tiny_pipeline = pipeline_of().to("cpu")
     folder = export_onnx(tiny_pipeline, tmp_path / "networks")
     assert any(path.name.startswith("few_step_") for path in folder.iterdir())
@@ -257,7 +261,7 @@ def test_only_what_an_export_wrote_is_replaced(
         export_onnx(tiny_pipeline, folder)
     assert (folder / name).read_text() == "mine"
     (folder / name).unlink()
-    (folder / onnx_export.SAMPLING_FILE).write_text("{}")
+    (folder / SAMPLING_FILE).write_text("{}")
     with pytest.raises(OutputError, match="holds other files"):
         export_onnx(tiny_pipeline, folder)
 

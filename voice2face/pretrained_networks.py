@@ -46,7 +46,7 @@ from voice2face.models import (
 )
 from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
-from voice2face.onnx_runtime import run_by_onnxruntime
+from voice2face.onnx.runtime import run_by_onnxruntime
 from voice2face.pixels import to_model_range
 from voice2face.settings import BACKENDS
 

@@ -14,8 +14,8 @@ from voice2face.checkpoints.manifest import FORMAT_VERSION
 from voice2face.checkpoints.model_card import CARD
 from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
 from voice2face.errors import CheckpointError
-from voice2face.folders import fresh_folder
 from voice2face.paths import expanded
+from voice2face.whole_folders import fresh_folder
 
 
 def save_checkpoint(

@@ -78,7 +78,7 @@ def verify_weights(options: argparse.Namespace) -> None:
 
 def export_networks(options: argparse.Namespace) -> None:
     """Load a checkpoint and write its networks as ONNX."""
-    from voice2face.onnx_export import export_onnx
+    from voice2face.onnx.export import export_onnx
     from voice2face.pipeline import Voice2FacePipeline
 
     folder = export_onnx(Voice2FacePipeline.from_pretrained(options.name, device="cpu"), options.to)

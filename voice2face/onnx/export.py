@@ -36,13 +36,13 @@ from torch import Tensor, nn
 from voice2face.checkpoints.manifest import read_json
 from voice2face.checkpoints.model_card import CARD
 from voice2face.errors import ArchitectureError, ExportError
-from voice2face.folders import fresh_folder
 from voice2face.methods.method import FEW_STEP
 from voice2face.models import Denoiser
 from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.denoiser import QUALITY_NAMES
 from voice2face.models.face_entries import ENTRIES_FILE
 from voice2face.paths import expanded
+from voice2face.whole_folders import fresh_folder
 
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline

@@ -14,7 +14,7 @@ from voice2face.compilation import Call, in_this_process
 from voice2face.errors import CompileError, ExportError
 from voice2face.models import Denoiser, FaceDecoder
 from voice2face.models.denoiser import Condition
-from voice2face.onnx_export import check_installed, example_of, write_network
+from voice2face.onnx.export import check_installed, example_of, write_network
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

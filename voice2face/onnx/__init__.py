@@ -1,0 +1,1 @@
+"""Networks as ONNX: exported for programs without PyTorch, and run in the place of PyTorch's."""

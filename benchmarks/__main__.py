@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
@@ -211,7 +211,7 @@ def measure_start(checkpoint: str | None, repeats: int) -> None:
     print(f"\npeak memory of the command: {memory:.0f} MB\n")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument(
         "--comparisons", action="store_true", help="compare with other generators (4 GB)"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     import torch
 

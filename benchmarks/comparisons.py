@@ -215,7 +215,7 @@ def print_comparisons(
         )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparisons", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument(
         "--skip-large", action="store_true", help="leave Stable Diffusion's size (4 GB) out"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.manual_seed(0)
     print_comparisons(
         Voice2FacePipeline.from_pretrained(device=options.device),

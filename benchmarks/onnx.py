@@ -80,14 +80,14 @@ def difference(expected: Run, found: Run) -> float:
     return float((one - other).abs().mean() / one.abs().mean())
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx", description=__doc__)
     parser.add_argument("networks", type=Path, help="folder that voice2face export-onnx wrote")
     parser.add_argument("--threads", type=int, default=2, help="of each runtime (default: 2)")
     parser.add_argument("--turns", type=int, default=2, help="turns of each (default: 2)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a turn (default: 1.5)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")
     denoiser = ToldDenoiser(pipe.method.denoiser, pipe.method.face_prior()).eval()

@@ -158,7 +158,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
 
 
 @torch.no_grad()
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=__doc__)
     parser.add_argument("--repeats", type=int, default=9, help="runs of each (default: 9)")
@@ -167,7 +167,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="of the compiled pipeline")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     pipe = Voice2FacePipeline.from_pretrained(device=options.device)
     parts = [part for part in parts_of(pipe, options.preset) if part.times]
     counts = [operations_of(part.run) for part in parts]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple, TypeVar
 
@@ -127,14 +127,14 @@ def table(exact: Figures, faiss: Figures) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
     add = parser.add_argument
     add("--entries", type=int, default=1_000_000, help="voices to search (default: 1000000)")
     add("--dim", type=int, default=256, help="length of an embedding (default: 256)")
     add("--queries", type=int, default=1_000, help="voices to search with (default: 1000)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     exact, faiss = compare(options.entries, options.dim, options.queries)
     print(
         f"{options.entries:,} entries of {options.dim} numbers, {options.queries:,} queries, "

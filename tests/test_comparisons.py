@@ -114,8 +114,7 @@ def test_what_another_parts_time_holds_is_counted_once(
     monkeypatch.setattr(parts, "product_rate", lambda *_: 1e9)
     monkeypatch.setattr(parts, "copy_rate", lambda *_: 1e9)
     monkeypatch.setattr(parts, "seconds_of", seconds_of)
-    monkeypatch.setattr(sys, "argv", ["parts", "--preset", "balanced"])
-    parts.main()
+    parts.main(["--preset", "balanced"])
     printed = capsys.readouterr().out
     rows = re.findall(r"(?m)^\| ([^|]+) \| (\d+) \|.*\| ([\d.]+) \|[^|]*\| (\d+)% \|$", printed)
     assert [float(measured) for *_, measured, _ in rows] == [1000.0 * each for each in taken]

@@ -207,12 +207,11 @@ def test_one_command_writes_the_report(
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "report"
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments), "--preset", "fast"])
     monkeypatch.setattr("voice2face.evaluation.quality.face_found", lambda _: False)
     for module in ("quality", "evaluate"):
         seen = f"voice2face.evaluation.{module}.hidden_eyes"
         monkeypatch.setattr(seen, lambda images: np.zeros(len(images)))
-    command.main()
+    command.main([*map(str, arguments), "--preset", "fast"])
     report = json.loads((out / "report.json").read_text())
     good = report["the picture is good, test speakers"]
     for measure in ("a face is found", "eyes are hidden"):
@@ -255,8 +254,8 @@ def test_one_command_writes_the_report(
     arguments = ["--report", out / "report.json", "--page", card, "--page", readme]
     arguments += ["--table", "speed", speed, "--checkpoint", "one"]
     arguments += ["--beside", "two", out / "report.json"]
-    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
-    publish.main()
+    line = list(map(str, arguments))
+    publish.main(line)
     written = card.read_text()
     assert "old" not in written
     assert written.startswith("above\n<!-- figures -->")
@@ -270,29 +269,23 @@ def test_one_command_writes_the_report(
         "| measure | one | two | Speech2Face | true face, frontal | random real face of that sex |"
         in readme.read_text()
     )
-    publish.main()
+    publish.main(line)
     assert card.read_text() == written
-    monkeypatch.setattr(
-        sys, "argv", ["publish", *map(str, [*arguments, "--table", "other", speed])]
-    )
     with pytest.raises(SystemExit, match="no page has the marker 'other'"):
-        publish.main()
-    damaged = ["--page", readme.with_name("damaged.md")]
-    damaged[1].write_text("<!-- figures --> that never end\n")
+        publish.main([*line, "--table", "other", str(speed)])
+    damaged = readme.with_name("damaged.md")
+    damaged.write_text("<!-- figures --> that never end\n")
     before = readme.read_text().replace("| cold | 3.5 |", "| cold | old |")
     readme.write_text(before)
-    monkeypatch.setattr(sys, "argv", ["publish", *map(str, [*arguments, *damaged])])
     with pytest.raises(SystemExit, match="once each"):
-        publish.main()
+        publish.main([*line, "--page", str(damaged)])
     assert readme.read_text() == before, "no page is written, or all of them are"
-    monkeypatch.setattr(sys, "argv", ["publish", "--report", str(card), "--page", str(readme)])
     with pytest.raises(SystemExit, match=r"is no report\.json of the evaluation"):
-        publish.main()
+        publish.main(["--report", str(card), "--page", str(readme)])
     plain = {group: figures for group, figures in report.items() if "Speech2Face" not in group}
     del plain["the voice is heard, test speakers: speech encoder"]["sex"]
     (out / "report.json").write_text(json.dumps(plain))
-    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
-    publish.main()
+    publish.main(line)
     assert "| measure | one | two | true face, frontal |" in readme.read_text()
     assert "sex, each clip" not in readme.read_text()
 
@@ -317,21 +310,17 @@ def test_networks_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_is_none_is_said_in_a_line(
-    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tables: dict[str, str], tmp_path: Path
 ) -> None:
     folder = Path(tables["faces-0"]).parent
     arguments = ["--checkpoint", "none", "--data", folder, "--networks", folder, "--out", tmp_path]
-    monkeypatch.setattr(sys, "argv", ["evaluation", *map(str, arguments)])
     with pytest.raises(SystemExit, match="none"):
-        command.main()
+        command.main(list(map(str, arguments)))
 
 
 @pytest.fixture
 def compared(
-    tiny_pipeline: Voice2FacePipeline,
-    tables: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_pipeline: Voice2FacePipeline, tables: dict[str, str], tmp_path: Path
 ) -> Callable[[ModuleType, str], tuple[dict, Path]]:
     """Runs a comparison's command; returns what its report says, and where it lies."""
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
@@ -339,9 +328,7 @@ def compared(
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
 
     def run(module: ModuleType, name: str) -> tuple[dict, Path]:
-        line = [name, *map(str, arguments), "--portraits-a-voice", "1"]
-        monkeypatch.setattr(sys, "argv", line)
-        module.main()
+        module.main([*map(str, arguments), "--portraits-a-voice", "1"])
         return json.loads((out / f"{name}.json").read_text()), out
 
     return run
@@ -376,29 +363,27 @@ def test_figures_need_their_markers() -> None:
 
 
 @pytest.fixture
-def ablation_out(
+def ablation_arguments(
     quick_evaluation: None,
     tiny_pipeline: Voice2FacePipeline,
     tables: dict[str, str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """Where an ablation of one step writes, its command line in place."""
+) -> list[str]:
+    """The command line of an ablation of one step, which writes to ``out``."""
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    folder, out = Path(tables["faces-0"]).parent, tmp_path / "out"
+    folder = Path(tables["faces-0"]).parent
     arguments = ["--collaborative", checkpoint, "--data", folder, "--networks", folder]
-    arguments += ["--out", out, "--steps", 1, "--block-channels", 16]
-    monkeypatch.setattr(sys, "argv", ["ablation", *map(str, arguments)])
-    return out
+    arguments += ["--out", tmp_path / "out", "--steps", 1, "--block-channels", 16]
+    return list(map(str, arguments))
 
 
 def test_ablation_trains_and_measures_every_variant(
-    ablation_out: Path, monkeypatch: pytest.MonkeyPatch
+    ablation_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = ablation_out
+    out = tmp_path / "out"
     monkeypatch.setattr(ablation, "PRIOR_SIZES", (2, 4, 8))
     monkeypatch.setattr("voice2face.evaluation.comparison.face_found", lambda _: False)
-    ablation.main()
+    ablation.main(ablation_arguments)
     report = json.loads((out / "ablation.json").read_text())
     for variant in ablation.VARIANTS:
         figures = report[f"ablation, 1 steps: {variant.name}"]
@@ -427,11 +412,11 @@ def test_ablation_trains_and_measures_every_variant(
 
 
 def test_stages_ablation_trains_and_measures_every_variant(
-    ablation_out: Path, monkeypatch: pytest.MonkeyPatch
+    ablation_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = ablation_out
+    out = tmp_path / "out"
     monkeypatch.setattr(stages_ablation, "ENTRIES", 6)
-    stages_ablation.main()
+    stages_ablation.main(ablation_arguments)
     report = json.loads((out / "stages.json").read_text())
     names = [stages_ablation.ONE_STAGE.name, *stages_ablation.TWO_STAGES]
     assert list(report) == [f"ablation, 1 steps: {name}" for name in names]
@@ -448,13 +433,10 @@ def test_stages_ablation_trains_and_measures_every_variant(
     assert index.faces.any()
 
 
-def test_watermark_rates_are_measured(
-    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watermark_rates_are_measured(tables: dict[str, str], tmp_path: Path) -> None:
     folder = Path(tables["faces-0"]).parent
     arguments = ["--data", folder, "--out", tmp_path, "--count", 2, "--preset", "fast"]
-    monkeypatch.setattr(sys, "argv", ["watermark", *map(str, arguments)])
-    watermark.main()
+    watermark.main(list(map(str, arguments)))
     report = json.loads((tmp_path / "watermark.json").read_text())
     assert report["watermark: portraits, yes"]["PNG"]["value"] == 1.0
     assert report["watermark: real faces, yes"]["PNG"]["value"] == 0.0
@@ -496,16 +478,12 @@ def test_t_of_parts_that_follow_nothing_is_by_chance_what_students_is() -> None:
 
 
 def test_face_parts_are_measured(
-    tiny_pipeline: Voice2FacePipeline,
-    tables: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_pipeline: Voice2FacePipeline, tables: dict[str, str], tmp_path: Path
 ) -> None:
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
     folder, out = Path(tables["faces-0"]).parent, tmp_path / "parts"
     arguments = ["--checkpoint", checkpoint, "--data", folder, "--networks", folder, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["face_parts", *map(str, arguments), "--preset", "fast"])
-    face_parts.main()
+    face_parts.main([*map(str, arguments), "--preset", "fast"])
     report = json.loads((out / "face_parts.json").read_text())
     for group in ("all people", "the same sex"):
         measured = report[f"t of parts that follow the voice: {group}"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> Non
         report.add("the prior, L1 it moves", name, moved)
 
 
-def parse(prog: str, description: str) -> argparse.Namespace:
+def parse(prog: str, description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read an ablation's command line, and load what it measures with."""
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
     parser.add_argument("--collaborative", type=Path, required=True, help="output of stage 1")
@@ -186,7 +187,7 @@ def parse(prog: str, description: str) -> argparse.Namespace:
     )
     add_drawing_options(parser)
     parser.set_defaults(device="cpu")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.device = choose_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")
@@ -195,9 +196,10 @@ def parse(prog: str, description: str) -> argparse.Namespace:
 
 
 @measuring_command()
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
-    options = parse("voice2face.evaluation.ablation", (__doc__ or "").partition("\n\n")[2])
+    description = (__doc__ or "").partition("\n\n")[2]
+    options = parse("voice2face.evaluation.ablation", description, arguments)
     report = Report()
     for variant in VARIANTS:
         measure(*pipeline_of(variant, options), variant.name, options, report)

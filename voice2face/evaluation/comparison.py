@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,10 @@ def compare_on_test_speakers(
 
 @measuring_command()
 def run_comparison(
-    name: str, description: str, measure: Callable[[Comparison, Voice2FacePipeline, Path], None]
+    name: str,
+    description: str,
+    measure: Callable[[Comparison, Voice2FacePipeline, Path], None],
+    arguments: Sequence[str] | None,
 ) -> None:
     """Read a comparison's command line, measure, write its tables, print them.
 
@@ -94,6 +97,7 @@ def run_comparison(
         name: of the command, and of the files that it writes.
         description: its documentation.
         measure: draws and enters the figures; is given the folder to write to.
+        arguments: of the command line; by default this process's.
     """
     parser = argparse.ArgumentParser(prog=f"python -m voice2face.evaluation.{name}")
     parser.description = description.partition("\n\n")[2]
@@ -102,7 +106,7 @@ def run_comparison(
     parser.add_argument(
         "--portraits-a-voice", type=int, default=2, help="seeds a speaker (default: %(default)s)"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     comparison = compare_on_test_speakers(

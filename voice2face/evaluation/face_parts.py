@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -129,14 +130,14 @@ def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
 
 
 @measuring_command()
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, compare, print the table; write ``face_parts.json``, ``.md`` and ``.png``."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.face_parts")
     parser.description = (__doc__ or "").partition("\n\n")[2]
     parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
     add_measuring_options(parser)
     add_drawing_options(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
     faces = str(options.data / "faces-*.parquet")

@@ -6,6 +6,7 @@ how long they take.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.evaluation.comparison import Comparison, run_comparison
@@ -28,9 +29,9 @@ def measure_presets(comparison: Comparison, pipe: Voice2FacePipeline, _out: Path
         comparison.report.add(f"{GROUP}: {name}", RATIO, distance / distances[BEST])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write ``presets.json`` and ``presets.md``, print the table."""
-    run_comparison("presets", __doc__ or "", measure_presets)
+    run_comparison("presets", __doc__ or "", measure_presets, arguments)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def read(file: Path) -> Report:
 
 
 @measuring_command()
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the figures where the command line says."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.publish")
     parser.description = (__doc__ or "").partition("\n\n")[2]
@@ -239,7 +239,7 @@ def main() -> None:
         metavar=("MARKER", "FILE"),
         help="what another command printed, such as speed, presets or variety; may be given again",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     report = read(options.report)
     reports = {options.checkpoint: report}
     reports |= {name: read(Path(file)) for name, file in options.beside}

@@ -8,6 +8,7 @@ retrieved latent is replaced by zeros, while training and when sampling.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -68,9 +69,10 @@ def two_stages(retrieval: bool, options: argparse.Namespace) -> tuple[Voice2Face
 
 
 @measuring_command()
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every variant; write ``stages.md`` and ``stages.json``."""
-    options = parse("voice2face.evaluation.stages_ablation", (__doc__ or "").partition("\n\n")[2])
+    description = (__doc__ or "").partition("\n\n")[2]
+    options = parse("voice2face.evaluation.stages_ablation", description, arguments)
     report = Report()
     measure(*pipeline_of(ONE_STAGE, options), ONE_STAGE.name, options, report)
     for name, retrieval in TWO_STAGES.items():

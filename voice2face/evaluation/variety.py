@@ -7,6 +7,7 @@ speakers, a row for each variety.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.evaluation.agreement import bootstrap_share
@@ -39,9 +40,9 @@ def measure_varieties(comparison: Comparison, pipe: Voice2FacePipeline, out: Pat
     contact_sheet(shown).save(out / "variety.png")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write ``variety.json``, ``.md`` and ``.png``, print the table."""
-    run_comparison("variety", __doc__ or "", measure_varieties)
+    run_comparison("variety", __doc__ or "", measure_varieties, arguments)
 
 
 if __name__ == "__main__":

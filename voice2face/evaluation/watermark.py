@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,7 @@ def draw_portraits(
 
 
 @measuring_command()
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table; write ``watermark.json`` and ``watermark.md``."""
     parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.watermark")
     parser.description = (__doc__ or "").partition("\n\n")[2]
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_000, help="pictures of each kind")
     add_drawing_options(parser)
     parser.add_argument("--processes", type=int, default=2, help="searches at once (default: 2)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     kinds = {

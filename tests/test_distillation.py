@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -597,8 +596,7 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     arguments += ["--batch-size", 4, "--out", out]
 
     def train(*line: object) -> None:
-        monkeypatch.setattr(sys, "argv", list(map(str, ["training", *line])))
-        command.main()
+        command.main(list(map(str, line)))
 
     def distil(*more: object) -> list[dict[str, float]]:
         train("distillation", *arguments, *more)
@@ -672,8 +670,7 @@ def test_the_command_distils_both_denoisers_of_fine_portraitist(
 
     def distil(half: str, *more: object) -> dict[str, float]:
         wanted = ["--denoiser", f"{half}_denoiser", "--out", tmp_path / half]
-        monkeypatch.setattr(sys, "argv", list(map(str, ["training", *arguments, *wanted, *more])))
-        command.main()
+        command.main(list(map(str, [*arguments, *wanted, *more])))
         return json.loads((tmp_path / half / "log.jsonl").read_text().splitlines()[-1])
 
     with pytest.raises(SystemExit, match="--denoiser bottom_denoiser or upper_denoiser"):

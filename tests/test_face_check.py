@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -267,9 +266,7 @@ def test_portraits_near_other_entries_are_not_taken_for_those_that_were_kept(
 
     def run(name: str) -> None:
         checkpoint = pipe.save_pretrained(tmp_path / name)
-        line = ["training", "face-check", *arguments, "--checkpoint", checkpoint]
-        monkeypatch.setattr(sys, "argv", list(map(str, line)))
-        command.main()
+        command.main(list(map(str, ["face-check", *arguments, "--checkpoint", checkpoint])))
 
     for name in ("first", "again"):
         with pytest.raises(RuntimeError, match="the portraits are kept"):
@@ -295,8 +292,7 @@ def test_the_command_trains_a_check_that_is_released(
     arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
 
     def run(*line: object) -> None:
-        monkeypatch.setattr(sys, "argv", list(map(str, ["training", *line])))
-        command.main()
+        command.main(list(map(str, line)))
 
     run("face-check", *arguments, "--max-steps", 2)
     kept = sorted(out.glob("*_train.safetensors"))

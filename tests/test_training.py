@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import zipfile
 from argparse import Namespace
 from contextlib import nullcontext
@@ -87,9 +86,8 @@ from voice2face.training.tables import (
 )
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-    command.main()
+def run(*arguments: object) -> None:
+    command.main(list(map(str, arguments)))
 
 
 SMALL = ["--block-channels", 16, 32, "--cross-attention-dim", 16]
@@ -117,7 +115,6 @@ def test_two_stages_make_a_checkpoint(
     kind: str,
     tables: dict[str, str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tone: np.ndarray,
 ) -> None:
@@ -125,19 +122,19 @@ def test_two_stages_make_a_checkpoint(
     common = ["--max-steps", 2, "--batch-size", 4]
     one, two, released = tmp_path / "one", tmp_path / "two", tmp_path / "released"
     perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
-    run(monkeypatch, "collaborative", *data, *perceptual, "--out", one, *common)
+    run("collaborative", *data, *perceptual, "--out", one, *common)
     assert (one / "reconstructions.png").is_file()
     rows = [json.loads(line) for line in (one / "log.jsonl").read_text().splitlines()]
     assert {"held_out_absolute", "held_out_perceptual"} <= set(rows[-1])
 
     sharper = tmp_path / "sharper"
     larger = [*data[:2], "--start-from", one, *perceptual[:2], "--image-size", 96]
-    run(monkeypatch, "decoder", *larger, "--out", sharper, *common)
+    run("decoder", *larger, "--out", sharper, *common)
     assert (sharper / "reconstructions.png").is_file()
 
     index = tmp_path / "index"
     wanted = ["--encoders", one, "--out", index, "--entries", 6, "--licence", "CC0-1.0"]
-    run(monkeypatch, "retriever", *data, *wanted)
+    run("retriever", *data, *wanted)
     retriever = FaceRetriever.load(index)
     assert 2 <= len(retriever) <= 6
     assert set(retriever.entries.licences) == {"CC0-1.0"}
@@ -149,14 +146,14 @@ def test_two_stages_make_a_checkpoint(
     for stage in ("bottom", "upper"):
         wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
         wanted += [*told, *SMALL]
-        run(monkeypatch, stage, *data, *wanted, "--out", tmp_path / stage, *common)
+        run(stage, *data, *wanted, "--out", tmp_path / stage, *common)
         assert (tmp_path / stage / "portraits.png").is_file()
     stages = ["--collaborative", one, "--retriever", index, "--bottom", tmp_path / "bottom"]
     stages += ["--upper", tmp_path / "upper", "--manifest", tmp_path / "fine.json"]
-    run(monkeypatch, "release", *stages, "--to", fine)
+    run("release", *stages, "--to", fine)
     noise_schedule("v_prediction").save_pretrained(tmp_path / "other" / "scheduler")
     with pytest.raises(SystemExit, match="learnt with different --prediction-type"):
-        run(monkeypatch, "release", *stages, "--upper", tmp_path / "other", "--to", fine)
+        run("release", *stages, "--upper", tmp_path / "other", "--to", fine)
     entry = json.loads((tmp_path / "fine.json").read_text())["checkpoints"]["fine"]
     assert entry["method"] == "fine_portraitist"
     portraitist = Voice2FacePipeline.from_pretrained(fine, device="cpu")
@@ -166,7 +163,7 @@ def test_two_stages_make_a_checkpoint(
     for stage in ("bottom", "upper"):
         wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
         wanted += ["--start-from", fine, "--out", tmp_path / f"{stage}-on", "--max-steps", 1]
-        run(monkeypatch, stage, *data, *wanted, "--batch-size", 4, "--learning-rate", 1e-12)
+        run(stage, *data, *wanted, "--batch-size", 4, "--learning-rate", 1e-12)
         went_on = load_component(Denoiser, tmp_path / f"{stage}-on" / "denoiser")
         began = load_component(Denoiser, fine / f"{stage}_denoiser")
         for name, weights in began.named_parameters():
@@ -174,11 +171,11 @@ def test_two_stages_make_a_checkpoint(
         schedule = tmp_path / f"{stage}-on" / "scheduler" / "scheduler_config.json"
         assert json.loads(schedule.read_text())["prediction_type"] == "epsilon"
 
-    run(monkeypatch, "diffusion", *data, "--encoders", one, "--out", two, *common, *told, *SMALL)
+    run("diffusion", *data, "--encoders", one, "--out", two, *common, *told, *SMALL)
     if not told:
         deaf = ["--encoders", one, "--out", tmp_path / "deaf", "--drop-attention", 0.5]
         with pytest.raises(SystemExit, match="give --heard-attributes, too"):
-            run(monkeypatch, "diffusion", *data, *deaf, *common)
+            run("diffusion", *data, *deaf, *common)
     if told:
         encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
         denoiser = load_component(Denoiser, two / "denoiser")
@@ -192,10 +189,10 @@ def test_two_stages_make_a_checkpoint(
     with (two / "log.jsonl").open("a") as log:
         log.write('{"held_out_loss": 0.0}\n')
     again = [*data, "--encoders", one, "--out", two, *common, *told, *SMALL]
-    run(monkeypatch, "diffusion", *again, "--resume", "--max-steps", 3)
+    run("diffusion", *again, "--resume", "--max-steps", 3)
     assert (two / "lowest_loss" / weights).read_bytes() == best
     assert (two / weights).read_bytes() != best
-    run(monkeypatch, "diffusion", *again, "--seed", 1)
+    run("diffusion", *again, "--seed", 1)
     assert '"held_out_loss": 0.0}' in (two / "log-1.jsonl").read_text()
     assert '"held_out_loss": 0.0}' not in (two / "log.jsonl").read_text()
     assert (two / "lowest_loss" / weights).read_bytes() == (two / weights).read_bytes() != best
@@ -207,16 +204,16 @@ def test_two_stages_make_a_checkpoint(
     on = ["--start-from", tmp_path / "before", "--encoders", one, "--out", tmp_path / "on"]
     on = ["diffusion", *data, *common, *told, *on]
     with pytest.raises(SystemExit, match="say --prediction-type"):
-        run(monkeypatch, *on)
+        run(*on)
     shutil.copytree(two / "scheduler", tmp_path / "before" / "scheduler")
     with pytest.raises(SystemExit, match="learnt with --prediction-type epsilon, not v_prediction"):
-        run(monkeypatch, *on, "--prediction-type", "v_prediction")
-    run(monkeypatch, *on, "--attributes-emphasis", 1.3)
-    run(monkeypatch, *on, "--start-from", tmp_path / "on", "--out", tmp_path / "further")
+        run(*on, "--prediction-type", "v_prediction")
+    run(*on, "--attributes-emphasis", 1.3)
+    run(*on, "--start-from", tmp_path / "on", "--out", tmp_path / "further")
     further = dict(load_component(Denoiser, tmp_path / "further" / "denoiser").config)
     assert further["attributes_emphasis"] == 1.3, "that of --start-from"
     with pytest.raises(SystemExit, match="trained by another stage"):
-        run(monkeypatch, *on, "--start-from", tmp_path / "upper", "--out", tmp_path / "wrong")
+        run(*on, "--start-from", tmp_path / "upper", "--out", tmp_path / "wrong")
     after = dict(load_component(Denoiser, tmp_path / "on" / "denoiser").config)
     for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
         assert after[name] == wanted[name], name
@@ -226,8 +223,8 @@ def test_two_stages_make_a_checkpoint(
     stages = ["--collaborative", one, "--diffusion", two]
     listing = ["--to", released, "--manifest", manifest]
     own = ["--licence", "CC0-1.0", "--training-data", "faces of mine", "CC0-1.0"]
-    run(monkeypatch, "release", *stages, *listing, *own)
-    run(monkeypatch, "release", *listing)
+    run("release", *stages, *listing, *own)
+    run("release", *listing)
     entry = json.loads(manifest.read_text())["checkpoints"]["released"]
     assert entry["licence"] == "CC0-1.0"
     assert entry["training_data"] == [{"name": "faces of mine", "licence": "CC0-1.0"}]
@@ -310,7 +307,7 @@ def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
         lambda: SpeakerEncoder(embedding_dim=16, window_seconds=2.0),
     )
     stage = ["--faces-from", faces, "--speaker-weights", speaker_wheel, "--out", one]
-    run(monkeypatch, "speaker", *data, *stage, "--max-steps", 3)
+    run("speaker", *data, *stage, "--max-steps", 3)
     encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
     assert isinstance(encoder, SpeakerEncoder)
     published = speaker_weights.read_published(speaker_wheel)
@@ -320,10 +317,10 @@ def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
     assert not torch.equal(encoder.speaker_std, torch.ones(256))
 
     stage = ["--encoders", one, "--out", two, *SMALL, "--max-steps", 1]
-    run(monkeypatch, "diffusion", *data, *stage)
+    run("diffusion", *data, *stage)
     released, manifest = tmp_path / "released", tmp_path / "manifest.json"
     stages = ["--collaborative", one, "--diffusion", two, "--manifest", manifest]
-    run(monkeypatch, "release", *stages, "--to", released)
+    run("release", *stages, "--to", released)
     pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
     assert isinstance(pipe.speech_encoder, SpeakerEncoder)
     assert pipe(tone, 16_000, num_inference_steps=1).images[0].size == (256, 256)
@@ -378,7 +375,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
 
     def train(out: Path, steps: int, *more: str) -> None:
         everything = ["--out", out, "--max-steps", steps, *more]
-        run(monkeypatch, "collaborative", *data, *shape, *everything)
+        run("collaborative", *data, *shape, *everything)
 
     monkeypatch.setattr("voice2face.training.loop.TrainingLoop.rate_factor", lambda _: 1.0)
     train(tmp_path / "unbroken", 4)
@@ -505,7 +502,7 @@ def test_a_compiled_denoiser_learns_the_same(
     common = ["--max-steps", 2, "--batch-size", 4]
     one = tmp_path / "one"
     perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
-    run(monkeypatch, "collaborative", *data, *perceptual, "--out", one, *common)
+    run("collaborative", *data, *perceptual, "--out", one, *common)
 
     compiled: list[str] = []
     compile_it = torch.nn.Module.compile
@@ -522,7 +519,7 @@ def test_a_compiled_denoiser_learns_the_same(
     ways = {"not at all": ["--learning-rate", 0], "plain": [], "compiled": ["--compile"]}
     for way, more in ways.items():
         out = tmp_path / way
-        run(monkeypatch, "diffusion", *data, "--out", out, *common, "--block-channels", 32, *more)
+        run("diffusion", *data, "--out", out, *common, "--block-channels", 32, *more)
         weights = load_component(Denoiser, out / "denoiser").state_dict()
         learnt[way] = torch.cat([value.flatten() for value in weights.values()])
     assert compiled == ["UNet2DConditionModel"]
@@ -531,25 +528,21 @@ def test_a_compiled_denoiser_learns_the_same(
 
 
 @pytest.mark.usefixtures("small_encoders")
-def test_training_stops_when_the_time_is_up(
-    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_stops_when_the_time_is_up(tables: dict[str, str], tmp_path: Path) -> None:
     data = data_options(tables, "attribute-bridged pairs")
     shape = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64, "--batch-size", 4]
-    run(monkeypatch, "collaborative", *data, *shape, "--out", tmp_path, "--time-budget", 0.01)
+    run("collaborative", *data, *shape, "--out", tmp_path, "--time-budget", 0.01)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 1
 
 
-def test_data_must_be_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_data_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        run(monkeypatch, "diffusion", "--encoders", tmp_path, "--out", tmp_path)
+        run("diffusion", "--encoders", tmp_path, "--out", tmp_path)
     assert "give --faces with --voices" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         both = ["--faces", "faces.parquet", "--pairs", "pairs.parquet"]
-        run(monkeypatch, "diffusion", *both, "--encoders", tmp_path, "--out", tmp_path)
+        run("diffusion", *both, "--encoders", tmp_path, "--out", tmp_path)
     assert "give --pairs alone" in capsys.readouterr().err
 
 
@@ -875,31 +868,26 @@ def test_encoders_of_a_checkpoint_that_shares_them_are_found(
         ["--collaborative", "one", "--diffusion", "two", "--upper-distillation", "three"],
     ],
 )
-def test_release_refuses_what_has_no_part(
-    stages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_release_refuses_what_has_no_part(stages: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="would have no part in the checkpoint"):
-        run(monkeypatch, "release", *stages, "--to", tmp_path / "released")
+        run("release", *stages, "--to", tmp_path / "released")
 
 
 def test_listing_again_keeps_the_figures(
-    tiny_pipeline: Voice2FacePipeline,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder, manifest = tiny_pipeline.save_pretrained(tmp_path / "tiny"), tmp_path / "manifest.json"
     figures = tmp_path / "report.json"
     figures.write_text(json.dumps({"a group": {"a measure": 0.5}}))
     listing = ["release", "--to", folder, "--manifest", manifest]
     for more in (["--report", figures], ["--licence", "CC0-1.0"]):
-        run(monkeypatch, *listing, *more)
+        run(*listing, *more)
     assert capsys.readouterr().out == 2 * f"{manifest}\n"
     entry = json.loads(manifest.read_text())["checkpoints"]["tiny"]
     assert entry["figures"] == {"a group": {"a measure": 0.5}}
     assert entry["licence"] == "CC0-1.0"
     manifest.unlink()
-    run(monkeypatch, "release", "--to", folder)
+    run("release", "--to", folder)
     assert not manifest.exists(), "what is not in the package is in no manifest"
 
 

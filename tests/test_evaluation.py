@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,7 @@ from voice2face.evaluation.distribution import (
 from voice2face.evaluation.evaluate import evaluate
 from voice2face.evaluation.face_parts import nearness_to_own, students_t
 from voice2face.evaluation.groups import groups_of, measure_groups
-from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.instruments import Instruments, load_artist
 from voice2face.evaluation.judge import FaceFeatures, Judge, Verdict
 from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.quality import add_quality
@@ -147,9 +148,10 @@ def test_unlabelled_test_speakers_and_plain_pairs_are_measured_as_far_as_they_go
                 row["gender"] = row["age"] = None
         pq.write_table(pa.Table.from_pylist(rows), data / f"{name}.parquet")
     checkpoint = tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device="cpu")
-    artist = Artist(pipe, "fast", 1.0)  # changes what size it draws at
-    report = evaluate(artist, data, Path(tables["faces-0"]).parent, tmp_path / "out")
+    artist = load_artist(Namespace(checkpoint=checkpoint, device="cpu", preset="fast", variety=1.0))
+    assert tiny_pipeline.output_size == 48
+    assert artist.pipe.output_size == 32, "pictures are measured at the decoder's own size"
+    report = evaluate(artist, data, Path(tables["faces-0"]).parent, tmp_path)
     assert not {"the voice is heard, test speakers: portraits", "judge"} & report.figures.keys()
     people = {group for group in report.figures if group.startswith("the person is met")}
     assert people == {

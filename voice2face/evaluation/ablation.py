@@ -29,7 +29,12 @@ from voice2face.evaluation.instruments import (
     add_drawing_options,
     add_measuring_options,
 )
-from voice2face.evaluation.measuring_command import measuring_command
+from voice2face.evaluation.measuring_command import (
+    measuring_command,
+    measuring_parser,
+    parse_options,
+    write_and_print,
+)
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.models import SPEECH_ENCODERS, SpeakerEncoder
@@ -132,8 +137,14 @@ def train_variant(variant: Variant, options: argparse.Namespace) -> tuple[Path, 
 def pipeline_of(variant: Variant, options: argparse.Namespace) -> tuple[Voice2FacePipeline, Path]:
     """Train one variant; returns its pipeline and the folder of its training."""
     encoders, trained = train_variant(variant, options)
-    parts = load_parts(gathered({"collaborative": encoders, "diffusion": trained}))
-    return Voice2FacePipeline(**parts, name="ablation"), trained
+    return pipeline_from({"collaborative": encoders, "diffusion": trained}), trained
+
+
+def pipeline_from(stages: dict[str, Path]) -> Voice2FacePipeline:
+    """A pipeline of the stages' results, whose pictures keep the decoder's own size."""
+    parts = load_parts(gathered(stages))
+    size = parts["face_decoder"].config.image_size
+    return Voice2FacePipeline(**parts, output_size=size, name="ablation")
 
 
 def measure(
@@ -171,9 +182,11 @@ def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> Non
         report.add("the prior, L1 it moves", name, moved)
 
 
-def parse(prog: str, description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(
+    module: str, documentation: str | None, arguments: Sequence[str] | None
+) -> argparse.Namespace:
     """Read an ablation's command line, and load what it measures with."""
-    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
+    parser = measuring_parser(module, documentation)
     parser.add_argument("--collaborative", type=Path, required=True, help="output of stage 1")
     add_measuring_options(parser)
     parser.add_argument("--steps", type=int, default=500, help="training steps of each variant")
@@ -187,9 +200,8 @@ def parse(prog: str, description: str, arguments: Sequence[str] | None) -> argpa
     )
     add_drawing_options(parser)
     parser.set_defaults(device="cpu")
-    options = parser.parse_args(arguments)
+    options = parse_options(parser, arguments)
     options.device = choose_device(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
     faces = str(options.data / "faces-*.parquet")
     options.instruments = Instruments.load(faces, options.networks, options.limit)
     return options
@@ -198,8 +210,7 @@ def parse(prog: str, description: str, arguments: Sequence[str] | None) -> argpa
 @measuring_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
-    description = (__doc__ or "").partition("\n\n")[2]
-    options = parse("voice2face.evaluation.ablation", description, arguments)
+    options = parse("voice2face.evaluation.ablation", __doc__, arguments)
     report = Report()
     for variant in VARIANTS:
         measure(*pipeline_of(variant, options), variant.name, options, report)
@@ -207,8 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sex = load_faces(faces, "train", 8, limit=options.limit).sex
     encoded = load_file(latents_folder(VARIANTS[1], options) / "latents_train.safetensors")
     measure_prior(EncodedTables(**encoded), sex, report)
-    report.write(options.out, "ablation")
-    print(report.markdown())
+    write_and_print(report, options.out, "ablation")
 
 
 if __name__ == "__main__":

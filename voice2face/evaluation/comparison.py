@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,12 +9,23 @@ import numpy as np
 
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
-from voice2face.evaluation.instruments import Artist, Instruments, add_measuring_options
-from voice2face.evaluation.measuring_command import measuring_command
+from voice2face.evaluation.instruments import (
+    Artist,
+    Instruments,
+    add_checkpoint_option,
+    add_measuring_options,
+    load_artist,
+)
+from voice2face.evaluation.measuring_command import (
+    measuring_command,
+    measuring_parser,
+    parse_options,
+    write_and_print,
+)
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
-from voice2face.pipeline import Voice2FacePipeline
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY
 from voice2face.training.tables import load_voices
 
 
@@ -62,60 +72,34 @@ class Comparison:
         return distance
 
 
-def compare_on_test_speakers(
-    pipe: Voice2FacePipeline,
-    data: Path,
-    networks: Path,
-    *,
-    portraits_a_voice: int = 2,
-    limit: int | None = None,
-) -> Comparison:
-    """A comparison of variants on the test split.
-
-    Args:
-        pipe: listens to the speakers.
-        data: folder of the tables of faces and voices.
-        networks: folder of the measuring networks.
-        portraits_a_voice: seeds for each speaker.
-        limit: rows to read of each split; for trial runs.
-    """
-    instruments = Instruments.load(str(data / "faces-*.parquet"), networks, limit)
-    heard = hear(pipe, load_voices(str(data / "voices-*.parquet"), "test", limit=limit))
-    return Comparison(heard, portraits_a_voice, instruments, Report())
-
-
 @measuring_command()
 def run_comparison(
     name: str,
-    description: str,
-    measure: Callable[[Comparison, Voice2FacePipeline, Path], None],
+    documentation: str | None,
+    measure: Callable[[Comparison, Artist, Path], None],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Read a comparison's command line, measure, write its tables, print them.
+    """Read a comparison's command line, measure on the test speakers, write and print its tables.
 
     Args:
         name: of the command, and of the files that it writes.
-        description: its documentation.
-        measure: draws and enters the figures; is given the folder to write to.
+        documentation: of its module.
+        measure: draws and enters the figures; is given an artist of the default settings, and the
+            folder to write to.
         arguments: of the command line; by default this process's.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m voice2face.evaluation.{name}")
-    parser.description = description.partition("\n\n")[2]
-    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+    parser = measuring_parser(f"voice2face.evaluation.{name}", documentation)
+    add_checkpoint_option(parser)
     add_measuring_options(parser)
     parser.add_argument(
         "--portraits-a-voice", type=int, default=2, help="seeds a speaker (default: %(default)s)"
     )
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
-    comparison = compare_on_test_speakers(
-        pipe,
-        options.data,
-        options.networks,
-        portraits_a_voice=options.portraits_a_voice,
-        limit=options.limit,
-    )
-    measure(comparison, pipe, options.out)
-    comparison.report.write(options.out, name)
-    print(comparison.report.markdown())
+    parser.set_defaults(preset=DEFAULT_PRESET, variety=DEFAULT_VARIETY)
+    options = parse_options(parser, arguments)
+    artist = load_artist(options)
+    faces, voices = (str(options.data / f"{kind}-*.parquet") for kind in ("faces", "voices"))
+    instruments = Instruments.load(faces, options.networks, options.limit)
+    heard = hear(artist.pipe, load_voices(voices, "test", limit=options.limit))
+    comparison = Comparison(heard, options.portraits_a_voice, instruments, Report())
+    measure(comparison, artist, options.out)
+    write_and_print(comparison.report, options.out, name)

@@ -19,18 +19,17 @@ from voice2face.training.tables import load_voices
 def evaluate(
     artist: Artist, data: Path, networks: Path, out: Path, *, limit: int | None = None
 ) -> Report:
-    """Measure a checkpoint on the test split and write ``report.json``, ``report.md`` and sheets.
+    """Measure a checkpoint on the test split and write sheets of its pictures.
 
     Args:
         artist: the checkpoint, and how it draws every portrait.
         data: folder with ``faces-*.parquet`` and ``voices-*.parquet``, and ``pairs-dev.parquet``
             for the comparison with true faces.
         networks: folder with the face-recognition network and the SqueezeNet features.
-        out: folder to write to.
+        out: folder of the sheets.
         limit: rows to read of each split, for a trial run.
     """
     pipe = artist.pipe
-    out.mkdir(parents=True, exist_ok=True)
     report = Report()
     faces = str(data / "faces-*.parquet")
     instruments = Instruments.load(faces, networks, limit)
@@ -50,8 +49,6 @@ def evaluate(
     pairs = data / "pairs-dev.parquet"
     if pairs.is_file():
         measure_pairs(artist, instruments, pairs, report, out)
-
-    report.write(out, "report")
     return report
 
 

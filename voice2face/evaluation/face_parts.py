@@ -9,7 +9,6 @@ those of the same sex. Distances are LPIPS-style, over the part's place in the a
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 
@@ -20,15 +19,20 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.evaluation.instruments import (
-    Artist,
     Instruments,
+    add_checkpoint_option,
     add_drawing_options,
     add_measuring_options,
+    load_artist,
 )
-from voice2face.evaluation.measuring_command import measuring_command
+from voice2face.evaluation.measuring_command import (
+    measuring_command,
+    measuring_parser,
+    parse_options,
+    write_and_print,
+)
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
-from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range
 from voice2face.training.losses import PerceptualLoss
 
@@ -132,17 +136,14 @@ def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
 @measuring_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, compare, print the table; write ``face_parts.json``, ``.md`` and ``.png``."""
-    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.face_parts")
-    parser.description = (__doc__ or "").partition("\n\n")[2]
-    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+    parser = measuring_parser("voice2face.evaluation.face_parts", __doc__)
+    add_checkpoint_option(parser)
     add_measuring_options(parser)
     add_drawing_options(parser)
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+    options = parse_options(parser, arguments)
+    artist = load_artist(options)
     faces = str(options.data / "faces-*.parquet")
     instruments = Instruments.load(faces, options.networks, options.limit)
-    artist = Artist(pipe, options.preset, options.variety)
     truth = load_people(artist, instruments, options.data / "pairs-dev.parquet")
     seen = truth.faces if truth.frontal is None else truth.frontal
     true = part_features(seen, instruments.perceptual)
@@ -163,13 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report.add(f"t of parts that follow the voice: {name}", part, t)
     for part, t in PUBLISHED.items():
         report.add("t of parts that follow the voice: the paper's", part, t)
-    report.write(options.out, "face_parts")
     series = {
         group.partition(": ")[2]: {part: float(rows[part]) for part in PARTS}  # type: ignore[arg-type]
         for group, rows in report.figures.items()
     }
     bar_chart(series).save(options.out / "face_parts.png")
-    print(report.markdown())
+    write_and_print(report, options.out, "face_parts")
 
 
 if __name__ == "__main__":

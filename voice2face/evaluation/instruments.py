@@ -89,6 +89,11 @@ def add_measuring_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Declare what is measured."""
+    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+
+
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Declare how portraits are drawn."""
     parser.add_argument(
@@ -110,12 +115,10 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
 class Artist:
     """A checkpoint with the settings that all portraits of a report are drawn with.
 
-    They are measured at the decoder's own size, as faces are at theirs, since to enlarge pictures
-    and shrink them again sharpens them, and without the watermark, whose faint pattern would count
-    as sharpness, too.
+    They are measured without the watermark, whose faint pattern would count as sharpness.
 
     Attributes:
-        pipe: the checkpoint; its pictures keep the decoder's size from here on.
+        pipe: the checkpoint.
         preset: sampler, steps and guidance.
         variety: of faces and light.
     """
@@ -123,9 +126,6 @@ class Artist:
     pipe: Voice2FacePipeline
     preset: str = DEFAULT_PRESET
     variety: float = DEFAULT_VARIETY
-
-    def __post_init__(self) -> None:
-        self.pipe.output_size = self.pipe.face_decoder.config.image_size
 
     def draw(self, voices: list[Voice], seeds: list[int]) -> np.ndarray:
         """One portrait a voice, ``(N, size, size, 3)`` uint8."""
@@ -137,3 +137,14 @@ class Artist:
             watermark=False,
         )
         return np.stack([np.asarray(image) for image in portraits.images])
+
+
+def load_artist(options: argparse.Namespace) -> Artist:
+    """The checkpoint and the settings that a command line asks for.
+
+    Pictures keep the decoder's own size, as faces are measured at theirs, since to enlarge them and
+    shrink them again sharpens them.
+    """
+    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint, device=options.device)
+    pipe.output_size = pipe.face_decoder.config.image_size
+    return Artist(pipe, options.preset, options.variety)

@@ -7,11 +7,11 @@ how long they take.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voice2face.evaluation.comparison import Comparison, run_comparison
 from voice2face.evaluation.instruments import Artist
-from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import PRESETS
 
 GROUP = "presets"
@@ -19,10 +19,10 @@ BEST = "best"
 RATIO = f"Fréchet distance, ratio to {BEST}"
 
 
-def measure_presets(comparison: Comparison, pipe: Voice2FacePipeline, _out: Path) -> None:
+def measure_presets(comparison: Comparison, artist: Artist, _out: Path) -> None:
     """Draw and judge with every preset."""
     distances = {
-        name: comparison.measure(f"{GROUP}: {name}", comparison.draw(Artist(pipe, name)))
+        name: comparison.measure(f"{GROUP}: {name}", comparison.draw(replace(artist, preset=name)))
         for name in PRESETS
     }
     for name, distance in distances.items():
@@ -31,7 +31,7 @@ def measure_presets(comparison: Comparison, pipe: Voice2FacePipeline, _out: Path
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write ``presets.json`` and ``presets.md``, print the table."""
-    run_comparison("presets", __doc__ or "", measure_presets, arguments)
+    run_comparison("presets", __doc__, measure_presets, arguments)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ figure is typed by hand.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.errors import SettingError
-from voice2face.evaluation.measuring_command import measuring_command
+from voice2face.evaluation.measuring_command import measuring_command, measuring_parser
 from voice2face.evaluation.quality import GOOD
 from voice2face.evaluation.report import Report, shown, table_lines
 from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
@@ -209,8 +208,7 @@ def read(file: Path) -> Report:
 @measuring_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the figures where the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.publish")
-    parser.description = (__doc__ or "").partition("\n\n")[2]
+    parser = measuring_parser("voice2face.evaluation.publish", __doc__)
     parser.add_argument("--report", type=Path, required=True, help="report.json of the evaluation")
     parser.add_argument(
         "--checkpoint", default=OURS, help="what the tables call it (default: %(default)s)"

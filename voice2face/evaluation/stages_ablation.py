@@ -17,15 +17,15 @@ from voice2face.evaluation.ablation import (
     Variant,
     measure,
     parse,
+    pipeline_from,
     pipeline_of,
     train,
     training_arguments,
 )
-from voice2face.evaluation.measuring_command import measuring_command
+from voice2face.evaluation.measuring_command import measuring_command, write_and_print
 from voice2face.evaluation.report import Report
 from voice2face.models import FaceRetriever
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.release import gathered, load_parts
 
 ENTRIES = 1_200
 ONE_STAGE = Variant("one stage", pretrained=True, beta=0.0)
@@ -64,21 +64,18 @@ def two_stages(retrieval: bool, options: argparse.Namespace) -> tuple[Voice2Face
         arguments += ["--retriever", index, "--latents", options.out / "latents"]
         train(stage, *arguments, *training_arguments(options))
     stages = folders | {"collaborative": options.collaborative, "retriever": index}
-    parts = load_parts(gathered(stages))
-    return Voice2FacePipeline(**parts, name="ablation"), folders["upper"]
+    return pipeline_from(stages), folders["upper"]
 
 
 @measuring_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every variant; write ``stages.md`` and ``stages.json``."""
-    description = (__doc__ or "").partition("\n\n")[2]
-    options = parse("voice2face.evaluation.stages_ablation", description, arguments)
+    options = parse("voice2face.evaluation.stages_ablation", __doc__, arguments)
     report = Report()
     measure(*pipeline_of(ONE_STAGE, options), ONE_STAGE.name, options, report)
     for name, retrieval in TWO_STAGES.items():
         measure(*two_stages(retrieval, options), name, options, report)
-    report.write(options.out, "stages")
-    print(report.markdown())
+    write_and_print(report, options.out, "stages")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ speakers, a row for each variety.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voice2face.evaluation.agreement import bootstrap_share
@@ -15,7 +16,6 @@ from voice2face.evaluation.comparison import Comparison, run_comparison
 from voice2face.evaluation.instruments import Artist
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.quality import add_spread
-from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.hidden_eyes import hidden_eyes
 
@@ -24,13 +24,13 @@ VARIETIES = (1.0, 0.7, 0.4, 0.0)
 SHOWN = 8
 
 
-def measure_varieties(comparison: Comparison, pipe: Voice2FacePipeline, out: Path) -> None:
+def measure_varieties(comparison: Comparison, artist: Artist, out: Path) -> None:
     """Draw and judge with each variety; writes the sheet."""
     instruments, report = comparison.instruments, comparison.report
     shown = []
     for variety in VARIETIES:
         group = f"{GROUP}: {variety:g}"
-        pictures = comparison.draw(Artist(pipe, variety=variety))
+        pictures = comparison.draw(replace(artist, variety=variety))
         shown.append(pictures[:SHOWN])
         comparison.measure(group, pictures)
         speakers = comparison.heard.speakers[comparison.rows]
@@ -42,7 +42,7 @@ def measure_varieties(comparison: Comparison, pipe: Voice2FacePipeline, out: Pat
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write ``variety.json``, ``.md`` and ``.png``, print the table."""
-    run_comparison("variety", __doc__ or "", measure_varieties, arguments)
+    run_comparison("variety", __doc__, measure_varieties, arguments)
 
 
 if __name__ == "__main__":

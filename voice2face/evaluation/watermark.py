@@ -6,7 +6,6 @@ by nobody, are searched as they are and after the harshest of these changes.
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,8 +17,13 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from voice2face.evaluation.agreement import bootstrap_share
-from voice2face.evaluation.instruments import add_drawing_options
-from voice2face.evaluation.measuring_command import measuring_command
+from voice2face.evaluation.instruments import add_checkpoint_option, add_drawing_options
+from voice2face.evaluation.measuring_command import (
+    measuring_command,
+    measuring_parser,
+    parse_options,
+    write_and_print,
+)
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.pipeline import Voice2FacePipeline
@@ -85,16 +89,14 @@ def draw_portraits(
 @measuring_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table; write ``watermark.json`` and ``watermark.md``."""
-    parser = argparse.ArgumentParser(prog="python -m voice2face.evaluation.watermark")
-    parser.description = (__doc__ or "").partition("\n\n")[2]
-    parser.add_argument("--checkpoint", help="folder or name (default: the one in the package)")
+    parser = measuring_parser("voice2face.evaluation.watermark", __doc__)
+    add_checkpoint_option(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     parser.add_argument("--count", type=int, default=1_000, help="pictures of each kind")
     add_drawing_options(parser)
     parser.add_argument("--processes", type=int, default=2, help="searches at once (default: 2)")
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parse_options(parser, arguments)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     kinds = {
         "portraits": draw_portraits(
@@ -122,8 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     report.add(
                         f"watermark: {kind}, {answer}", change, bootstrap_share(share, names)
                     )
-    report.write(options.out, "watermark")
-    print(report.markdown())
+    write_and_print(report, options.out, "watermark")
 
 
 if __name__ == "__main__":

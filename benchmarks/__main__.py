@@ -217,8 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--checkpoint", help="name or folder of what to measure (default: the package's)"
     )
-    parser.add_argument("--batch", type=int, default=16, help="size of the batch (default: 16)")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
+    parser.add_argument(
+        "--batch", type=int, default=16, help="size of the batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="runs of each (default: %(default)s)"
+    )
     parser.add_argument(
         "--compile",
         nargs="?",

@@ -217,8 +217,13 @@ def print_comparisons(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparisons", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
+    description = (__doc__ or "").replace("``", "")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.comparisons", description=description
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="runs of each (default: %(default)s)"
+    )
     parser.add_argument("--device", help="default: CUDA, else MPS, else the CPU")
     parser.add_argument(
         "--steps-measured",
@@ -226,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=2,
         choices=range(1, PRESETS[PLAIN].num_inference_steps + 1),
         metavar="STEPS",
-        help="of Stable Diffusion's size, the rest is reckoned from them (default: 2)",
+        help="of Stable Diffusion's size, the rest is reckoned from them (default: %(default)s)",
     )
     parser.add_argument(
         "--skip-large", action="store_true", help="leave Stable Diffusion's size (4 GB) out"

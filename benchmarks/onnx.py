@@ -82,11 +82,16 @@ def difference(expected: Run, found: Run) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx", description=__doc__)
+    description = (__doc__ or "").replace("``", "")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx", description=description)
     parser.add_argument("networks", type=Path, help="folder that voice2face export-onnx wrote")
-    parser.add_argument("--threads", type=int, default=2, help="of each runtime (default: 2)")
-    parser.add_argument("--turns", type=int, default=2, help="turns of each (default: 2)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a turn (default: 1.5)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="of each runtime (default: %(default)s)"
+    )
+    parser.add_argument("--turns", type=int, default=2, help="turns of each (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.5, help="of a turn (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")

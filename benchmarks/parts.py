@@ -160,8 +160,11 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
 @torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9, help="runs of each (default: 9)")
+    description = (__doc__ or "").replace("``", "")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=description)
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="runs of each (default: %(default)s)"
+    )
     parser.add_argument(
         "--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="(default: %(default)s)"
     )

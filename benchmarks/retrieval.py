@@ -131,9 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
     add = parser.add_argument
-    add("--entries", type=int, default=1_000_000, help="voices to search (default: 1000000)")
-    add("--dim", type=int, default=256, help="length of an embedding (default: 256)")
-    add("--queries", type=int, default=1_000, help="voices to search with (default: 1000)")
+    add("--entries", type=int, default=1_000_000, help="voices to search (default: %(default)s)")
+    add("--dim", type=int, default=256, help="length of an embedding (default: %(default)s)")
+    add("--queries", type=int, default=1_000, help="voices to search with (default: %(default)s)")
     options = parser.parse_args(arguments)
     exact, faiss = compare(options.entries, options.dim, options.queries)
     print(

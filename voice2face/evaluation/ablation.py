@@ -189,9 +189,18 @@ def parse(
     parser = measuring_parser(module, documentation)
     parser.add_argument("--collaborative", type=Path, required=True, help="output of stage 1")
     add_measuring_options(parser)
-    parser.add_argument("--steps", type=int, default=500, help="training steps of each variant")
     parser.add_argument(
-        "--block-channels", type=int, nargs="+", default=[64, 128], help="widths of the UNets"
+        "--steps",
+        type=int,
+        default=500,
+        help="training steps of each variant (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--block-channels",
+        type=int,
+        nargs="+",
+        default=[64, 128],
+        help="widths of the UNets (default: 64 128)",
     )
     parser.add_argument(
         "--compile",

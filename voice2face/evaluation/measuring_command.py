@@ -30,7 +30,7 @@ def measuring_parser(module: str, documentation: str | None) -> argparse.Argumen
         documentation: its docstring; the first line names the command, so that it is left out
             where there are more.
     """
-    first, _, rest = (documentation or "").partition("\n\n")
+    first, _, rest = (documentation or "").replace("``", "").partition("\n\n")
     return argparse.ArgumentParser(prog=f"python -m {module}", description=rest or first)
 
 

@@ -93,9 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_checkpoint_option(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
-    parser.add_argument("--count", type=int, default=1_000, help="pictures of each kind")
+    parser.add_argument(
+        "--count", type=int, default=1_000, help="pictures of each kind (default: %(default)s)"
+    )
     add_drawing_options(parser)
-    parser.add_argument("--processes", type=int, default=2, help="searches at once (default: 2)")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="searches at once (default: %(default)s)"
+    )
     options = parse_options(parser, arguments)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     kinds = {

@@ -30,7 +30,8 @@ MODULES = {"face-check": "face_check", "bottom": "portraitist", "upper": "portra
 
 def main(command_line: Sequence[str] | None = None) -> None:
     """Parse the stage and its arguments, then train."""
-    parser = argparse.ArgumentParser(prog="python -m voice2face.training", description=__doc__)
+    description = (__doc__ or "").replace("``", "")
+    parser = argparse.ArgumentParser(prog="python -m voice2face.training", description=description)
     stages = parser.add_subparsers(dest="stage", required=True)
     words = sys.argv[1:] if command_line is None else command_line
     for name, summary in STAGES.items():

@@ -45,7 +45,7 @@ from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.real_faces import random_faces
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recalled
-from voice2face.evaluation.sheets import captioned_sheet
+from voice2face.evaluation.sheets import captioned_sheet, labelled_sheet
 from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceRetriever
 from voice2face.settings import PRESETS
@@ -192,6 +192,30 @@ def test_sheets_hold_pictures_and_captions() -> None:
     assert (pixels[:40, :40] == 90).all()
     assert pixels[40:58, :40].min() < 128, "there is writing under the picture"
     assert (pixels[58:98, 80:] == 255).all(), "the last place is empty"
+
+
+def test_captions_do_not_run_into_their_neighbours() -> None:
+    pictures = np.full((3, 8, 8, 3), 90, np.uint8)
+    captions = ["", "sex unknown 20-29\nseen: female", ""]
+    pixels = np.asarray(captioned_sheet(pictures, captions, columns=3, size=64))
+    below = pixels[64:]
+    assert len(below) == 2 * 18, "two lines"
+    assert below[:18, 64:128].min() < 128
+    assert below[18:, 64:128].min() < 128
+    assert (below[:, :64] == 255).all()
+    assert (below[:, 128:] == 255).all()
+
+
+def test_rows_have_their_labels_at_their_left() -> None:
+    row = np.full((2, 32, 32, 3), 90, np.uint8)
+    pixels = np.asarray(labelled_sheet({"1": row, "0.4": row}))
+    height, width, _ = pixels.shape
+    assert height == 64
+    assert (pixels[:, width - 64 :] == 90).all()
+    labels = pixels[:, : width - 64]
+    assert labels[:32].min() < 128
+    assert labels[32:].min() < 128
+    assert (labels[:32] != labels[32:]).any()
 
 
 def seen_in_none(people: int, pictures: int) -> dict[str, float]:

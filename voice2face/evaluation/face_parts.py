@@ -109,14 +109,15 @@ def students_t(differences: np.ndarray) -> float:
 
 def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
     """Bars of t by part, one colour a series; the line marks what chance exceeds in 5 %."""
-    colours = ("#2f5d8a", "#8fb3d1", "#c9c4b8")
+    colours, red = ("#2f5d8a", "#8fb3d1", "#c9c4b8"), "#b0392b"
     width, bar, level, margin = 110, 28, 30, 40
     every = [t for series in values.values() for t in series.values()]
     highest, lowest = math.ceil(max(*every, CHANCE)), math.floor(min(*every, 0.0))
     zero = margin + level * highest
     names = zero - level * lowest + 10
-    image = Image.new("RGB", (2 * margin + width * len(PARTS), names + 70), "white")
+    image = Image.new("RGB", (margin + width * (len(PARTS) + 1), names + 70), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
+    draw.text((margin // 2, 2), "Student's t", "black", font)
     for position, part in enumerate(PARTS):
         start = margin + position * width
         for number, series in enumerate(values):
@@ -125,7 +126,9 @@ def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
             draw.text((left, min(end, zero) - 18), f"{values[series][part]:.1f}", "black", font)
         draw.text((start, names), part, "black", font)
     line = zero - round(level * CHANCE)
-    draw.line((margin // 2, line, image.width - margin // 2, line), "#b0392b")
+    right = image.width - margin // 2
+    draw.line((margin // 2, line, right, line), red)
+    draw.text((right, line - 3), "5 % by chance", red, font, anchor="rb")
     for number, series in enumerate(values):
         left, top = margin + number * 180, names + 36
         draw.rectangle((left, top, left + 12, top + 12), colours[number])

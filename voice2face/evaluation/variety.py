@@ -16,7 +16,7 @@ from voice2face.evaluation.comparison import Comparison, run_comparison
 from voice2face.evaluation.instruments import Artist
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.quality import add_spread
-from voice2face.training.contact_sheets import contact_sheet
+from voice2face.evaluation.sheets import labelled_sheet
 from voice2face.training.hidden_eyes import hidden_eyes
 
 GROUP = "variety"
@@ -27,17 +27,17 @@ SHOWN = 8
 def measure_varieties(comparison: Comparison, artist: Artist, out: Path) -> None:
     """Draw and judge with each variety; writes the sheet."""
     instruments, report = comparison.instruments, comparison.report
-    shown = []
+    shown = {}
     for variety in VARIETIES:
         group = f"{GROUP}: {variety:g}"
         pictures = comparison.draw(replace(artist, variety=variety))
-        shown.append(pictures[:SHOWN])
+        shown[f"{variety:g}"] = pictures[:SHOWN]
         comparison.measure(group, pictures)
         speakers = comparison.heard.speakers[comparison.rows]
         report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), speakers))
         features = picture_features(pictures, instruments.perceptual)
         add_spread(report, group, pictures, features, instruments)
-    contact_sheet(shown).save(out / "variety.png")
+    labelled_sheet(shown).save(out / "variety.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

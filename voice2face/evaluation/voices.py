@@ -126,13 +126,13 @@ def measure_voices(
     sheets = {
         "portraits.png": [(row, f"seed {row}") for row in firsts],
         "failures.png": [
-            (row, f"as {SEXES[verdict.sex[row]]}")
+            (row, f"seen: {SEXES[verdict.sex[row]]}")
             for row in np.flatnonzero((verdict.sex != heard.sex) & (heard.sex != UNKNOWN))
         ],
     }
     for file, shown in sheets.items():
         chosen = [row for row, _ in shown[:SHOWN]]
-        captions = [f"{heard.label(row)} · {remark}" for row, remark in shown[:SHOWN]]
+        captions = [f"{heard.label(row)}\n{remark}" for row, remark in shown[:SHOWN]]
         captioned_sheet(portraits[chosen], captions, columns=8, size=128).save(out / file)
     return portraits
 

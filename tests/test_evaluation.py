@@ -412,7 +412,7 @@ def test_ablation_trains_and_measures_every_variant(
     ablation.main(ablation_arguments)
     report = json.loads((out / "ablation.json").read_text())
     for variant in ablation.VARIANTS:
-        figures = report[f"ablation, 1 steps: {variant.name}"]
+        figures = report[f"Parts of SCLDM, 1 steps: {variant.name}"]
         assert 0.0 < figures["held-out loss"] < 10.0
         assert figures["sex"]["cases"] == 4 * ablation.PORTRAITS_A_VOICE
         assert figures["a face is found"] == seen_in_none(4, 4 * ablation.PORTRAITS_A_VOICE)
@@ -445,7 +445,8 @@ def test_stages_ablation_trains_and_measures_every_variant(
     stages_ablation.main(ablation_arguments)
     report = json.loads((out / "stages.json").read_text())
     names = [stages_ablation.ONE_STAGE.name, *stages_ablation.TWO_STAGES]
-    assert list(report) == [f"ablation, 1 steps: {name}" for name in names]
+    table = "One stage, two stages, retrieval, 1 steps"
+    assert list(report) == [f"{table}: {name}" for name in names]
     assert all(0.0 < figures["held-out loss"] < 10.0 for figures in report.values())
     assert {file.parent.name for file in out.glob("*/log.jsonl")} == {
         "pretrained-beta-0-1-steps",

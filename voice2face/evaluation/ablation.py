@@ -148,20 +148,19 @@ def pipeline_from(stages: dict[str, Path]) -> Voice2FacePipeline:
 
 
 def measure(
-    pipe: Voice2FacePipeline, trained: Path, name: str, options: argparse.Namespace, report: Report
+    pipe: Voice2FacePipeline, trained: Path, group: str, options: argparse.Namespace, report: Report
 ) -> None:
     """Draw portraits of the validation speakers and enter the figures.
 
     Args:
         pipe: the variant.
         trained: folder of the training whose held-out loss is entered.
-        name: of its column.
+        group: of the figures.
         options: the command's.
         report: takes the figures.
     """
     voices = str(options.data / "voices-*.parquet")
     heard = hear(pipe.to(options.device), load_voices(voices, "validation", limit=options.limit))
-    group = f"ablation, {options.steps:,} steps: {name}"
     loss, without_voice = (
         logged(trained, name)[-1] for name in ("held_out_loss", "held_out_loss_without_voice")
     )
@@ -220,9 +219,9 @@ def parse(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every variant; write ``ablation.md`` and ``ablation.json``."""
     options = parse("voice2face.evaluation.ablation", __doc__, arguments)
-    report = Report()
+    report, table = Report(), f"Parts of SCLDM, {options.steps:,} steps"
     for variant in VARIANTS:
-        measure(*pipeline_of(variant, options), variant.name, options, report)
+        measure(*pipeline_of(variant, options), f"{table}: {variant.name}", options, report)
     faces = str(options.data / "faces-*.parquet")
     sex = load_faces(faces, "train", 8, limit=options.limit).sex
     encoded = load_file(latents_folder(VARIANTS[1], options) / "latents_train.safetensors")

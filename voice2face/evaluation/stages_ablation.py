@@ -71,10 +71,10 @@ def two_stages(retrieval: bool, options: argparse.Namespace) -> tuple[Voice2Face
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every variant; write ``stages.md`` and ``stages.json``."""
     options = parse("voice2face.evaluation.stages_ablation", __doc__, arguments)
-    report = Report()
-    measure(*pipeline_of(ONE_STAGE, options), ONE_STAGE.name, options, report)
+    report, table = Report(), f"One stage, two stages, retrieval, {options.steps:,} steps"
+    measure(*pipeline_of(ONE_STAGE, options), f"{table}: {ONE_STAGE.name}", options, report)
     for name, retrieval in TWO_STAGES.items():
-        measure(*two_stages(retrieval, options), name, options, report)
+        measure(*two_stages(retrieval, options), f"{table}: {name}", options, report)
     write_and_print(report, options.out, "stages")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from voice2face import Voice2FacePipeline, load_audio
-from voice2face.portrait import save_marked, side_by_side
+from voice2face.picture_files import save_marked, side_by_side
 
 SIDE = 160  # pixels of each picture in a row
 FACES = 7

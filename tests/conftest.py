@@ -129,9 +129,9 @@ def quick_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
         told = Condition(*(None if part is None else part[some] for part in condition))
         return denoising_loss(*networks, clean[some], noise[some], timesteps[some], told)
 
-    monkeypatch.setattr("voice2face.training.diffusion.denoising_loss", of_some)
+    monkeypatch.setattr("voice2face.training.denoiser_training.denoising_loss", of_some)
     one_step = Settings(1, 2.0, 0.0, "unfinished")
-    monkeypatch.setattr("voice2face.training.diffusion.SHEET_SETTINGS", one_step)
+    monkeypatch.setattr("voice2face.training.denoiser_training.SHEET_SETTINGS", one_step)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from voice2face.models.cbam import CBAM
 from voice2face.models.heard_attributes import emphasised_attributes, heard_attributes
 from voice2face.models.network import Network
 from voice2face.models.spectrograms import mel_filters
-from voice2face.training.diffusion import with_attribute_inputs
+from voice2face.training.starting_denoiser import with_attribute_inputs
 
 NETWORKS = ["speech_encoder", "face_encoder", "face_prior", "denoiser", "face_decoder"]
 

@@ -48,16 +48,8 @@ from voice2face.training import augmentation, speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
 from voice2face.training.collaborative import build_networks
 from voice2face.training.decoder import coarse_difference
-from voice2face.training.diffusion import (
-    LOG_NOISE_MEAN,
-    LOG_NOISE_STD,
-    Diffusion,
-    DiffusionOptions,
-    balanced_prior,
-    draw_timesteps,
-    noise_schedule,
-    set_dropout,
-)
+from voice2face.training.denoiser_training import DenoiserTraining, DiffusionOptions
+from voice2face.training.diffusion import balanced_prior
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
@@ -71,9 +63,16 @@ from voice2face.training.losses import (
     sex_loss,
 )
 from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.noise_schedule import (
+    LOG_NOISE_MEAN,
+    LOG_NOISE_STD,
+    draw_timesteps,
+    noise_schedule,
+)
 from voice2face.training.options import checksum_of_split
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.part_folders import part_folder
+from voice2face.training.starting_denoiser import set_dropout
 from voice2face.training.tables import (
     SAMPLE_RATE,
     UNKNOWN,
@@ -251,11 +250,12 @@ def test_a_first_loss_that_is_no_number_does_not_hide_the_lowest(
     )
     losses = {"now": nan}
     monkeypatch.setattr(
-        "voice2face.training.diffusion.denoising_loss", lambda *_: torch.tensor(losses["now"])
+        "voice2face.training.denoiser_training.denoising_loss",
+        lambda *_: torch.tensor(losses["now"]),
     )
-    monkeypatch.setattr(Diffusion, "_contact_sheet", lambda *_: None)
+    monkeypatch.setattr(DenoiserTraining, "_contact_sheet", lambda *_: None)
     denoiser = tiny_components()["denoiser"]
-    stage = Diffusion(
+    stage = DenoiserTraining(
         denoiser,
         *(None, None, None, None, SimpleNamespace(sample=lambda *_: batch)),
         DiffusionOptions(),
@@ -513,7 +513,7 @@ def test_a_compiled_denoiser_learns_the_same(
 
     monkeypatch.setattr(torch.nn.Module, "compile", traced_only)
     exact = partial(torch.autocast, "cpu", torch.bfloat16, enabled=False)
-    monkeypatch.setattr("voice2face.training.diffusion.mixed_precision", lambda _: exact())
+    monkeypatch.setattr("voice2face.training.denoiser_training.mixed_precision", lambda _: exact())
     common += ["--encoders", one, "--latents", tmp_path / "latents", "--learning-rate", 0.02]
     learnt = {}
     ways = {"not at all": ["--learning-rate", 0], "plain": [], "compiled": ["--compile"]}
@@ -914,9 +914,9 @@ def test_what_is_dropped_is_not_told(dropped: str, monkeypatch: pytest.MonkeyPat
     def refuse(*arguments: object) -> None:
         raise Told(arguments[-1])
 
-    monkeypatch.setattr("voice2face.training.diffusion.denoising_loss", refuse)
+    monkeypatch.setattr("voice2face.training.denoiser_training.denoising_loss", refuse)
     every = dict.fromkeys(DROPS, 0.0)
-    stage = Diffusion(
+    stage = DenoiserTraining(
         denoiser,
         *(
             None,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from voice2face.models import FaceEncoder, FacePrior, FaceRetriever
 from voice2face.models.bottom_face import bottom_face
-from voice2face.training.diffusion import add_denoiser_options, train_denoiser
+from voice2face.training.denoiser_training import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries

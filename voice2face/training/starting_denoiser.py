@@ -1,0 +1,132 @@
+"""The denoiser that a run starts from: a new one, or one that learnt before."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from diffusers import DDIMScheduler
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+from voice2face.components import load_component
+from voice2face.errors import SettingError
+from voice2face.models import Denoiser
+from voice2face.models.heard_attributes import ATTRIBUTES
+from voice2face.training.encoders import Encoders
+from voice2face.training.part_folders import part_folder
+
+# A denoiser follows sex and age less than it is told. Told more, it follows them as far as faces of
+# that sex and age go, and portraits differ as much as test faces do.
+ATTRIBUTES_EMPHASIS = 1.6
+PUBLISHED_PREDICTION = "epsilon"
+
+
+def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[Denoiser, str]:
+    """The denoiser to go on from, and what it predicts.
+
+    Args:
+        folder: a stage's output, or a checkpoint.
+        stage: whose denoiser is wanted of Fine-portraitist's two.
+        prediction_type: what the command asks for; ``None`` for what the denoiser learnt with.
+
+    Raises:
+        SettingError: it learnt to predict something else, or nobody says what.
+    """
+    own = folder / f"{stage}_denoiser"
+    denoiser = load_component(Denoiser, own if own.is_dir() else folder / "denoiser")
+    schedule = part_folder(folder, "scheduler")
+    if not schedule.is_dir():
+        if prediction_type is None:
+            raise SettingError(
+                f"{folder} has no scheduler that tells what its denoiser predicts; say "
+                "--prediction-type"
+            )
+        return denoiser, prediction_type
+    learnt = load_component(DDIMScheduler, schedule).config.prediction_type
+    if prediction_type not in (None, learnt):
+        raise SettingError(
+            f"the denoiser in {folder} learnt with --prediction-type {learnt}, not "
+            f"{prediction_type}; leave the option out"
+        )
+    return denoiser, learnt
+
+
+def with_attribute_inputs(denoiser: Denoiser) -> Denoiser:
+    """The same denoiser, told of sex and age as well; until it is trained it pays them no heed."""
+    config = {name: value for name, value in denoiser.config.items() if not name.startswith("_")}
+    told = {"heard_attributes": len(ATTRIBUTES), "attributes_emphasis": ATTRIBUTES_EMPHASIS}
+    wider = Denoiser(**config | told)
+    tensors = denoiser.state_dict()
+    projection = "unet.class_embedding.linear_1.weight"
+    missing = wider.get_parameter(projection).shape[1] - tensors[projection].shape[1]
+    tensors[projection] = nn.functional.pad(tensors[projection], (0, missing))
+    wider.load_state_dict(tensors, strict=False)
+    return wider
+
+
+def set_dropout(denoiser: Denoiser, share: float) -> None:
+    """Leave out that share of the activations of every residual block while training."""
+    for module in denoiser.unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            module.dropout.p = share
+
+
+def denoiser_to_train(
+    arguments: argparse.Namespace,
+    encoders: Encoders,
+    quality: dict[str, list[float]],
+    beside_channels: int,
+) -> tuple[Denoiser, str]:
+    """A new denoiser or that of ``--start-from``, with the heads of stage 1; and what it predicts.
+
+    Args:
+        arguments: of ``add_denoiser_options``.
+        encoders: of stage 1.
+        quality: of ``quality_settings``.
+        beside_channels: of what the denoiser sees beside the noisy latent.
+
+    Raises:
+        SettingError: the arguments do not go together, or do not go with ``--start-from``.
+    """
+    if arguments.start_from is not None:
+        denoiser, prediction_type = load_start(
+            arguments.start_from, arguments.stage, arguments.prediction_type
+        )
+        if denoiser.config.beside_channels != beside_channels:
+            raise SettingError(
+                f"the denoiser in {arguments.start_from} sees {denoiser.config.beside_channels} "
+                f"channels beside the noisy latent, this stage's {beside_channels}: it was trained "
+                "by another stage"
+            )
+        asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
+        denoiser.register_to_config(**asked)
+        if arguments.heard_attributes and not denoiser.config.heard_attributes:
+            denoiser = with_attribute_inputs(denoiser)
+    else:
+        prediction_type = arguments.prediction_type or PUBLISHED_PREDICTION
+        denoiser = Denoiser(
+            latent_channels=encoders.face_encoder.config.latent_channels,
+            latent_size=encoders.face_encoder.latent_size,
+            speech_dim=encoders.speech_encoder.config.embedding_dim,
+            block_channels=arguments.block_channels,
+            layers_per_block=arguments.layers_per_block,
+            cross_attention_dim=arguments.cross_attention_dim,
+            beside_channels=beside_channels,
+            heard_attributes=len(ATTRIBUTES) if arguments.heard_attributes else 0,
+            attributes_emphasis=ATTRIBUTES_EMPHASIS if arguments.heard_attributes else 1.0,
+            **quality,
+        )
+    if arguments.attributes_emphasis is not None:
+        denoiser.register_to_config(attributes_emphasis=arguments.attributes_emphasis)
+    if arguments.drop_attention and not denoiser.config.heard_attributes:
+        raise SettingError(
+            "with --drop-attention, a denoiser that is not told sex and age hears nothing: give "
+            "--heard-attributes, too"
+        )
+    if denoiser.config.heard_attributes:
+        for name in ("sex_head", "age_head"):
+            head = denoiser.get_submodule(name)
+            head.load_state_dict(encoders.speech_encoder.get_submodule(name).state_dict())
+            head.requires_grad_(False)
+    return denoiser, prediction_type

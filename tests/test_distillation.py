@@ -471,26 +471,24 @@ def test_the_discriminator_and_what_drew_the_latents_learn_apart() -> None:
     assert not any(block._forward_hooks for block in features.blocks)
 
 
-def test_an_update_learns_from_steps_and_from_portraits(
-    distilled: Voice2FacePipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_update_learns_from_steps_and_from_portraits(distilled: Voice2FacePipeline) -> None:
     speech = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
     latents = torch.randn(3, 5, 4, 8, 8).half()
     train = Trajectories(speech, torch.zeros(3, 6), latents[:, 0, :0], latents)
     weights = {"attribute_weight": 0.5, "adversarial_weight": 0.25, "face_weight": 2.0}
-    stage = Distillation(
-        SimpleNamespace(denoiser=distilled.method.denoisers()["denoiser"]),
-        *(None, student_of(distilled), None, None, None, train, train, None),
-        SimpleNamespace(steps=4, batch_size=2, **weights),
-    )
 
     def losses(*_: object) -> dict[str, torch.Tensor]:
         assert not parametrize._cache_enabled, "kept verdicts would let one loss move the other's"
         figures = {"attributes": 1.0, "adversarial": 2.0, "doubt": 3.0, "discriminator": 4.0}
         return {name: torch.tensor(figure) for name, figure in figures.items()}
 
-    monkeypatch.setattr(stage, "_draw_portraits", lambda _: ())
-    monkeypatch.setattr(stage, "_portrait_losses", losses)
+    stage = Distillation(
+        SimpleNamespace(denoiser=distilled.method.denoisers()["denoiser"]),
+        *(None, student_of(distilled)),
+        SimpleNamespace(enabled=True, draw=lambda _: (), losses=losses),
+        *(train, train),
+        SimpleNamespace(steps=4, batch_size=2, **weights),
+    )
     for number, adversarial in ((ADVERSARIAL_FROM - 1, 0.0), (ADVERSARIAL_FROM, 0.5)):
         found = stage.step(number, np.random.default_rng(0))
         assert bool(found["imitation"] > 0.0)
@@ -573,7 +571,8 @@ def test_an_update_of_another_rank_is_refused() -> None:
 
 def to_distil(components: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint with a face check, in a folder; small shards, and every face is found."""
-    monkeypatch.setattr("voice2face.training.distillation.SHARD", 6)
+    monkeypatch.setattr("voice2face.training.teacher_trajectories.SHARD", 6)
+    monkeypatch.setattr("voice2face.training.distillation.HELD_OUT_PORTRAITS", 12)
     monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
     check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
     pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name=folder.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,9 @@ from voice2face.models import Denoiser
 from voice2face.models.denoiser import Condition
 from voice2face.models.heard_attributes import heard_attributes
 from voice2face.training.attribute_reader import AttributeReader
-from voice2face.training.distillation import Distillation
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_pairs import Batch
+from voice2face.training.portrait_losses import PortraitLosses
 from voice2face.training.trajectories import Trajectories
 
 FOUND = 2.0
@@ -39,12 +40,10 @@ def real_faces(count: int) -> Batch:
     )
 
 
-def distillation(denoiser: Denoiser | None = None, **parts: Any) -> Distillation:
-    usual = {"whole_portraits": 4, "learning_steps": 2, "adversarial_weight": 0.5}
-    arguments = SimpleNamespace(**usual | parts.pop("arguments", {}))
-    networks = SimpleNamespace(denoiser=denoiser, discriminator=parts.pop("discriminator", None))
-    missing = ("original", "student", "reader", "features", "doubt", "train", "held_out", "faces")
-    return Distillation(networks=networks, arguments=arguments, **dict.fromkeys(missing) | parts)
+def portrait_losses(**parts: Any) -> PortraitLosses:
+    usual = {"count": 4, "learning_steps": 2, "adversarial": True}
+    missing = [field.name for field in fields(PortraitLosses) if field.name not in usual]
+    return PortraitLosses(**dict.fromkeys(missing) | usual | parts)
 
 
 @pytest.mark.parametrize("beside_channels", [0, 8])
@@ -68,14 +67,14 @@ def test_the_first_half_of_portraits_is_asked_for_as_the_real_faces_are(
         torch.randn(9, beside_channels, 8, 8).half(),
         torch.zeros(9, 5, 4, 8, 8).half(),
     )
-    stage = distillation(
-        denoiser,
+    portraits = portrait_losses(
+        denoiser=denoiser,
         student=SimpleNamespace(draw=draw),
         faces=SimpleNamespace(sample=lambda _, wanted: sampled.append(wanted) or faces),
         train=train,
-        arguments={"whole_portraits": count},
+        count=count,
     )
-    found, speech, drawn = stage._draw_portraits(np.random.default_rng(0))
+    found, speech, drawn = portraits.draw(np.random.default_rng(0))
     ((by, told, noise, learning_steps),) = calls
     assert sampled == [compared]
     assert (by, learning_steps) == (denoiser, 2)
@@ -117,10 +116,10 @@ def test_the_discriminator_sees_the_half_with_real_qualities_and_hears_no_voice(
         judged.append((*real, *made))
         return torch.tensor(2.0), torch.tensor(3.0)
 
-    stage = distillation(features=features, discriminator=SimpleNamespace(losses=losses))
+    portraits = portrait_losses(features=features, discriminator=SimpleNamespace(losses=losses))
     faces, drawn = real_faces(compared), torch.randn(count, 4, 8, 8)
     speech = torch.cat([faces.speech, real_faces(count - compared).speech])
-    losses_of_portraits = stage._portrait_losses(faces, speech, drawn)
+    losses_of_portraits = portraits.losses(faces, speech, drawn)
     found = {name: float(loss) for name, loss in losses_of_portraits.items()}
     assert found == {"attributes": 0.0, "doubt": 0.0, "adversarial": 2.0, "discriminator": 3.0}
     ((real, made),) = judged
@@ -140,9 +139,11 @@ def test_verdicts_move_the_portraits_that_were_judged_and_no_others() -> None:
     denoiser = told_denoiser().requires_grad_(False)
     schedule = tiny_components("v_prediction")["scheduler"]
     features = DenoiserFeatures(denoiser, schedule, torch.zeros(4, 8, 8))
-    stage = distillation(features=features, discriminator=LatentDiscriminator(features.widths))
+    portraits = portrait_losses(
+        features=features, discriminator=LatentDiscriminator(features.widths)
+    )
     faces, drawn = real_faces(3), torch.randn(5, 4, 8, 8, requires_grad=True)
-    stage._portrait_losses(faces, real_faces(5).speech, drawn)["adversarial"].backward()
+    portraits.losses(faces, real_faces(5).speech, drawn)["adversarial"].backward()
     moved = drawn.grad.flatten(1).any(1)
     assert moved.tolist() == [True, True, True, False, False]
 
@@ -152,14 +153,14 @@ def test_without_a_weight_no_discriminator_looks() -> None:
         raise AssertionError("asked in vain")
 
     features = Seen(told_denoiser())
-    stage = distillation(
+    portraits = portrait_losses(
         features=features,
         discriminator=SimpleNamespace(losses=refuse),
         doubt=lambda latents: latents.square().mean(),
-        arguments={"adversarial_weight": 0},
+        adversarial=False,
     )
     faces = real_faces(4)
-    losses = stage._portrait_losses(faces, faces.speech, torch.full((4, 4, 8, 8), 2.0))
+    losses = portraits.losses(faces, faces.speech, torch.full((4, 4, 8, 8), 2.0))
     found = {name: float(loss) for name, loss in losses.items()}
     assert found == {"attributes": 0.0, "doubt": 4.0, "adversarial": 0.0, "discriminator": 0.0}
     assert features.shown == []
@@ -173,27 +174,26 @@ class Legible(nn.Module):
 
 
 def test_a_portrait_that_reads_as_its_voice_sounds_costs_nothing() -> None:
-    components = tiny_components()
-    teacher = SimpleNamespace(speech_encoder=components["speech_encoder"].eval())
+    speech_encoder = tiny_components()["speech_encoder"].eval()
     reader = AttributeReader([Legible()])
     reader.slope.copy_(torch.tensor([0.5, 2.0]))
     reader.offset.copy_(torch.tensor([0.1, -1.0]))
     faces = real_faces(4)
     with torch.no_grad():
-        heard = heard_attributes(teacher.speech_encoder.describe(faces.speech))
+        heard = heard_attributes(speech_encoder.describe(faces.speech))
     latents = torch.randn(4, 4, 8, 8)
     latents[:, :2, 0, 0] = torch.tensor([0.5, 2.0]) * heard + torch.tensor([0.1, -1.0])
-    stage = distillation(
-        original=SimpleNamespace(teacher=teacher),
+    portraits = portrait_losses(
+        speech_encoder=speech_encoder,
         reader=reader,
-        arguments={"adversarial_weight": 0},
+        adversarial=False,
     )
-    assert float(stage._misread(latents, faces.speech)) == pytest.approx(0.0, abs=1e-10)
+    assert float(portraits.misread(latents, faces.speech)) == pytest.approx(0.0, abs=1e-10)
     misread = latents.clone()
     misread[3, 1] += 4.0
     misread.requires_grad_()
-    losses = stage._portrait_losses(faces, faces.speech, misread)
+    losses = portraits.losses(faces, faces.speech, misread)
     assert losses["attributes"].item() == pytest.approx(16.0 / 8), "the last counts as the first"
     losses["attributes"].backward()
     assert misread.grad.flatten(1).any(1).tolist() == [False, False, False, True]
-    assert all(parameter.grad is None for parameter in teacher.speech_encoder.parameters())
+    assert all(parameter.grad is None for parameter in speech_encoder.parameters())

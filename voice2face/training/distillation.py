@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import copy
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,19 @@ from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
 from voice2face.errors import SettingError
-from voice2face.methods.guided_sampling import Autoguidance
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.denoiser import Condition
-from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
-from voice2face.training.attribute_reader import AttributeReader, trained_reader
+from voice2face.training.attribute_reader import trained_reader
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.distilled_denoiser import DistilledDenoiser
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
 from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.few_step_student import Student
-from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
-from voice2face.training.latent_pairs import Batch, LatentPairs
 from voice2face.training.loop import TrainingLoop
 from voice2face.training.losses import weighted
 from voice2face.training.low_rank import make_low_rank, update_of
@@ -52,19 +47,14 @@ from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     add_perceptual_option,
-    checksum_of_split,
     loop_options,
 )
-from voice2face.training.pairing import ChosenFaces, Pairing
-from voice2face.training.trajectories import (
-    Trajectories,
-    draw_trajectories,
-    first_seed,
-    kept_trajectories,
-)
+from voice2face.training.pairing import ChosenFaces
+from voice2face.training.portrait_losses import PortraitLosses
+from voice2face.training.teacher_trajectories import autoguidance_of, trajectories_of
+from voice2face.training.trajectories import Trajectories
 
-SHARD = 64
-HELD_OUT_SHARDS = 2
+HELD_OUT_PORTRAITS = 128
 SHOWN = 10
 DISCRIMINATOR_RATE = 2e-3
 ADVERSARIAL_FROM = 40
@@ -91,31 +81,19 @@ class Distillation:
         networks: that learn.
         original: what is distilled.
         student: how it draws.
-        reader: reads sex and age off latents, where that is asked for.
-        features: what the teacher sees in latents.
-        doubt: says in which portraits the face is hardly found, or misshapen.
+        portraits: what is learnt from whole portraits.
         train: trajectories to learn.
         held_out: trajectories to measure with.
-        faces: real ones, whose pictures are as good as portraits are to be, with voices.
         arguments: of the command.
     """
 
     networks: DistillationNetworks
     original: DistilledDenoiser
     student: Student
-    reader: AttributeReader | None
-    features: DenoiserFeatures
-    doubt: FaceDoubt | None
+    portraits: PortraitLosses
     train: Trajectories
     held_out: Trajectories
-    faces: LatentPairs
     arguments: argparse.Namespace
-
-    @property
-    def looks(self) -> bool:
-        """Whether whole portraits are drawn to learn from."""
-        adversarial = self.arguments.adversarial_weight > 0
-        return adversarial or self.reader is not None or self.doubt is not None
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of single steps of some trajectories, and of whole ways from noise of others."""
@@ -130,11 +108,11 @@ class Distillation:
         with parametrize.cached(), mixed_precision(device):
             told = self._told_of(self.train, rows)
             seen = self.student.velocity(denoiser, told, start, parts)
-            portraits = self._draw_portraits(rng) if self.looks else None
+            portraits = self.portraits.draw(rng) if self.portraits.enabled else None
         imitation = (seen - self.student.leading(start, end, parts)).square().mean()
         losses = {"imitation": imitation}
         if portraits is not None:
-            losses |= self._portrait_losses(*portraits)
+            losses |= self.portraits.losses(*portraits)
         weights = {
             "attributes": arguments.attribute_weight,
             "adversarial": arguments.adversarial_weight * (number >= ADVERSARIAL_FROM),
@@ -142,70 +120,12 @@ class Distillation:
         }
         return weighted(losses, weights)
 
-    def _draw_portraits(self, rng: np.random.Generator) -> tuple[Batch, Tensor, Tensor]:
-        """Real faces with voices, and the voices and latents of as many portraits and more.
-
-        The first are drawn for those voices, with the picture qualities of those faces and beside
-        what goes with them, the others like some that the teacher drew, which differ more.
-        """
-        denoiser, train = self.networks.denoiser, self.train
-        count = self.arguments.whole_portraits
-        compared = -(-count // 2)
-        faces = self.faces.sample(rng, compared).to(denoiser.device)
-        rows = torch.from_numpy(rng.integers(0, len(train.speech), count - compared))
-        speech = torch.cat([faces.speech, train.speech[rows].to(faces.speech)])
-        quality = torch.cat([faces.quality, train.quality[rows].to(faces.quality)])
-        condition = denoiser.condition(speech, quality)
-        if faces.beside is not None:
-            beside = torch.cat([faces.beside, train.beside[rows].to(faces.beside)])
-            condition = condition._replace(beside=beside)
-        noise = torch.randn((count, *faces.clean.shape[1:]), device=denoiser.device)
-        learning_steps = self.arguments.learning_steps
-        drawn = self.student.draw(denoiser, condition, noise, learning_steps)
-        return faces, speech, drawn
-
-    def _portrait_losses(self, faces: Batch, speech: Tensor, drawn: Tensor) -> dict[str, Tensor]:
-        """Of the latents of portraits of some voices.
-
-        The discriminator compares the first of them with the real faces whose qualities they were
-        asked for; it is not told of the voice: whether a portrait goes with it is for the reader
-        to say. ``attributes`` is the mean square of what is read off them all less what is
-        expected of what was heard; ``doubt`` is of them all, too, see ``FaceDoubt``.
-        """
-        nothing = drawn.new_zeros(())
-        losses = {
-            "attributes": self._misread(drawn, speech) if self.reader else nothing,
-            "adversarial": nothing,
-            "discriminator": nothing,
-            "doubt": self.doubt(drawn) if self.doubt else nothing,
-        }
-        if self.arguments.adversarial_weight == 0:
-            return losses
-        device = drawn.device
-        with mixed_precision(device):
-            voiceless = torch.zeros(len(faces.clean), dtype=torch.bool, device=device)
-            told = self.features.denoiser.condition(faces.speech, faces.quality, voiceless)
-            if self.features.denoiser.config.beside_channels:
-                told = told._replace(beside=faces.beside)
-            with torch.no_grad():
-                real = self.features(faces.clean, told)
-            made = self.features(drawn[: len(faces.clean)], told)
-            adversarial, discriminator = self.networks.discriminator.losses(real, made)
-        return losses | {"adversarial": adversarial, "discriminator": discriminator}
-
     def _told_of(self, drawn: Trajectories, rows: Tensor | slice) -> Condition:
         """What the denoiser is told as it draws some portraits again."""
         speech, quality, beside = (
             part[rows].float().to(self.networks.denoiser.device) for part in drawn[:3]
         )
         return self.networks.denoiser.condition(speech, quality)._replace(beside=beside)
-
-    def _misread(self, latents: Tensor, speech: Tensor) -> Tensor:
-        """Mean square of what is read off latents less what is expected of what was heard."""
-        assert self.reader is not None
-        with torch.no_grad():
-            heard = heard_attributes(self.original.teacher.speech_encoder.describe(speech))
-        return (self.reader(latents) - self.reader.expected(heard)).square().mean()
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """How held-out portraits compare with the teacher's; writes update and contact sheet.
@@ -226,10 +146,10 @@ class Distillation:
         contact_sheet(rows).save(out / "portraits.png")
         figures = {"distance": (drawn - goal).square().mean().sqrt() / goal.square().mean().sqrt()}
         for of, latents in (("", drawn), ("_of_teacher", goal)):
-            if self.reader is not None:
-                figures["attributes" + of] = self._misread(latents, speech)
-            if self.doubt is not None:
-                figures["doubt" + of] = self.doubt(latents)
+            if self.portraits.reader is not None:
+                figures["attributes" + of] = self.portraits.misread(latents, speech)
+            if self.portraits.doubt is not None:
+                figures["doubt" + of] = self.portraits.doubt(latents)
         return {name: float(figure) for name, figure in figures.items()}
 
 
@@ -247,69 +167,6 @@ def critic_of(original: DistilledDenoiser, checkpoint: str) -> DistilledDenoiser
             f"--critic {checkpoint} is no checkpoint of SCLDM over the same latents of whole faces"
         )
     return DistilledDenoiser(pipe, *pipe.method.few_step_updates)
-
-
-def autoguidance_of(
-    original: DistilledDenoiser, arguments: argparse.Namespace
-) -> Autoguidance | None:
-    """Guidance away from the denoiser that ``--weaker`` names; ``None`` without it."""
-    if arguments.weaker is None:
-        return None
-    folders = [arguments.weaker / name for name in (original.name, "denoiser")]
-    weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0]))
-    return Autoguidance(weaker.to(original.denoiser.device), arguments.autoguidance)
-
-
-def trajectories_of(
-    split: str,
-    shards: int,
-    original: DistilledDenoiser,
-    settings: Settings,
-    autoguidance: Autoguidance | None,
-    arguments: argparse.Namespace,
-    kept: Path,
-) -> Trajectories:
-    """What the original denoiser passes through for voices of a split, drawn or read again.
-
-    Args:
-        split: whose voices to draw portraits for.
-        shards: of ``SHARD`` portraits each.
-        original: draws.
-        settings: of its steps.
-        autoguidance: see ``sample_guided``.
-        arguments: of the command.
-        kept: folder to keep them in.
-    """
-    teacher = original.teacher
-    teaching = [*original.draws_with, teacher.speech_encoder]
-    how: list[object] = [settings, arguments.steps, arguments.seed, original.name]
-    if autoguidance is not None:
-        teaching.append(autoguidance.weaker)
-        how.append(autoguidance.scale)
-
-    @cache
-    def voices() -> tuple[Pairing, Tensor]:
-        return hear_split(arguments, teacher, split)
-
-    def shard(number: int) -> Trajectories:
-        first = first_seed(split, arguments.seed) + number * SHARD
-        seeds = range(first, first + SHARD)
-        rng = np.random.default_rng([arguments.seed, first])
-        speech = voices_of(*voices(), rng, SHARD).to(teacher.device)
-        return draw_trajectories(
-            original.denoiser,
-            original.prior,
-            teacher.scheduler,
-            speech,
-            seeds,
-            settings,
-            arguments.steps,
-            autoguidance,
-            original.beside(speech, seeds, settings),
-        )
-
-    made_of = fingerprint(*teaching, how, [checksum_of_split(arguments, split)])
-    return kept_trajectories(kept / split, shards, shard, made_of)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -455,8 +312,8 @@ def main(arguments: argparse.Namespace) -> None:
         guidance_every=2,
     )
     drawn_with = (original, settings, autoguidance_of(original, arguments), arguments, kept)
-    train = trajectories_of("train", -(-arguments.portraits // SHARD), *drawn_with)
-    held_out = trajectories_of("validation", HELD_OUT_SHARDS, *drawn_with)
+    train = trajectories_of("train", arguments.portraits, *drawn_with)
+    held_out = trajectories_of("validation", HELD_OUT_PORTRAITS, *drawn_with)
     encoders = Encoders(teacher.face_encoder, teacher.speech_encoder, teacher.face_decoder)
     encoded = encoders.encode(arguments, "train")
     of_whole_faces = original.stage != "bottom"
@@ -500,7 +357,19 @@ def main(arguments: argparse.Namespace) -> None:
         betas=(0.9, 0.99),
         weight_decay=0.0,
     )
-    stage = Distillation(
-        networks, original, student, reader, features, doubt, train, held_out, faces, arguments
+    portraits = PortraitLosses(
+        denoiser,
+        networks.discriminator,
+        student,
+        reader,
+        features,
+        doubt,
+        teacher.speech_encoder,
+        train,
+        faces,
+        count=arguments.whole_portraits,
+        learning_steps=arguments.learning_steps,
+        adversarial=arguments.adversarial_weight > 0,
     )
+    stage = Distillation(networks, original, student, portraits, train, held_out, arguments)
     TrainingLoop(networks, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import tiny_components
 from voice2face.models.attribute_heads import AGE_DECADES, SpeechEncoding
+from voice2face.training.clip_embeddings import AT_ONCE, embed_clips
 from voice2face.training.speech_scores import speech_scores
 from voice2face.training.tables import UNKNOWN, VoiceTable
 
@@ -27,8 +30,8 @@ class Says:
         self.logits = torch.cat([torch.stack([-male, male], 2), ages.float()], 2)
 
     def __call__(self, waveforms: torch.Tensor) -> SimpleNamespace:
-        disturbed, number = divmod(round(float(waveforms[0, 0]) * 32768), 100)
-        return SimpleNamespace(embedding=self.logits[disturbed, number][None])
+        said = (waveforms[:, 0] * 32768).round().long()
+        return SimpleNamespace(embedding=self.logits[said // 100, said % 100])
 
     def describe(self, embedding: torch.Tensor) -> SpeechEncoding:
         return SpeechEncoding(embedding, embedding[:, :2], embedding[:, 2:], embedding)
@@ -37,7 +40,7 @@ class Says:
 @pytest.fixture(autouse=True)
 def disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "voice2face.training.speech_scores.augment_voice",
+        "voice2face.training.clip_embeddings.augment_voice",
         lambda samples, _: samples + np.float32(100 / 32768),
     )
 
@@ -119,3 +122,21 @@ def test_what_is_known_of_no_recording_has_no_score() -> None:
     found = scores([UNKNOWN] * 2, [UNKNOWN] * 2, "ab")
     assert len(found) == 5
     assert all(math.isnan(score) for score in found.values())
+
+
+def test_a_recording_is_heard_alike_alone_and_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, draws = tiny_components()["speech_encoder"].eval(), []
+    monkeypatch.setattr(
+        "voice2face.training.clip_embeddings.augment_voice",
+        lambda samples, rng: draws.append(rng.random()) or samples,
+    )
+    rng, count = np.random.default_rng(0), AT_ONCE + 8
+    clips = [rng.integers(-9000, 9000, 500 * (9 + k), dtype=np.int16) for k in range(count)]
+    hear = partial(embed_clips, encoder, device=torch.device("cpu"))
+    with torch.inference_mode():
+        together = hear(clips, disturbed=False)
+        alone = torch.cat([hear([clip], disturbed=False) for clip in clips])
+        hear(clips, disturbed=True)
+    assert together.shape == (count, 16)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    assert draws == [np.random.default_rng(number).random() for number in range(count)]

@@ -31,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel
 from tests.conftest import WEIGHT, tiny_components
 from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
+from voice2face.audio import SAMPLE_RATE
 from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS
 from voice2face.components import load_component
 from voice2face.errors import SettingError
@@ -43,6 +44,7 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.models.face_retriever import FaceRetriever
+from voice2face.pixels import to_uint8
 from voice2face.training import __main__ as command
 from voice2face.training import augmentation, speaker_weights
 from voice2face.training.augmentation import augment_voice, random_crop
@@ -74,7 +76,6 @@ from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.part_folders import part_folder
 from voice2face.training.starting_denoiser import set_dropout
 from voice2face.training.tables import (
-    SAMPLE_RATE,
     UNKNOWN,
     FaceTable,
     VoiceTable,
@@ -840,6 +841,15 @@ def test_rows_of_minors_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFi
     pq.write_table(pa.table({"id": ["1"], "age": [12]}), file)
     with pytest.raises(SettingError, match="no row"):
         list(read_rows(file, None, None))
+
+
+def test_some_pictures_of_a_table_are_mirrored_and_the_table_is_not() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    unknown = np.full(3, UNKNOWN)
+    faces = FaceTable(images.copy(), unknown, unknown, np.zeros((3, 6)), list("abc"))
+    pictures = faces.pictures(np.array([2, 0]), np.array([True, False]))
+    assert np.array_equal(to_uint8(pictures), np.stack([images[2, :, ::-1], images[0]]))
+    assert np.array_equal(faces.images, images)
 
 
 def test_a_recording_without_samples_is_refused() -> None:

@@ -30,7 +30,7 @@ from voice2face.devices import (
     choose_device,
     default_dtype,
     memory_errors,
-    memory_format,
+    move,
 )
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
 from voice2face.finishing import Finishing
@@ -241,11 +241,7 @@ class PretrainedNetworks:
         self._leave_uncompiled()
         try:
             for network in self._networks():
-                kind = torch.float32 if isinstance(network, PRECISE) else dtype
-                # ModelMixin.to warns of nothing
-                torch.nn.Module.to(  # type: ignore[call-overload]
-                    network, chosen, kind, memory_format=memory_format(chosen)
-                )
+                move(network, chosen, torch.float32 if isinstance(network, PRECISE) else dtype)
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"the networks cannot be moved to {chosen}: {error}") from error
         self._offload = None

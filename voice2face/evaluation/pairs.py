@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from voice2face.audio import SAMPLE_RATE
 from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import Share, bootstrap_share, within_one_decade
 from voice2face.evaluation.instruments import FACE_SIZE, Artist, Instruments
@@ -24,7 +25,7 @@ from voice2face.evaluation.retrieval import nearness, ranks, recalled
 from voice2face.evaluation.voices import add_common_answer, said_of
 from voice2face.listening import Voice
 from voice2face.training.contact_sheets import contact_sheet
-from voice2face.training.tables import SAMPLE_RATE, decode_face, decode_voice, read_rows, row_errors
+from voice2face.training.tables import decode_face, decode_voice, read_rows, row_errors
 
 logger = logging.getLogger("voice2face.evaluation")
 

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from voice2face.training.tables import SAMPLE_RATE
+from voice2face.audio import SAMPLE_RATE
 
 THREADS = 4
 

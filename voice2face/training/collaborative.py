@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from voice2face.audio import SAMPLE_RATE
+from voice2face.devices import move
 from voice2face.models import (
     FaceDecoder,
     FaceEncoder,
@@ -43,7 +45,7 @@ from voice2face.training.options import (
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import speech_scores
-from voice2face.training.tables import SAMPLE_RATE, FaceTable, VoiceTable
+from voice2face.training.tables import FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")
 
@@ -120,10 +122,7 @@ class Collaborative:
 
     def _look(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of the face autoencoder, and the faces' embeddings."""
-        images = self.faces.images[rows]
-        mirrored = rng.random(len(images)) < 0.5
-        images[mirrored] = images[mirrored, :, ::-1]
-        target = to_model_range(images).to(self.device)
+        target = self.faces.pictures(rows, rng.random(len(rows)) < 0.5).to(self.device)
         encoder = self.networks.face_encoder
         with mixed_precision(self.device):
             latents = encoder(target)
@@ -195,7 +194,7 @@ def main(arguments: argparse.Namespace) -> None:
     faces, voices, pairing = load_split(arguments, "train", arguments.image_size)
     held_out = load_split(arguments, "validation", arguments.image_size)[:2]
     networks = build_networks(arguments)
-    networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(networks, device)
     options = CollaborativeOptions(batch_size=arguments.batch_size)
     speech = [p for n, p in networks.named_parameters() if not n.startswith("face")]
     face = [p for n, p in networks.named_parameters() if n.startswith("face")]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.components import load_component
+from voice2face.devices import move
 from voice2face.errors import SettingError
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
@@ -134,7 +135,7 @@ class DecoderTraining:
         options = self.options
         rows = rng.integers(len(self.faces[0]), size=options.batch_size)
         mirrored = rng.random(options.batch_size) < 0.5
-        small, target = (self._pictures(table, rows, mirrored) for table in self.faces)
+        small, target = (table.pictures(rows, mirrored).to(self.device) for table in self.faces)
         portraits = self._portraits(rng)
         with mixed_precision(self.device):
             with torch.no_grad():
@@ -166,11 +167,6 @@ class DecoderTraining:
             return self.portraits.to(self.device)
         rows = rng.integers(len(self.portraits), size=self.options.batch_size)
         return self.portraits[rows].to(self.device)
-
-    def _pictures(self, table: FaceTable, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
-        images = table.images[rows]
-        images[mirrored] = images[mirrored, :, ::-1]
-        return to_model_range(images).to(self.device)
 
     def evaluate(self, networks: Any) -> dict[str, float]:
         """Held-out figures; writes the decoder and a sheet of faces and reconstructions."""
@@ -265,7 +261,7 @@ def main(arguments: argparse.Namespace) -> None:
     decoder = enlarge(decoder, arguments.image_size)
     start = copy.deepcopy(decoder).requires_grad_(False).to(device)
     networks = DecoderNetworks(decoder)
-    networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(networks, device)
 
     def load(split: str) -> tuple[FaceTable, FaceTable]:
         sizes = (encoder.config.image_size, arguments.image_size)

@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.compilation import check_compiler
+from voice2face.devices import move
 from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import Denoiser, FaceDecoder, FacePrior
@@ -210,7 +211,7 @@ def train_denoiser(
     set_dropout(denoiser, options.dropout)
     schedule = noise_schedule(prediction_type)
     schedule.save_pretrained(out / "scheduler")
-    denoiser.to(device).to(memory_format=torch.channels_last)
+    move(denoiser, device)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
         options.learning_rate,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
+from voice2face.devices import move
 from voice2face.errors import SettingError
 from voice2face.models import Denoiser, FewStepUpdate
 from voice2face.models.denoiser import Condition
@@ -346,7 +347,7 @@ def main(arguments: argparse.Namespace) -> None:
         critic.denoiser.requires_grad_(False), critic.teacher.scheduler, critic.shift
     )
     networks = DistillationNetworks(denoiser, LatentDiscriminator(features.widths))
-    networks.to(teacher.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(networks, teacher.device)
     learning = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
     opposing = list(networks.discriminator.parameters())
     optimizer = torch.optim.AdamW(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.clip_embeddings import embed_clips
 from voice2face.training.options import load_split
 from voice2face.training.pairing import Pairing
-from voice2face.training.speech_scores import embed_clips
 
 SPEECH_NOISE = 0.1
 

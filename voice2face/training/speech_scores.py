@@ -7,30 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from voice2face.models import SpeakerEncoder, SpeechEncoder
-from voice2face.training.augmentation import augment_voice
+from voice2face.training.clip_embeddings import embed_clips
 from voice2face.training.tables import UNKNOWN, VoiceTable
-
-
-def embed_clips(
-    encoder: SpeechEncoder | SpeakerEncoder,
-    waveforms: list[np.ndarray],
-    device: torch.device,
-    *,
-    disturbed: bool,
-) -> torch.Tensor:
-    """Z^s of the first window of int16 recordings, ``(N, embedding_dim)``.
-
-    A recording shorter than a window is repeated to fill it.
-
-    Disturbed ones pass through one fixed draw of the training's augmentation.
-    """
-    embeddings = []
-    for number, waveform in enumerate(waveforms):
-        samples = np.resize(waveform, encoder.window_samples).astype(np.float32) / 32768.0
-        if disturbed:
-            samples = augment_voice(samples, np.random.default_rng(number))
-        embeddings.append(encoder(torch.from_numpy(samples)[None].to(device)).embedding[0])
-    return torch.stack(embeddings)
 
 
 def speech_scores(

@@ -18,15 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile as sf
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from voice2face.audio import SAMPLE_RATE
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import AGE_DECADES
+from voice2face.pixels import to_model_range
 
 SEXES = ("female", "male")
 UNKNOWN = -1
 QUALITY_COLUMNS = ("sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
-SAMPLE_RATE = 16_000
 ADULT_YEARS = 20
 
 logger = logging.getLogger("voice2face.training")
@@ -52,6 +54,17 @@ class FaceTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def pictures(self, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
+        """Pictures ``(B, 3, size, size)`` in [-1, 1].
+
+        Args:
+            rows: ``(B,)``, which faces.
+            mirrored: ``(B,)`` boolean, which of these left and right are swapped in.
+        """
+        images = self.images[rows]
+        images[mirrored] = images[mirrored, :, ::-1]
+        return to_model_range(images)
 
 
 @dataclass(frozen=True)

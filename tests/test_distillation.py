@@ -447,7 +447,7 @@ def test_the_velocity_to_learn_leads_to_the_end_of_the_step(
     ends = torch.arange(4)
     start, end = on_the_way[parts, ends], on_the_way[parts + 1, ends]
     expected = levels[:4].sqrt() * noise - (1 - levels[:4]).sqrt() * clean
-    found = student.leading(start, end, parts)
+    found = student.target_velocity(start, end, parts)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 

@@ -18,13 +18,13 @@ from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.models import FaceCheck, FaceRetriever
 from voice2face.pixels import to_model_range
 from voice2face.training import __main__ as command
-from voice2face.training.face_check import Bars, SeenPortraits
 from voice2face.training.face_detection import (
     LEAST_BESIDE,
     face_detected,
     times_eyes_found,
     times_found,
 )
+from voice2face.training.portrait_quality import BrightnessQuantiles, MeasuredPortraits
 
 
 def tiny_check(least_confidence: float = 0.0) -> FaceCheck:
@@ -212,18 +212,19 @@ def test_the_packaged_check_doubts_a_misshapen_mouth(
     assert (before - after).mean() > 0.25 * before.std()
 
 
-def seen_portraits(count: int, **merits: Tensor) -> SeenPortraits:
+def measured_portraits(count: int, **measured: Tensor) -> MeasuredPortraits:
     nothing = torch.zeros(count)
-    given = dict.fromkeys(("times", "eyes", "brightness", "mouth", "face"), nothing) | merits
-    return SeenPortraits(nothing[:, None], **given)
+    return MeasuredPortraits(
+        nothing[:, None], **dict.fromkeys(MeasuredPortraits._fields[1:], nothing) | measured
+    )
 
 
-def test_the_bar_is_as_high_for_each_shade() -> None:
+def test_as_many_are_below_the_quantile_of_each_brightness() -> None:
     generator = torch.Generator().manual_seed(0)
     brightness = torch.rand(4000, generator=generator) * 200
     times = (brightness / 10 + 10 * torch.rand(4000, generator=generator)).round()
-    seen = seen_portraits(4000, brightness=brightness, times=times)
-    below = Bars(seen, 0.1).above(seen) < 0
+    portraits = measured_portraits(4000, brightness=brightness, face_detections=times)
+    below = BrightnessQuantiles(portraits, 0.1).least_excess(portraits) < 0
     assert below.float().mean() == pytest.approx(0.1, abs=0.03)
     dark = brightness < brightness.median()
     assert below[dark].float().mean() == pytest.approx(float(below[~dark].float().mean()), abs=0.05)
@@ -233,17 +234,17 @@ def test_the_bar_is_as_high_for_each_shade() -> None:
 
 def test_a_portrait_is_worth_what_is_worst_in_it() -> None:
     generator = torch.Generator().manual_seed(0)
-    names = ("brightness", "times", "eyes", "mouth", "face")
-    merits = {name: 10 * torch.rand(4000, generator=generator) for name in names}
-    seen = seen_portraits(4000, **merits)
-    bars = Bars(seen, 0.1)
-    above = bars.above(seen)
+    names = MeasuredPortraits._fields[1:]
+    measured = {name: 10 * torch.rand(4000, generator=generator) for name in names}
+    portraits = measured_portraits(4000, **measured)
+    quantiles = BrightnessQuantiles(portraits, 0.1)
+    above = quantiles.least_excess(portraits)
     assert (above < 0).float().mean() == pytest.approx(1 - 0.9**3, abs=0.02)
 
-    worst = int(merits["mouth"].argmax())
+    worst = int(measured["mouth_distance"].argmax())
     assert above[worst] < 0
-    merits["mouth"][worst] = 0.0
-    mended = bars.above(seen_portraits(4000, **merits))
+    measured["mouth_distance"][worst] = 0.0
+    mended = quantiles.least_excess(measured_portraits(4000, **measured))
     assert mended[worst] > above[worst]
     rest = torch.arange(4000) != worst
     assert torch.equal(mended[rest], above[rest])
@@ -261,7 +262,7 @@ def test_portraits_near_other_entries_are_not_taken_for_those_that_were_kept(
     def stop(*_: object) -> None:
         raise RuntimeError("the portraits are kept")
 
-    monkeypatch.setattr("voice2face.training.face_check.seen_in", stop)
+    monkeypatch.setattr("voice2face.training.face_check.measure", stop)
     monkeypatch.setattr("voice2face.training.face_check.photographs_decoded", stop)
 
     def run(name: str) -> None:
@@ -284,7 +285,8 @@ def test_the_command_trains_a_check_that_is_released(
 ) -> None:
     checkpoint, out = checked(None).save_pretrained(tmp_path / "tiny"), tmp_path / "out"
     monkeypatch.setattr(
-        "voice2face.training.face_check.times_found", lambda picture, _: int(picture.mean()) % 9
+        "voice2face.training.portrait_quality.times_found",
+        lambda picture, _: int(picture.mean()) % 9,
     )
     arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
     arguments += ["--checkpoint", checkpoint, "--out", out, "--width", 8, "--refused", 0.25]

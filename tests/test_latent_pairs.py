@@ -21,7 +21,7 @@ from voice2face.training.latent_pairs import (
     labelled_attributes,
 )
 from voice2face.training.latents import FARTHEST_MOVE, EncodedTables, encode_tables, moved
-from voice2face.training.pairing import Lists, TruePairs
+from voice2face.training.pairing import RaggedLists, TruePairs
 from voice2face.training.tables import QUALITY_COLUMNS, UNKNOWN, FaceTable, VoiceTable
 
 FACES, VARIANTS = 6, 3
@@ -229,7 +229,7 @@ def test_moved_views_come_in_pairs_whose_yaw_is_that_of_faces_and_mirrors() -> N
 
 
 def test_one_of_each_list_is_drawn_as_often_as_any_other_of_it() -> None:
-    lists = Lists([[7], [1, 2, 3], [5, 5, 6, 8]])
+    lists = RaggedLists([[7], [1, 2, 3], [5, 5, 6, 8]])
     which = np.repeat([2, 0, 1], 3_000)
     drawn = lists.draw(np.random.default_rng(0), which)
     assert set(drawn[3_000:6_000].tolist()) == {7}

@@ -112,8 +112,8 @@ def test_the_discriminator_sees_the_half_with_real_qualities_and_hears_no_voice(
 ) -> None:
     features, judged = Seen(told_denoiser()), []
 
-    def losses(real: list[torch.Tensor], made: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        judged.append((*real, *made))
+    def losses(real: list[torch.Tensor], generated: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        judged.append((*real, *generated))
         return torch.tensor(2.0), torch.tensor(3.0)
 
     portraits = portrait_losses(features=features, discriminator=SimpleNamespace(losses=losses))
@@ -122,9 +122,9 @@ def test_the_discriminator_sees_the_half_with_real_qualities_and_hears_no_voice(
     losses_of_portraits = portraits.losses(faces, speech, drawn)
     found = {name: float(loss) for name, loss in losses_of_portraits.items()}
     assert found == {"attributes": 0.0, "doubt": 0.0, "adversarial": 2.0, "discriminator": 3.0}
-    ((real, made),) = judged
+    ((real, generated),) = judged
     assert torch.equal(real, faces.clean)
-    assert torch.equal(made, drawn[:compared])
+    assert torch.equal(generated, drawn[:compared])
     assert len(features.shown) == 2
     for _, condition in features.shown:
         silence = features.denoiser.no_speech.to(condition.speech.dtype)

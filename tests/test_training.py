@@ -330,15 +330,15 @@ def test_a_published_speaker_network_stays_frozen_while_its_projection_learns(
 def test_discriminators_and_what_they_look_at_learn_apart() -> None:
     torch.manual_seed(0)
     discriminators = Discriminators(2, scales=2)
-    made = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    generated = torch.zeros(2, 3, 32, 32, requires_grad=True)
     real = torch.randn(2, 3, 32, 32)
-    discriminators.loss(real, made).backward()
-    assert made.grad is None
+    discriminators.loss(real, generated).backward()
+    assert generated.grad is None
     assert any(bool(p.grad.any()) for p in discriminators.parameters())
     discriminators.zero_grad()
-    discriminators.loss_of_maker(made).backward()
-    assert made.grad is not None
-    assert bool(made.grad.any())
+    discriminators.generator_loss(generated).backward()
+    assert generated.grad is not None
+    assert bool(generated.grad.any())
     assert all(p.grad is None for p in discriminators.parameters())
 
 
@@ -346,16 +346,17 @@ def test_discriminators_learn_what_is_real() -> None:
     torch.manual_seed(0)
     discriminators = Discriminators(2, scales=2)
     optimizer = torch.optim.Adam(discriminators.parameters(), 1e-3)
-    real, made = torch.randn(4, 3, 32, 32), torch.zeros(4, 3, 32, 32)
+    real, generated = torch.randn(4, 3, 32, 32), torch.zeros(4, 3, 32, 32)
     losses = []
     for _ in range(20):
-        loss = discriminators.loss(real, made)
+        loss = discriminators.loss(real, generated)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
-    assert float(discriminators.loss_of_maker(real)) < float(discriminators.loss_of_maker(made))
+    of_real, of_generated = (discriminators.generator_loss(one) for one in (real, generated))
+    assert float(of_real) < float(of_generated)
 
 
 def test_other_speaker_weights_are_refused(

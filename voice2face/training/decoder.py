@@ -141,8 +141,8 @@ class DecoderTraining:
             with torch.no_grad():
                 latents = self.encoder(small)
             noisy = latents + options.latent_noise * torch.randn_like(latents)
-            made = self.networks.face_decoder(torch.cat([noisy, portraits])).float()
-            decoded, drawn = made.tensor_split([len(noisy)])
+            generated = self.networks.face_decoder(torch.cat([noisy, portraits])).float()
+            decoded, drawn = generated.tensor_split([len(noisy)])
             losses = {
                 "absolute": (decoded - target).abs().mean(),
                 "perceptual": self.perceptual(*random_views(rng, decoded, target)),
@@ -152,8 +152,8 @@ class DecoderTraining:
                     before = self.start(portraits).float()
                 losses["coarse"] = coarse_difference(drawn, before)
                 losses["likeness"] = self.perceptual(*random_views(rng, drawn, before))
-            losses["adversarial"] = self.networks.discriminators.loss_of_maker(made)
-            losses["discriminator"] = self.networks.discriminators.loss(target, made)
+            losses["adversarial"] = self.networks.discriminators.generator_loss(generated)
+            losses["discriminator"] = self.networks.discriminators.loss(target, generated)
         listens = number >= options.adversarial_from
         weights = {
             "perceptual": options.perceptual_weight,

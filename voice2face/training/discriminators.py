@@ -57,30 +57,30 @@ class Discriminators(nn.Module):
             images = F.avg_pool2d(images, 2)
         return verdicts
 
-    def loss(self, real: Tensor, made: Tensor) -> Tensor:
+    def loss(self, real: Tensor, generated: Tensor) -> Tensor:
         """Hinge loss of the discriminators; no gradient reaches the pictures."""
-        return discriminator_loss(self(real), self(made.detach()))
+        return discriminator_loss(self(real), self(generated.detach()))
 
-    def loss_of_maker(self, made: Tensor) -> Tensor:
-        """Hinge loss of what made the pictures; no gradient reaches the discriminators."""
-        return generator_loss(unmoved(self, made))
+    def generator_loss(self, generated: Tensor) -> Tensor:
+        """Hinge loss of what generated the pictures; no gradient reaches the discriminators."""
+        return generator_loss(frozen_verdicts(self, generated))
 
 
-def discriminator_loss(real: list[Tensor], made: list[Tensor]) -> Tensor:
-    """Hinge loss of what gave these verdicts on real and on made things."""
-    opinions = zip(real, made, strict=True)
+def discriminator_loss(real: list[Tensor], generated: list[Tensor]) -> Tensor:
+    """Hinge loss of what gave these verdicts on real and on generated things."""
+    opinions = zip(real, generated, strict=True)
     losses = [F.relu(1 - one).mean() + F.relu(1 + other).mean() for one, other in opinions]
     return torch.stack(losses).mean()
 
 
-def generator_loss(made: list[Tensor]) -> Tensor:
-    """Hinge loss of what made the things that these are the verdicts on."""
-    return -torch.stack([verdict.mean() for verdict in made]).mean()
+def generator_loss(generated: list[Tensor]) -> Tensor:
+    """Hinge loss of what generated the things that these are the verdicts on."""
+    return -torch.stack([verdict.mean() for verdict in generated]).mean()
 
 
-def unmoved(discriminator: nn.Module, made: Any) -> list[Tensor]:
+def frozen_verdicts(discriminator: nn.Module, generated: Any) -> list[Tensor]:
     """A discriminator's verdicts, through which no gradient reaches the discriminator."""
     frozen = {name: value.detach() for name, value in discriminator.named_parameters()}
     buffers = {name: value.clone() for name, value in discriminator.named_buffers()}
-    verdicts: list[Tensor] = functional_call(discriminator, {**frozen, **buffers}, (made,))
+    verdicts: list[Tensor] = functional_call(discriminator, {**frozen, **buffers}, (generated,))
     return verdicts

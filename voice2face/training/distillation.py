@@ -110,7 +110,7 @@ class Distillation:
             told = self._told_of(self.train, rows)
             seen = self.student.velocity(denoiser, told, start, parts)
             portraits = self.portraits.draw(rng) if self.portraits.enabled else None
-        imitation = (seen - self.student.leading(start, end, parts)).square().mean()
+        imitation = (seen - self.student.target_velocity(start, end, parts)).square().mean()
         losses = {"imitation": imitation}
         if portraits is not None:
             losses |= self.portraits.losses(*portraits)

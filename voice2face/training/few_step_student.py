@@ -26,7 +26,7 @@ class Student:
         self.timesteps = torch.tensor(timesteps, device=shift.device)
         self.alpha_bar = schedule.alphas_cumprod[timesteps].to(shift.device)
         angles = torch.acos(self.alpha_bar.sqrt())
-        self.turns = angles - torch.cat([angles[1:], torch.zeros_like(angles[:1])])
+        self.angle_steps = angles - torch.cat([angles[1:], torch.zeros_like(angles[:1])])
         self.shift = shift
 
     def velocity(
@@ -38,14 +38,14 @@ class Student:
         seen = split_prediction(output.float(), noisy, alpha_bar, self.kind)
         return alpha_bar.sqrt() * seen.noise - (1.0 - alpha_bar).sqrt() * seen.clean
 
-    def leading(self, start: Tensor, end: Tensor, parts: Tensor) -> Tensor:
+    def target_velocity(self, start: Tensor, end: Tensor, parts: Tensor) -> Tensor:
         """The velocity that leads from one end of each row's step to the other.
 
-        DDIM turns (Z^t, v) by the angle between the noise levels, so
-        ``Z^s = cos(turn) Z^t - sin(turn) v``.
+        DDIM turns (Z^t, v) by the angle between the noise levels (Salimans and Ho 2022), so
+        ``Z^s = cos(angle) Z^t - sin(angle) v``.
         """
-        turn = self.turns[parts][:, None, None, None]
-        return (turn.cos() * start - end) / turn.sin()
+        angle = self.angle_steps[parts][:, None, None, None]
+        return (angle.cos() * start - end) / angle.sin()
 
     def draw(
         self,
@@ -56,12 +56,12 @@ class Student:
     ) -> Tensor:
         """All steps, from noise to Z^f; gradients flow through the last ``learning_steps``."""
         latents = noise
-        for part, turn in enumerate(self.turns):
+        for part, angle in enumerate(self.angle_steps):
             parts = torch.full((len(noise),), part, device=noise.device)
-            if part == len(self.turns) - learning_steps:
+            if part == len(self.angle_steps) - learning_steps:
                 # older versions of PyTorch would go on with casts that know no gradient
                 torch.clear_autocast_cache()
-            with torch.set_grad_enabled(part >= len(self.turns) - learning_steps):
+            with torch.set_grad_enabled(part >= len(self.angle_steps) - learning_steps):
                 velocity = self.velocity(denoiser, condition, latents, parts)
-            latents = turn.cos() * latents - turn.sin() * velocity
+            latents = angle.cos() * latents - angle.sin() * velocity
         return latents

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import Condition
-from voice2face.training.discriminators import discriminator_loss, generator_loss, unmoved
+from voice2face.training.discriminators import discriminator_loss, frozen_verdicts, generator_loss
 
 CHANNELS = 64
 LEAST_NOISE, MOST_NOISE = 0.05, 0.75  # as shares of the schedule's steps
@@ -45,10 +45,10 @@ class LatentDiscriminator(nn.Module):
         """Verdicts ``(B, 1, h, w)``, high for real, of features ``(B, width, h, w)``."""
         return [head(part).float() for head, part in zip(self.heads, features, strict=True)]
 
-    def losses(self, real: list[Tensor], made: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def losses(self, real: list[Tensor], generated: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Hinge losses of what drew the latents and of the heads, each without the other."""
-        heads = discriminator_loss(self(real), self([part.detach() for part in made]))
-        return generator_loss(unmoved(self, made)), heads
+        heads = discriminator_loss(self(real), self([part.detach() for part in generated]))
+        return generator_loss(frozen_verdicts(self, generated)), heads
 
 
 class DenoiserFeatures:

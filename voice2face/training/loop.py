@@ -127,7 +127,7 @@ def logged(out: Path, name: str) -> list[float]:
     return [row[name] for row in rows if name in row]
 
 
-def attention_that_learns(networks: nn.Module) -> AbstractContextManager[None]:
+def training_attention(networks: nn.Module) -> AbstractContextManager[None]:
     """Plain matrix products on a CPU, where fused attention over 64 tokens is slow backwards."""
     on_cpu = next(networks.parameters()).device.type == "cpu"
     return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
@@ -270,7 +270,7 @@ class TrainingLoop:
         rng = np.random.default_rng([self.options.seed, self.progress.origin, number])
         torch.manual_seed(int(rng.integers(2**63)))
         self.networks.train()
-        with attention_that_learns(self.networks):
+        with training_attention(self.networks):
             losses = step(number, rng)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()

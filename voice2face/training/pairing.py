@@ -28,7 +28,7 @@ class Pairing(Protocol):
         ...
 
 
-class Lists:
+class RaggedLists:
     """Lists of different lengths, none of them empty, from many of which is drawn at once.
 
     Args:
@@ -72,15 +72,15 @@ class AttributeBridge:
         if not rows:
             raise SettingError("no face shares sex and age decade with any voice")
         self.groups = sorted(rows)
-        self.faces_of_group = Lists([rows[group] for group in self.groups])
+        self.faces_of_group = RaggedLists([rows[group] for group in self.groups])
         weights = self.faces_of_group.sizes ** (1.0 - BALANCE)
         self.group_weights = weights / weights.sum()
 
         heard = sorted(clips)
         speakers = [clips_of for group in heard for clips_of in clips[group].values()]
-        self.clips_of_speaker = Lists(speakers)
+        self.clips_of_speaker = RaggedLists(speakers)
         ends = np.cumsum([len(clips[group]) for group in heard])
-        self.speakers_of_group = Lists(np.split(np.arange(len(speakers)), ends[:-1]))
+        self.speakers_of_group = RaggedLists(np.split(np.arange(len(speakers)), ends[:-1]))
         number = {group: k for k, group in enumerate(heard)}
         self.same_age = np.array([number[group] for group in self.groups])
         self.ageless = np.array([number.get((sex, UNKNOWN), -1) for sex, _ in self.groups])
@@ -121,8 +121,12 @@ class TruePairs:
         if not shared:
             raise SettingError("no person has both a face and a voice in this table")
         self.people = len(shared)
-        self.faces_of = Lists([np.flatnonzero(self.face_people == person) for person in shared])
-        self.voices_of = Lists([np.flatnonzero(self.voice_people == person) for person in shared])
+        self.faces_of = RaggedLists(
+            [np.flatnonzero(self.face_people == person) for person in shared]
+        )
+        self.voices_of = RaggedLists(
+            [np.flatnonzero(self.voice_people == person) for person in shared]
+        )
 
     def sample(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw ``count`` pairs: face rows and voice rows, each ``(count,)``."""

@@ -101,8 +101,8 @@ class PortraitLosses:
                 told = told._replace(beside=faces.beside)
             with torch.no_grad():
                 real = self.features(faces.clean, told)
-            made = self.features(drawn[: len(faces.clean)], told)
-            adversarial, discriminator = self.discriminator.losses(real, made)
+            generated = self.features(drawn[: len(faces.clean)], told)
+            adversarial, discriminator = self.discriminator.losses(real, generated)
         return losses | {"adversarial": adversarial, "discriminator": discriminator}
 
     def misread(self, latents: Tensor, speech: Tensor) -> Tensor:

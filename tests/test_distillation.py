@@ -34,7 +34,11 @@ from voice2face.replay import read_portrait, replay
 from voice2face.settings import UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
-from voice2face.training.distillation import ADVERSARIAL_FROM, Distillation
+from voice2face.training.distillation_training import (
+    ADVERSARIAL_FROM,
+    DistillationOptions,
+    DistillationTraining,
+)
 from voice2face.training.distilled_denoiser import BOTTOM_SEEDS, DistilledDenoiser
 from voice2face.training.exemplary_faces import LIKE_PORTRAITS, exemplary_faces
 from voice2face.training.face_doubt import CONFIDENT, LATENT_NOISE, FaceDoubt
@@ -482,12 +486,13 @@ def test_an_update_learns_from_steps_and_from_portraits(distilled: Voice2FacePip
         figures = {"attributes": 1.0, "adversarial": 2.0, "doubt": 3.0, "discriminator": 4.0}
         return {name: torch.tensor(figure) for name, figure in figures.items()}
 
-    stage = Distillation(
+    stage = DistillationTraining(
         SimpleNamespace(denoiser=distilled.method.denoisers()["denoiser"]),
         *(None, student_of(distilled)),
         SimpleNamespace(enabled=True, draw=lambda _: (), losses=losses),
         *(train, train),
-        SimpleNamespace(steps=4, batch_size=2, **weights),
+        DistillationOptions(steps=4, batch_size=2, **weights),
+        Path(),
     )
     for number, adversarial in ((ADVERSARIAL_FROM - 1, 0.0), (ADVERSARIAL_FROM, 0.5)):
         found = stage.step(number, np.random.default_rng(0))

@@ -71,7 +71,7 @@ from voice2face.training.noise_schedule import (
     draw_timesteps,
     noise_schedule,
 )
-from voice2face.training.options import checksum_of_split
+from voice2face.training.options import checksum_of_split, options_from
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.part_folders import part_folder
 from voice2face.training.starting_denoiser import set_dropout
@@ -446,6 +446,13 @@ def test_a_run_that_begins_anew_does_not_resume_an_older_one(tmp_path: Path) -> 
 def test_a_run_needs_time_and_steps(nothing: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="a time budget above 0 and 1 step or more"):
         LoopOptions(out=tmp_path, **nothing)
+
+
+def test_options_are_those_of_the_command_line_and_else_the_defaults() -> None:
+    arguments = Namespace(batch_size=3, dropout=0.5, seed=1, out=Path())
+    expected = DiffusionOptions(batch_size=3, dropout=0.5)
+    assert options_from(arguments, DiffusionOptions) == expected
+    assert options_from(arguments, LoopOptions) == LoopOptions(out=Path(), seed=1)
 
 
 def test_the_checksum_of_a_split_is_of_what_its_rows_hold(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from voice2face.models import (
 from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.augmentation import augment_voices, random_crop
 from voice2face.training.contact_sheets import contact_sheet
-from voice2face.training.loop import TrainingLoop
+from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import (
     PerceptualLoss,
     contrastive_loss,
@@ -41,7 +41,7 @@ from voice2face.training.options import (
     add_loop_options,
     add_perceptual_option,
     load_split,
-    loop_options,
+    options_from,
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import speech_scores
@@ -92,7 +92,7 @@ class CollaborativeNetworks(nn.Module):
 
 
 @dataclass
-class Collaborative:
+class CollaborativeTraining:
     """The step and the held-out evaluation of stage 1."""
 
     networks: CollaborativeNetworks
@@ -195,7 +195,7 @@ def main(arguments: argparse.Namespace) -> None:
     held_out = load_split(arguments, "validation", arguments.image_size)[:2]
     networks = build_networks(arguments)
     move(networks, device)
-    options = CollaborativeOptions(batch_size=arguments.batch_size)
+    options = options_from(arguments, CollaborativeOptions)
     speech = [p for n, p in networks.named_parameters() if not n.startswith("face")]
     face = [p for n, p in networks.named_parameters() if n.startswith("face")]
     groups = [
@@ -203,9 +203,8 @@ def main(arguments: argparse.Namespace) -> None:
         {"params": face, "lr": options.face_rate, "weight_decay": 0.01},
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
-    loop_settings = loop_options(arguments)
-    loop = TrainingLoop(networks, optimizer, loop_settings)
-    stage = Collaborative(
+    loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    stage = CollaborativeTraining(
         networks,
         faces,
         voices,
@@ -213,7 +212,7 @@ def main(arguments: argparse.Namespace) -> None:
         PerceptualLoss(arguments.perceptual_weights).to(device),
         held_out,
         options,
-        loop_settings.out,
+        arguments.out,
         device,
     )
     loop.run(stage.step, stage.evaluate)

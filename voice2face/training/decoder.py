@@ -29,14 +29,14 @@ from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.drawn_portraits import drawn_portraits
-from voice2face.training.loop import TrainingLoop
+from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import PerceptualLoss, weighted
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_face_options,
     add_loop_options,
     add_perceptual_option,
-    loop_options,
+    options_from,
 )
 from voice2face.training.part_folders import part_folder
 from voice2face.training.tables import FaceTable, load_faces
@@ -280,7 +280,7 @@ def main(arguments: argparse.Namespace) -> None:
             raise SettingError(f"{arguments.trajectories} holds no trajectories of a distillation")
         pipe = Voice2FacePipeline.from_pretrained(arguments.checkpoint, device=arguments.device)
         portraits = drawn_portraits(pipe, read_trajectories(files).speech, run=arguments.seed)
-    options = DecoderOptions(batch_size=arguments.batch_size)
+    options = options_from(arguments, DecoderOptions)
     optimizer = torch.optim.AdamW(
         [
             {"params": networks.face_decoder.parameters(), "lr": options.decoder_rate},
@@ -289,8 +289,7 @@ def main(arguments: argparse.Namespace) -> None:
         betas=(0.5, 0.99),
         weight_decay=0.0,
     )
-    settings = loop_options(arguments)
-    loop = TrainingLoop(networks, optimizer, settings)
+    loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
     stage = DecoderTraining(
         networks,
         start,
@@ -300,7 +299,7 @@ def main(arguments: argparse.Namespace) -> None:
         portraits,
         PerceptualLoss(arguments.perceptual_weights).to(device),
         options,
-        settings.out,
+        arguments.out,
         device,
     )
     loop.run(stage.step, stage.evaluate)

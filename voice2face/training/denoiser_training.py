@@ -24,10 +24,10 @@ from voice2face.settings import Settings
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import LatentPairs
-from voice2face.training.loop import TrainingLoop, logged
+from voice2face.training.loop import LoopOptions, TrainingLoop, logged
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.noise_schedule import draw_timesteps, noise_schedule
-from voice2face.training.options import add_data_options, add_loop_options, loop_options
+from voice2face.training.options import add_data_options, add_loop_options, options_from
 from voice2face.training.starting_denoiser import (
     ATTRIBUTES_EMPHASIS,
     PUBLISHED_PREDICTION,
@@ -200,13 +200,7 @@ def train_denoiser(
     """
     device, out = torch.device(arguments.device), arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    options = DiffusionOptions(
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        drop_attention=arguments.drop_attention,
-        lognormal=arguments.lognormal,
-        dropout=arguments.dropout,
-    )
+    options = options_from(arguments, DiffusionOptions)
     denoiser, prediction_type = denoiser_to_train(arguments, encoders, quality, beside_channels)
     set_dropout(denoiser, options.dropout)
     schedule = noise_schedule(prediction_type)
@@ -218,7 +212,7 @@ def train_denoiser(
         betas=(0.9, 0.99),
         weight_decay=0.01,
     )
-    loop = TrainingLoop(denoiser, optimizer, loop_options(arguments))
+    loop = TrainingLoop(denoiser, optimizer, options_from(arguments, LoopOptions))
     stage = DenoiserTraining(
         denoiser,
         prior.to(device),

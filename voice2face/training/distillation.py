@@ -15,24 +15,23 @@ from __future__ import annotations
 
 import argparse
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from voice2face.components import load_component
 from voice2face.devices import move
 from voice2face.errors import SettingError
-from voice2face.models import Denoiser, FewStepUpdate
-from voice2face.models.denoiser import Condition
+from voice2face.models import FewStepUpdate
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
 from voice2face.training.attribute_reader import trained_reader
-from voice2face.training.contact_sheets import contact_sheet
+from voice2face.training.distillation_training import (
+    DistillationNetworks,
+    DistillationOptions,
+    DistillationTraining,
+)
 from voice2face.training.distilled_denoiser import DistilledDenoiser
 from voice2face.training.encoders import Encoders
 from voice2face.training.exemplary_faces import exemplary_faces
@@ -40,118 +39,20 @@ from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.few_step_student import Student
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
-from voice2face.training.loop import TrainingLoop
-from voice2face.training.losses import weighted
-from voice2face.training.low_rank import make_low_rank, update_of
-from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.loop import LoopOptions, TrainingLoop
+from voice2face.training.low_rank import make_low_rank
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     add_perceptual_option,
-    loop_options,
+    options_from,
 )
 from voice2face.training.pairing import ChosenFaces
 from voice2face.training.portrait_losses import PortraitLosses
 from voice2face.training.teacher_trajectories import autoguidance_of, trajectories_of
-from voice2face.training.trajectories import Trajectories
 
 HELD_OUT_PORTRAITS = 128
-SHOWN = 10
 DISCRIMINATOR_RATE = 2e-3
-ADVERSARIAL_FROM = 40
-
-
-class DistillationNetworks(nn.Module):
-    """The denoiser that learns and what it learns against.
-
-    Args:
-        denoiser: that ``make_low_rank`` prepared.
-        discriminator: of its portraits' latents.
-    """
-
-    def __init__(self, denoiser: Denoiser, discriminator: LatentDiscriminator) -> None:
-        super().__init__()
-        self.denoiser, self.discriminator = denoiser, discriminator
-
-
-@dataclass
-class Distillation:
-    """The step and the held-out evaluation of an update.
-
-    Attributes:
-        networks: that learn.
-        original: what is distilled.
-        student: how it draws.
-        portraits: what is learnt from whole portraits.
-        train: trajectories to learn.
-        held_out: trajectories to measure with.
-        arguments: of the command.
-    """
-
-    networks: DistillationNetworks
-    original: DistilledDenoiser
-    student: Student
-    portraits: PortraitLosses
-    train: Trajectories
-    held_out: Trajectories
-    arguments: argparse.Namespace
-
-    def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Losses of single steps of some trajectories, and of whole ways from noise of others."""
-        arguments, denoiser = self.arguments, self.networks.denoiser
-        device = denoiser.device
-        parts = torch.from_numpy(rng.integers(0, arguments.steps, arguments.batch_size))
-        rows = torch.from_numpy(rng.integers(0, len(self.train.speech), arguments.batch_size))
-        start, end = (self.train.latents[rows, k].float().to(device) for k in (parts, parts + 1))
-        parts = parts.to(device)
-        # the student's weights may be cached; the discriminator's spectral norm may not: one of its
-        # passes needs gradients, the other must not have them
-        with parametrize.cached(), mixed_precision(device):
-            told = self._told_of(self.train, rows)
-            seen = self.student.velocity(denoiser, told, start, parts)
-            portraits = self.portraits.draw(rng) if self.portraits.enabled else None
-        imitation = (seen - self.student.target_velocity(start, end, parts)).square().mean()
-        losses = {"imitation": imitation}
-        if portraits is not None:
-            losses |= self.portraits.losses(*portraits)
-        weights = {
-            "attributes": arguments.attribute_weight,
-            "adversarial": arguments.adversarial_weight * (number >= ADVERSARIAL_FROM),
-            "doubt": arguments.face_weight,
-        }
-        return weighted(losses, weights)
-
-    def _told_of(self, drawn: Trajectories, rows: Tensor | slice) -> Condition:
-        """What the denoiser is told as it draws some portraits again."""
-        speech, quality, beside = (
-            part[rows].float().to(self.networks.denoiser.device) for part in drawn[:3]
-        )
-        return self.networks.denoiser.condition(speech, quality)._replace(beside=beside)
-
-    def evaluate(self, networks: Any) -> dict[str, float]:
-        """How held-out portraits compare with the teacher's; writes update and contact sheet.
-
-        The distance is the root of the mean square, by that of the teacher's latents.
-        """
-        denoiser, held_out, original = networks.denoiser, self.held_out, self.original
-        out, device = self.arguments.out, denoiser.device
-        told = self._told_of(held_out, slice(None))
-        noise, goal = (held_out.latents[:, end].float().to(device) for end in (0, -1))
-        drawn = self.student.draw(denoiser, told, noise)
-        update = update_of(
-            denoiser, original.denoiser, self.arguments.steps, self.arguments.guidance
-        )
-        update.save_pretrained(out / original.update_name)
-        teacher, speech = original.teacher, held_out.speech.to(device)
-        rows = [teacher.decode(part[:SHOWN], watermark=False) for part in (goal, drawn)]
-        contact_sheet(rows).save(out / "portraits.png")
-        figures = {"distance": (drawn - goal).square().mean().sqrt() / goal.square().mean().sqrt()}
-        for of, latents in (("", drawn), ("_of_teacher", goal)):
-            if self.portraits.reader is not None:
-                figures["attributes" + of] = self.portraits.misread(latents, speech)
-            if self.portraits.doubt is not None:
-                figures["doubt" + of] = self.portraits.doubt(latents)
-        return {name: float(figure) for name, figure in figures.items()}
 
 
 def critic_of(original: DistilledDenoiser, checkpoint: str) -> DistilledDenoiser:
@@ -210,12 +111,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=int, default=4, help="that the update is to draw in (default: %(default)s)"
+        "--steps",
+        type=int,
+        default=DistillationOptions.steps,
+        help="that the update is to draw in (default: %(default)s)",
     )
     parser.add_argument(
         "--guidance",
         type=float,
-        default=2.0,
+        default=DistillationOptions.guidance,
         help="scale of the guidance whose effect is learnt in (default: %(default)s)",
     )
     parser.add_argument(
@@ -235,14 +139,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attribute-weight",
         type=float,
-        default=0.05,
+        default=DistillationOptions.attribute_weight,
         help="weight of the loss of sex and age that are read off whole portraits (of whole faces "
         "alone); with 0 here and below, the update only imitates (default: %(default)s)",
     )
     parser.add_argument(
         "--adversarial-weight",
         type=float,
-        default=0.02,
+        default=DistillationOptions.adversarial_weight,
         help="weight of the loss against a discriminator that knows real faces "
         "(default: %(default)s)",
     )
@@ -256,21 +160,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-weight",
         type=float,
-        default=0.2,
+        default=DistillationOptions.face_weight,
         help="weight of the face check's doubt that the face is drawn well, where the "
         "checkpoint has a face check (of whole faces alone; default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
         type=int,
-        default=36,
+        default=DistillationOptions.whole_portraits,
         help="whole portraits that are drawn in each training step for these three losses, 2 or "
         "more (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-steps",
         type=int,
-        default=2,
+        default=DistillationOptions.learning_steps,
         help="last sampling steps of whole portraits through which gradients flow "
         "(default: %(default)s)",
     )
@@ -281,10 +185,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rank of the low-rank update of each weight (default: %(default)s)",
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=1e-3, help="of AdamW (default: %(default)s)"
+        "--learning-rate",
+        type=float,
+        default=DistillationOptions.learning_rate,
+        help="of AdamW (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=32, help="sampling steps to imitate in each training step"
+        "--batch-size",
+        type=int,
+        default=DistillationOptions.batch_size,
+        help="sampling steps to imitate in each training step",
     )
 
 
@@ -295,6 +205,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise SettingError("--teacher-steps is a multiple of --steps")
     if arguments.whole_portraits < 2:
         raise SettingError("--whole-portraits is 2 or more: one to compare, one as portraits are")
+    options = options_from(arguments, DistillationOptions)
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
@@ -352,7 +263,7 @@ def main(arguments: argparse.Namespace) -> None:
     opposing = list(networks.discriminator.parameters())
     optimizer = torch.optim.AdamW(
         [
-            {"params": learning, "lr": arguments.learning_rate},
+            {"params": learning, "lr": options.learning_rate},
             {"params": opposing, "lr": DISCRIMINATOR_RATE},
         ],
         betas=(0.9, 0.99),
@@ -368,9 +279,12 @@ def main(arguments: argparse.Namespace) -> None:
         teacher.speech_encoder,
         train,
         faces,
-        count=arguments.whole_portraits,
-        learning_steps=arguments.learning_steps,
-        adversarial=arguments.adversarial_weight > 0,
+        count=options.whole_portraits,
+        learning_steps=options.learning_steps,
+        adversarial=options.adversarial_weight > 0,
     )
-    stage = Distillation(networks, original, student, portraits, train, held_out, arguments)
-    TrainingLoop(networks, optimizer, loop_options(arguments)).run(stage.step, stage.evaluate)
+    stage = DistillationTraining(
+        networks, original, student, portraits, train, held_out, options, arguments.out
+    )
+    loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    loop.run(stage.step, stage.evaluate)

@@ -11,6 +11,7 @@ that the evaluation counts are found by another detector.
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from voice2face.training.drawn_portraits import drawn_portraits, retrieved_from
 from voice2face.training.face_detection import LEAST_BESIDE
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint, kept_tensor
-from voice2face.training.loop import TrainingLoop
+from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.options import (
     add_data_options,
@@ -37,7 +38,7 @@ from voice2face.training.options import (
     add_perceptual_option,
     checksum_of_split,
     load_split,
-    loop_options,
+    options_from,
 )
 from voice2face.training.photograph_distance import PhotographDistance
 from voice2face.training.portrait_quality import BrightnessQuantiles, MeasuredPortraits, measure
@@ -49,6 +50,23 @@ PORTRAIT_NOISE = 0.5
 WEIGHT_DECAY = 0.5
 
 
+@dataclass(frozen=True)
+class FaceCheckOptions:
+    """Rates and shares.
+
+    Attributes:
+        batch_size: latents a step.
+        learning_rate: of AdamW.
+        bar: share of the portraits that lie below the quantile of each quality score.
+        refused: share of the portraits that the check is to refuse.
+    """
+
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    bar: float = 0.1
+    refused: float = 0.06
+
+
 class FaceCheckTraining:
     """The step and the held-out evaluation.
 
@@ -56,7 +74,8 @@ class FaceCheckTraining:
         check: to be trained.
         portraits: to learn from.
         held_out: to measure with.
-        arguments: of the command.
+        options: rates and shares.
+        out: folder for check and sheet.
         pipe: decodes what is shown.
     """
 
@@ -65,19 +84,20 @@ class FaceCheckTraining:
         check: FaceCheck,
         portraits: MeasuredPortraits,
         held_out: MeasuredPortraits,
-        arguments: argparse.Namespace,
+        options: FaceCheckOptions,
+        out: Path,
         pipe: Voice2FacePipeline,
     ) -> None:
         self.check, self.portraits, self.held_out = check, portraits, held_out
-        self.arguments, self.pipe = arguments, pipe
-        quantiles = BrightnessQuantiles(portraits, arguments.bar)
+        self.options, self.out, self.pipe = options, out, pipe
+        quantiles = BrightnessQuantiles(portraits, options.bar)
         self.target = quantiles.least_excess(portraits)
         self.held_out_target = quantiles.least_excess(held_out)
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Squared error of the confidence, the height above the bar that is least exceeded."""
         latents = self.portraits.latents
-        rows = torch.from_numpy(rng.integers(len(latents), size=self.arguments.batch_size))
+        rows = torch.from_numpy(rng.integers(len(latents), size=self.options.batch_size))
         shown = latents[rows] + PORTRAIT_NOISE * torch.randn_like(latents[rows])
         device = self.check.device
         confidence = self.check(shown.to(device))
@@ -88,15 +108,13 @@ class FaceCheckTraining:
         portraits, below = self.held_out, self.held_out_target < 0
         latents, mouth, face = portraits.latents, portraits.mouth_distance, portraits.face_distance
         confidence = torch.cat([check(part.to(check.device)).cpu() for part in latents.split(256)])
-        check.register_to_config(
-            least_confidence=float(confidence.quantile(self.arguments.refused))
-        )
-        check.save_pretrained(self.arguments.out / "face_check")
+        check.register_to_config(least_confidence=float(confidence.quantile(self.options.refused)))
+        check.save_pretrained(self.out / "face_check")
         order = confidence.argsort()
         rows = [order[:SHOWN], order[SHOWN : 2 * SHOWN], order[-SHOWN:]]
         shown = [latents[chosen].to(self.pipe.device) for chosen in rows]
         sheets = [self.pipe.decode(part, watermark=False) for part in shown]
-        contact_sheet(sheets).save(self.arguments.out / "portraits.png")
+        contact_sheet(sheets).save(self.out / "portraits.png")
         found, eyeless = portraits.face_detections > LEAST_BESIDE, portraits.eye_detections == 0
         kept = confidence >= check.config.least_confidence
         dark = portraits.brightness <= portraits.brightness.median()
@@ -173,14 +191,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bar",
         type=float,
-        default=0.1,
+        default=FaceCheckOptions.bar,
         metavar="SHARE",
         help="share of the portraits that lie below the bar of each merit (default: %(default)s)",
     )
     parser.add_argument(
         "--refused",
         type=float,
-        default=0.06,
+        default=FaceCheckOptions.refused,
         metavar="SHARE",
         help="share of the portraits that are refused and drawn again; with --resume, a check that "
         "has learnt already is only given another (default: %(default)s)",
@@ -189,9 +207,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--width", type=int, default=24, help="channels of its layers (default: %(default)s)"
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=2e-3, help="of AdamW (default: %(default)s)"
+        "--learning-rate",
+        type=float,
+        default=FaceCheckOptions.learning_rate,
+        help="of AdamW (default: %(default)s)",
     )
-    parser.add_argument("--batch-size", type=int, default=128, help="latents a step")
+    parser.add_argument(
+        "--batch-size", type=int, default=FaceCheckOptions.batch_size, help="latents a step"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -225,8 +248,10 @@ def main(arguments: argparse.Namespace) -> None:
     sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
     torch.manual_seed(arguments.seed)  # the same, whether or not what is kept was made now
     check = FaceCheck(*sizes, width=arguments.width).to(pipe.device)
+    options = options_from(arguments, FaceCheckOptions)
     optimizer = torch.optim.AdamW(
-        check.parameters(), arguments.learning_rate, weight_decay=WEIGHT_DECAY
+        check.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY
     )
-    training = FaceCheckTraining(check, train, held_out, arguments, pipe)
-    TrainingLoop(check, optimizer, loop_options(arguments)).run(training.step, training.evaluate)
+    stage = FaceCheckTraining(check, train, held_out, options, arguments.out, pipe)
+    loop = TrainingLoop(check, optimizer, options_from(arguments, LoopOptions))
+    loop.run(stage.step, stage.evaluate)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from voice2face.training.loop import LoopOptions
 from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
 from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices, read_rows
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -130,15 +137,12 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
     loop.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 
-def loop_options(arguments: argparse.Namespace) -> LoopOptions:
-    """Collect the loop's options from parsed arguments."""
-    return LoopOptions(
-        out=arguments.out,
-        time_budget=arguments.time_budget,
-        max_steps=arguments.max_steps,
-        resume=arguments.resume,
-        cooldown=arguments.cooldown,
-        ema_decay=arguments.ema_decay,
-        evaluate_every=arguments.evaluate_every,
-        seed=arguments.seed,
-    )
+def options_from(arguments: argparse.Namespace, kind: type[Options]) -> Options:
+    """A stage's options, with the defaults of those that the command line has no argument for.
+
+    Args:
+        arguments: parsed.
+        kind: a dataclass, each field called like the argument that sets it.
+    """
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in vars(arguments).items() if name in names})

@@ -20,14 +20,14 @@ from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latents import encode_faces, encode_voices
-from voice2face.training.loop import TrainingLoop
+from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import contrastive_loss, head_losses, weighted
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     checksum_of_split,
     load_split,
-    loop_options,
+    options_from,
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.part_folders import part_folder
@@ -37,23 +37,10 @@ from voice2face.training.tables import FaceTable, VoiceTable
 
 VARIANTS = 6
 EXCERPT_SECONDS = 3.2
-
-
-@dataclass(frozen=True)
-class SpeakerOptions:
-    """Weights and rates.
-
-    Attributes:
-        batch_size: pairs a step.
-        learning_rate: of AdamW.
-        contrastive_weight: weight of the contrastive loss.
-        heads_weight: weight of the sex and age losses.
-    """
-
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    contrastive_weight: float = 0.05
-    heads_weight: float = 1.0
+BATCH_SIZE = 256
+LEARNING_RATE = 1e-3
+CONTRASTIVE_WEIGHT = 0.05
+HEADS_WEIGHT = 1.0  # of sex and age
 
 
 class SpeakerNetworks(nn.Module):
@@ -84,7 +71,7 @@ def face_embeddings(encoder: FaceEncoder, faces: FaceTable, device: torch.device
 
 
 @dataclass
-class Speaker:
+class SpeakerTraining:
     """The step and the held-out evaluation."""
 
     networks: SpeakerNetworks
@@ -93,13 +80,12 @@ class Speaker:
     voices: VoiceTable
     pairing: Pairing
     held_out: VoiceTable
-    options: SpeakerOptions
     out: Path
     device: torch.device
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Losses of one batch of pairs."""
-        face_rows, voice_rows = self.pairing.sample(rng, self.options.batch_size)
+        face_rows, voice_rows = self.pairing.sample(rng, BATCH_SIZE)
         variant = rng.integers(self.said.shape[1], size=len(voice_rows))
         said = self.said[voice_rows, variant].to(self.device)
         encoding = self.networks.speech_encoder.project(said)
@@ -112,9 +98,9 @@ class Speaker:
         )
         heads = head_losses(encoding, self.voices, voice_rows)
         weights = {
-            "contrastive": self.options.contrastive_weight,
-            "sex": self.options.heads_weight,
-            "age": self.options.heads_weight,
+            "contrastive": CONTRASTIVE_WEIGHT,
+            "sex": HEADS_WEIGHT,
+            "age": HEADS_WEIGHT,
         }
         return weighted(heads | {"contrastive": contrastive}, weights)
 
@@ -175,11 +161,8 @@ def main(arguments: argparse.Namespace) -> None:
     face_decoder.save_pretrained(out / "face_decoder")
 
     networks = SpeakerNetworks(encoder).to(device)
-    options = SpeakerOptions()
     trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=0.1
-    )
-    loop = TrainingLoop(networks, optimizer, loop_options(arguments))
-    stage = Speaker(networks, said, embedded, voices, pairing, held_out, options, out, device)
+    optimizer = torch.optim.AdamW(trained, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.1)
+    loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    stage = SpeakerTraining(networks, said, embedded, voices, pairing, held_out, out, device)
     loop.run(stage.step, stage.evaluate)

@@ -11,7 +11,6 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -143,7 +142,7 @@ class CollaborativeTraining:
             encoding = self.networks.speech_encoder(speech)
         return head_losses(encoding, self.voices, rows), encoding.embedding
 
-    def evaluate(self, networks: Any) -> dict[str, float]:
+    def evaluate(self, networks: CollaborativeNetworks) -> dict[str, float]:
         """Held-out figures; writes the components and a sheet of faces and reconstructions."""
         faces, voices = self.held_out
         target = to_model_range(faces.images[:256]).to(self.device)

@@ -13,7 +13,6 @@ import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -168,7 +167,7 @@ class DecoderTraining:
         rows = rng.integers(len(self.portraits), size=self.options.batch_size)
         return self.portraits[rows].to(self.device)
 
-    def evaluate(self, networks: Any) -> dict[str, float]:
+    def evaluate(self, networks: DecoderNetworks) -> dict[str, float]:
         """Held-out figures; writes the decoder and a sheet of faces and reconstructions."""
         small, large = (to_model_range(table.images[:256]) for table in self.held_out)
         decoded, distances = [], []

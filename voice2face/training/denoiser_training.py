@@ -6,7 +6,6 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +116,7 @@ class DenoiserTraining:
             ).mean()
         return {"loss": loss}
 
-    def evaluate(self, denoiser: Any) -> dict[str, float]:
+    def evaluate(self, denoiser: Denoiser) -> dict[str, float]:
         """Held-out loss, with and without the voice; writes the denoiser and a sheet of faces.
 
         What had the lowest loss so far is kept in ``lowest_loss`` as well: a long run learns faces

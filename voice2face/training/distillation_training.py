@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +122,7 @@ class DistillationTraining:
         )
         return self.networks.denoiser.condition(speech, quality)._replace(beside=beside)
 
-    def evaluate(self, networks: Any) -> dict[str, float]:
+    def evaluate(self, networks: DistillationNetworks) -> dict[str, float]:
         """How held-out portraits compare with the teacher's; writes update and contact sheet.
 
         The distance is the root of the mean square, by that of the teacher's latents.

@@ -14,7 +14,6 @@ import argparse
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +102,7 @@ class FaceCheckTraining:
         confidence = self.check(shown.to(device))
         return {"loss": F.mse_loss(confidence, self.target[rows].to(device))}
 
-    def evaluate(self, check: Any) -> dict[str, float]:
+    def evaluate(self, check: FaceCheck) -> dict[str, float]:
         """How well it tells; writes the check and a sheet of what it refuses and what it likes."""
         portraits, below = self.held_out, self.held_out_target < 0
         latents, mouth, face = portraits.latents, portraits.mouth_distance, portraits.face_distance

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -91,6 +91,7 @@ class Progress:
     origin: int = 0
 
 
+Networks = TypeVar("Networks", bound=nn.Module)
 StepFunction = Callable[[int, np.random.Generator], dict[str, Tensor]]
 
 
@@ -133,7 +134,7 @@ def training_attention(networks: nn.Module) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
 
 
-class TrainingLoop:
+class TrainingLoop(Generic[Networks]):
     """Runs a step function until the time is up.
 
     Args:
@@ -143,7 +144,7 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, networks: nn.Module, optimizer: torch.optim.Optimizer, options: LoopOptions
+        self, networks: Networks, optimizer: torch.optim.Optimizer, options: LoopOptions
     ) -> None:
         self.networks = networks
         self.optimizer = optimizer
@@ -208,7 +209,7 @@ class TrainingLoop:
         left = max(0.0, 1.0 - self.fraction_done())
         return warmup * min(1.0, left / max(self.options.cooldown, 1e-9))
 
-    def run(self, step: StepFunction, evaluate: Callable[[nn.Module], dict[str, float]]) -> None:
+    def run(self, step: StepFunction, evaluate: Callable[[Networks], dict[str, float]]) -> None:
         """Train until the budget is spent or the process is asked to end.
 
         Asked to by SIGTERM or Ctrl-C, it finishes the step, saves its state and evaluates; a
@@ -286,10 +287,10 @@ class TrainingLoop:
             logger.warning("step %d skipped: gradient is not finite", number)
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _evaluate(self, evaluate: Callable[[nn.Module], dict[str, float]]) -> None:
+    def _evaluate(self, evaluate: Callable[[Networks], dict[str, float]]) -> None:
         self.averaged.eval()
         with torch.inference_mode():
-            figures = evaluate(self.averaged.module)
+            figures = evaluate(cast(Networks, self.averaged.module))
         self._log({f"held_out_{name}": value for name, value in figures.items()})
 
     def _log(self, figures: dict[str, float]) -> None:

@@ -10,7 +10,6 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +103,7 @@ class SpeakerTraining:
         }
         return weighted(heads | {"contrastive": contrastive}, weights)
 
-    def evaluate(self, networks: Any) -> dict[str, float]:
+    def evaluate(self, networks: SpeakerNetworks) -> dict[str, float]:
         """Held-out accuracies; writes the speech encoder."""
         networks.speech_encoder.save_pretrained(self.out / "speech_encoder")
         return speech_scores(networks.speech_encoder, self.held_out, self.device)

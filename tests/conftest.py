@@ -119,8 +119,7 @@ def pipeline() -> Iterator[Voice2FacePipeline]:
     yield Voice2FacePipeline.from_pretrained(device="cpu")
 
 
-@pytest.fixture
-def quick_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+def shorten_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     """While denoisers learn, held-out losses are of fewer rows and sheets drawn in one step."""
 
     def of_some(*given: Any) -> torch.Tensor:
@@ -132,6 +131,11 @@ def quick_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voice2face.training.denoiser_training.denoising_loss", of_some)
     one_step = Settings(1, 2.0, 0.0, "unfinished")
     monkeypatch.setattr("voice2face.training.denoiser_training.SHEET_SETTINGS", one_step)
+
+
+@pytest.fixture
+def quick_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_evaluation(monkeypatch)
 
 
 @pytest.fixture

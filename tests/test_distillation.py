@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from tests.conftest import (
 )
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
-from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
+from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
 from voice2face.models import FaceCheck, FaceRetriever, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
@@ -145,7 +146,7 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
     changed = method.few_step_update.applied_to(method.denoiser)
     quality = changed.good_portraits(generators)
     expected = sample_guided(
-        DenoisingLoop(changed),
+        GuidedWalk(changed),
         distilled.scheduler,
         voice.embedding[None],
         quality,
@@ -182,17 +183,17 @@ def test_fine_portraitist_draws_both_stages_in_few_steps(tone: np.ndarray, tmp_p
     found = components["retriever"].retrieve(voice.embedding[None])
     told = (fine.scheduler, voice.embedding[None], quality, generators)
     settings = Settings(4, 1.0, 0.0, "fine")
-    bottom = sample_guided(DenoisingLoop(changed["bottom"]), *told, settings, beside=found.bottoms)
+    bottom = sample_guided(GuidedWalk(changed["bottom"]), *told, settings, beside=found.bottoms)
     beside = torch.cat([bottom, found.faces], 1)
-    expected = sample_guided(DenoisingLoop(changed["upper"]), *told, settings, beside=beside)
+    expected = sample_guided(GuidedWalk(changed["upper"]), *told, settings, beside=beside)
     assert torch.equal(drawn, expected)
     again = Voice2FacePipeline.from_pretrained(
         fine.save_pretrained(tmp_path / "fine"), device="cpu"
     )
     torch.testing.assert_close(again(tone, 16_000, seed=5, **asked), drawn, atol=2e-2, rtol=2e-2)
-    before = again.method.denoisers(), again.method.denoising_loop("few_step_upper_denoiser")
+    before = again.method.denoisers(), again.method.walk("few_step_upper_denoiser")
     again.retriever = components["retriever"]
-    after = again.method.denoisers(), again.method.denoising_loop("few_step_upper_denoiser")
+    after = again.method.denoisers(), again.method.walk("few_step_upper_denoiser")
     assert after == before, "what draws stays as it was moved, cast, compiled or recorded"
     assert preset_of(again.settings("fast")) == Preset("distilled", 4, 2.0, 1)
     assert sorted(again.method.denoisers()) == [
@@ -275,7 +276,7 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
     torch.testing.assert_close(drawn.latents[1, 0].float(), noise, atol=2e-3, rtol=2e-3)
     with mixed_precision(torch.device("cpu")):
         expected = sample_guided(
-            DenoisingLoop(denoiser),
+            GuidedWalk(denoiser),
             components["scheduler"],
             speech[1:],
             quality,
@@ -311,7 +312,7 @@ def test_the_upper_denoiser_learns_over_bottom_faces_as_portraits_have_them(
         settings = Settings(4, 1.0, 0.0, "fine")
     with mixed_precision(torch.device("cpu")):
         expected = sample_guided(
-            DenoisingLoop(bottom),
+            GuidedWalk(bottom),
             teacher.scheduler,
             speech,
             drawn.quality,
@@ -574,39 +575,67 @@ def test_an_update_of_another_rank_is_refused() -> None:
         make_low_rank(copy.deepcopy(denoiser), 3, update)
 
 
-def to_distil(components: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint with a face check, in a folder; small shards, and every face is found."""
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few portraits are drawn to learn from and to measure with, and every face is found."""
     monkeypatch.setattr("voice2face.training.teacher_trajectories.SHARD", 6)
     monkeypatch.setattr("voice2face.training.distillation.HELD_OUT_PORTRAITS", 12)
     monkeypatch.setattr("voice2face.training.exemplary_faces.face_detected", lambda *_: True)
+
+
+@pytest.fixture
+def quick_distillation(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_shards(monkeypatch)
+
+
+def to_distil(components: dict[str, Any], folder: Path) -> Path:
+    """A checkpoint with a face check, in a folder."""
     check = FaceCheck(4, 8, width=8, least_confidence=-100.0)
     pipe = Voice2FacePipeline(**components, face_check=check, output_size=48, name=folder.name)
     return pipe.save_pretrained(folder)
 
 
-def test_the_command_distils_a_checkpoint_and_resumes(
-    tables: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tone: np.ndarray,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    components, out = tiny_components("v_prediction"), tmp_path / "out"
-    checkpoint = to_distil(components, tmp_path / "tiny", monkeypatch)
-    arguments = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
-    arguments += ["--perceptual-weights", tables["squeezenet1_0"]]
-    arguments += ["--checkpoint", checkpoint, "--whole-portraits", 2, "--portraits", 18]
-    arguments += ["--teacher-steps", 4, "--steps", 2, "--rank", 2]
-    arguments += ["--batch-size", 4, "--out", out]
+def train(*line: object) -> None:
+    command.main(list(map(str, line)))
 
-    def train(*line: object) -> None:
-        command.main(list(map(str, line)))
 
-    def distil(*more: object) -> list[dict[str, float]]:
-        train("distillation", *arguments, *more)
-        return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
 
-    logged = distil("--max-steps", 2)[-1]
+
+class Distilled(NamedTuple):
+    """A run of two steps.
+
+    Attributes:
+        line: of the command, but for ``--out`` and how long to train.
+        out: what it wrote; not to be changed.
+    """
+
+    line: list[object]
+    out: Path
+
+    def copied(self, folder: Path) -> Path:
+        """The same in another folder, to be changed."""
+        return shutil.copytree(self.out, folder / "out")
+
+
+@pytest.fixture(scope="module")
+def run(tables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Distilled:
+    folder = tmp_path_factory.mktemp("distilled")
+    checkpoint = to_distil(tiny_components("v_prediction"), folder / "tiny")
+    line = ["distillation", "--faces", tables["faces-0"], "--voices", tables["voices-0"]]
+    line += ["--perceptual-weights", tables["squeezenet1_0"]]
+    line += ["--checkpoint", checkpoint, "--whole-portraits", 2, "--portraits", 18]
+    line += ["--teacher-steps", 4, "--steps", 2, "--rank", 2, "--batch-size", 4]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        small_shards(monkeypatch)
+        train(*line, "--out", folder / "out", "--max-steps", 2)
+    return Distilled(line, folder / "out")
+
+
+@pytest.mark.usefixtures("quick_distillation")
+def test_the_command_distils_a_checkpoint_and_resumes(run: Distilled, tmp_path: Path) -> None:
+    out = run.copied(tmp_path)
+    logged = log_of(out)[-1]
     assert 0.0 < logged["held_out_distance"] < 10.0
     assert logged["held_out_doubt"] > 0.0
     shards = sorted((out / "trajectories" / "train").iterdir())
@@ -614,59 +643,90 @@ def test_the_command_distils_a_checkpoint_and_resumes(
     assert all(len(load_file(shard)["speech"]) == 6 for shard in shards)
     kept = [shards[0], out / "trajectories" / "reader.safetensors"]
     written = [file.stat().st_mtime_ns for file in kept]
-    assert distil("--max-steps", 3, "--resume")[-1]["step"] == 3
+    train(*run.line, "--out", out, "--max-steps", 3, "--resume")
+    assert log_of(out)[-1]["step"] == 3
     assert [file.stat().st_mtime_ns for file in kept] == written
-    again = distil("--max-steps", 2)[-1]
+    train(*run.line, "--out", out, "--max-steps", 2)
+    again = log_of(out)[-1]
     assert again | {"elapsed": 0} == logged | {"elapsed": 0}, "kept files change nothing else"
     assert (out / "portraits.png").is_file()
 
-    with pytest.raises(SystemExit, match="was made of other data or by other networks"):
-        distil("--steps", 4)
-    with pytest.raises(SystemExit, match="was made of other data or by other networks"):
-        distil("--limit", 7)
-    with pytest.raises(SystemExit, match="--whole-portraits is 2 or more"):
-        distil("--whole-portraits", 1)
 
-    update = FewStepUpdate.load(out / "few_step_update")
+@pytest.mark.usefixtures("quick_distillation")
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--steps", 4], "was made of other data or by other networks"),
+        (["--limit", 7], "was made of other data or by other networks"),
+        (["--whole-portraits", 1], "--whole-portraits is 2 or more"),
+    ],
+)
+def test_what_does_not_go_with_a_distillation_is_refused(
+    more: list[object],
+    complaint: str,
+    run: Distilled,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SystemExit, match=complaint):
+        train(*run.line, "--out", run.copied(tmp_path), *more)
+
+
+@pytest.mark.usefixtures("quick_distillation")
+def test_an_update_goes_on_learning_from_portraits_drawn_away_from_a_weaker_denoisers(
+    run: Distilled, tmp_path: Path
+) -> None:
+    update = FewStepUpdate.load(run.out / "few_step_update")
     weaker = Voice2FacePipeline(**tiny_components("v_prediction"), output_size=48).to("cpu")
     with torch.no_grad():
         weaker.method.denoiser.get_parameter(BIAS).add_(1.0)
     away = ["--weaker", weaker.save_pretrained(tmp_path / "weaker"), "--autoguidance", 2]
     away += ["--trajectories", tmp_path / "away"]
-    more = ["--start-from", out / "few_step_update", "--attribute-weight", 0]
-    distil("--max-steps", 4, *more, *away)
+    more = ["--start-from", run.out / "few_step_update", "--attribute-weight", 0]
+    train(*run.line, "--out", tmp_path / "out", "--max-steps", 4, *more, *away)
     ends = [
         load_file(folder / "train" / "00000.safetensors")["latents"].float()
-        for folder in (out / "trajectories", tmp_path / "away")
+        for folder in (run.out / "trajectories", tmp_path / "away")
     ]
     assert torch.equal(ends[0][:, 0], ends[1][:, 0])
     assert not torch.allclose(ends[0][:, -1], ends[1][:, -1], atol=1e-2)
-    later = FewStepUpdate.load(out / "few_step_update")
+    later = FewStepUpdate.load(tmp_path / "out" / "few_step_update")
     assert not torch.equal(later.tensors[f"{WEIGHT}.up"], update.tensors[f"{WEIGHT}.up"])
+
+
+def test_a_distilled_checkpoint_draws_and_its_decoder_learns_from_portraits(
+    run: Distilled,
+    tables: dict[str, str],
+    tmp_path: Path,
+    tone: np.ndarray,
+) -> None:
+    update = FewStepUpdate.load(run.out / "few_step_update")
+    components = tiny_components("v_prediction")
     fast = Voice2FacePipeline(**components, few_step_update=update, output_size=48).to("cpu")
     assert preset_of(fast.settings("fast")) == Preset("distilled", 2, 2.0, 1)
     assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)
 
     released, sharper = fast.save_pretrained(tmp_path / "fast"), tmp_path / "sharper"
-    arguments = ["--faces", tables["faces-0"], "--perceptual-weights", tables["squeezenet1_0"]]
-    arguments += ["--start-from", released, "--image-size", 32, "--batch-size", 3]
-    drawn = ["--checkpoint", released, "--trajectories", out / "trajectories"]
-    train("decoder", *arguments, *drawn, "--out", sharper, "--max-steps", 2)
-    rows = [json.loads(row) for row in (sharper / "log.jsonl").read_text().splitlines()]
-    assert rows[-1]["held_out_edges"] > 0.0
+    line = ["decoder", "--faces", tables["faces-0"], "--start-from", released, "--out", sharper]
+    line += ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 32]
+    line += ["--batch-size", 3]
+    trajectories = run.copied(tmp_path) / "trajectories"
+    drawn = ["--checkpoint", released, "--trajectories", trajectories]
+    train(*line, *drawn, "--max-steps", 2)
+    assert log_of(sharper)[-1]["held_out_edges"] > 0.0
     assert (sharper / "portraits.png").is_file()
     with pytest.raises(SystemExit, match="holds no trajectories"):
-        train("decoder", *arguments, "--trajectories", tmp_path, "--out", sharper)
-    save_file({"speech": torch.zeros(1)}, shards[0])
+        train(*line, "--trajectories", tmp_path)
+    save_file({"speech": torch.zeros(1)}, trajectories / "train" / "00000.safetensors")
     with pytest.raises(SystemExit, match="of another version"):
-        train("decoder", *arguments, *drawn, "--out", sharper)
+        train(*line, *drawn)
 
 
+@pytest.mark.usefixtures("quick_distillation")
 def test_the_command_distils_both_denoisers_of_fine_portraitist(
-    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray
+    tables: dict[str, str], tmp_path: Path, tone: np.ndarray
 ) -> None:
     components = tiny_portraitist("v_prediction")
-    checkpoint = to_distil(components, tmp_path / "fine", monkeypatch)
+    checkpoint = to_distil(components, tmp_path / "fine")
     arguments = ["distillation", "--faces", tables["faces-0"], "--voices", tables["voices-0"]]
     arguments += ["--perceptual-weights", tables["squeezenet1_0"], "--checkpoint", checkpoint]
     arguments += ["--whole-portraits", 2, "--portraits", 12, "--teacher-steps", 4, "--steps", 2]
@@ -674,8 +734,8 @@ def test_the_command_distils_both_denoisers_of_fine_portraitist(
 
     def distil(half: str, *more: object) -> dict[str, float]:
         wanted = ["--denoiser", f"{half}_denoiser", "--out", tmp_path / half]
-        command.main(list(map(str, [*arguments, *wanted, *more])))
-        return json.loads((tmp_path / half / "log.jsonl").read_text().splitlines()[-1])
+        train(*arguments, *wanted, *more)
+        return log_of(tmp_path / half)[-1]
 
     with pytest.raises(SystemExit, match="--denoiser bottom_denoiser or upper_denoiser"):
         distil("")

@@ -28,7 +28,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel
 
-from tests.conftest import WEIGHT, tiny_components
+from tests.conftest import WEIGHT, shorten_evaluation, tiny_components
 from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
 from voice2face.audio import SAMPLE_RATE
@@ -91,6 +91,8 @@ def run(*arguments: object) -> None:
 
 
 SMALL = ["--block-channels", 16, 32, "--cross-attention-dim", 16]
+SHORT = ["--max-steps", 2, "--batch-size", 4]
+DENOISER = "denoiser/diffusion_pytorch_model.safetensors"
 
 
 def data_options(tables: dict[str, str], kind: str) -> list[str]:
@@ -99,8 +101,7 @@ def data_options(tables: dict[str, str], kind: str) -> list[str]:
     return ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
 
 
-@pytest.fixture
-def small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+def shrink_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stage 1 trains networks of its own shape, with few channels."""
     channels = {"block_channels": (8, 16, 16, 16)}
     speech = {"window_seconds": 2.0, "block_channels": (4, 8, 8)}
@@ -109,47 +110,130 @@ def small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(name, partial(kind, **few))
 
 
-@pytest.mark.usefixtures("quick_evaluation", "small_encoders")
+@pytest.fixture
+def small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink_encoders(monkeypatch)
+
+
+def train_stage_one(
+    tables: dict[str, str], data: list[str], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_encoders(monkeypatch)
+    perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
+    run("collaborative", *data, *perceptual, "--out", out, *SHORT)
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def strangers(tables: dict[str, str]) -> list[str]:
+    """Options that name faces and voices of strangers."""
+    return data_options(tables, "attribute-bridged pairs")
+
+
+@pytest.fixture(scope="module")
+def stage_one(
+    tables: dict[str, str], strangers: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What the collaborative stage writes; not to be changed."""
+    out = tmp_path_factory.mktemp("stages") / "one"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        train_stage_one(tables, strangers, out, monkeypatch)
+    return out
+
+
+@pytest.fixture(scope="module")
+def stage_two(
+    strangers: list[str], stage_one: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What the diffusion stage writes, told sex and age; not to be changed."""
+    out = tmp_path_factory.mktemp("stages") / "two"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten_evaluation(monkeypatch)
+        wanted = ["--encoders", stage_one, "--out", out, "--heard-attributes", *SMALL]
+        run("diffusion", *strangers, *wanted, *SHORT)
+    return out
+
+
+@pytest.fixture(scope="module")
+def portraitist_stages(
+    strangers: list[str], stage_one: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with what retriever, bottom and upper write; not to be changed."""
+    folder = tmp_path_factory.mktemp("fine")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten_evaluation(monkeypatch)
+        wanted = ["--out", folder / "index", "--entries", 6, "--licence", "CC0-1.0"]
+        run("retriever", *strangers, "--encoders", stage_one, *wanted)
+        for stage in ("bottom", "upper"):
+            wanted = ["--retriever", folder / "index", "--latents", folder / "latents"]
+            wanted += ["--out", folder / stage, "--heard-attributes", *SMALL]
+            run(stage, *strangers, "--encoders", stage_one, *wanted, *SHORT)
+    return folder
+
+
+def test_stage_1_writes_figures_and_pictures(stage_one: Path) -> None:
+    assert (stage_one / "reconstructions.png").is_file()
+    assert {"held_out_absolute", "held_out_perceptual"} <= set(log_of(stage_one)[-1])
+
+
 @pytest.mark.parametrize("kind", ["attribute-bridged pairs", "true pairs"])
-def test_two_stages_make_a_checkpoint(
+def test_the_decoder_of_stage_1_learns_to_draw_larger_pictures(
     kind: str,
     tables: dict[str, str],
+    stage_one: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    tone: np.ndarray,
 ) -> None:
-    data = data_options(tables, kind)
-    common = ["--max-steps", 2, "--batch-size", 4]
-    one, two, released = tmp_path / "one", tmp_path / "two", tmp_path / "released"
-    perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
-    run("collaborative", *data, *perceptual, "--out", one, *common)
+    larger = [*data_options(tables, kind)[:2], "--start-from", stage_one, "--image-size", 96]
+    larger += ["--perceptual-weights", tables["squeezenet1_0"]]
+    run("decoder", *larger, "--out", tmp_path, *SHORT)
+    assert (tmp_path / "reconstructions.png").is_file()
+
+
+@pytest.mark.usefixtures("quick_evaluation")
+def test_true_pairs_train_both_stages(
+    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = data_options(tables, "true pairs")
+    one, two, index = tmp_path / "one", tmp_path / "two", tmp_path / "index"
+    train_stage_one(tables, pairs, one, monkeypatch)
     assert (one / "reconstructions.png").is_file()
-    rows = [json.loads(line) for line in (one / "log.jsonl").read_text().splitlines()]
-    assert {"held_out_absolute", "held_out_perceptual"} <= set(rows[-1])
+    assert {"held_out_absolute", "held_out_perceptual"} <= set(log_of(one)[-1])
 
-    sharper = tmp_path / "sharper"
-    larger = [*data[:2], "--start-from", one, *perceptual[:2], "--image-size", 96]
-    run("decoder", *larger, "--out", sharper, *common)
-    assert (sharper / "reconstructions.png").is_file()
-
-    index = tmp_path / "index"
     wanted = ["--encoders", one, "--out", index, "--entries", 6, "--licence", "CC0-1.0"]
-    run("retriever", *data, *wanted)
+    run("retriever", *pairs, *wanted)
     retriever = FaceRetriever.load(index)
     assert 2 <= len(retriever) <= 6
     assert set(retriever.entries.licences) == {"CC0-1.0"}
-    if kind == "true pairs":
-        assert all(len(set(name.split("+"))) == 1 for name in retriever.entries.ids)
+    assert all(len(set(name.split("+"))) == 1 for name in retriever.entries.ids)
 
-    fine = tmp_path / "fine"
-    told = ["--heard-attributes"] if kind != "true pairs" else []
+    run("diffusion", *pairs, "--encoders", one, "--out", two, *SHORT, *SMALL)
+    assert (two / "portraits.png").is_file()
+    assert 0.0 < log_of(two)[-1]["held_out_loss"] < 10.0
+    deaf = ["--encoders", one, "--out", tmp_path / "deaf", "--drop-attention", 0.5]
+    with pytest.raises(SystemExit, match="give --heard-attributes, too"):
+        run("diffusion", *pairs, *deaf, *SHORT)
+
+
+@pytest.mark.usefixtures("quick_evaluation")
+def test_the_stages_of_fine_portraitist_make_a_checkpoint_and_go_on_from_it(
+    strangers: list[str],
+    stage_one: Path,
+    portraitist_stages: Path,
+    tmp_path: Path,
+    tone: np.ndarray,
+) -> None:
+    index, fine = portraitist_stages / "index", tmp_path / "fine"
+    retriever = FaceRetriever.load(index)
+    assert 2 <= len(retriever) <= 6
+    assert set(retriever.entries.licences) == {"CC0-1.0"}
+    stages = ["--collaborative", stage_one, "--retriever", index]
     for stage in ("bottom", "upper"):
-        wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
-        wanted += [*told, *SMALL]
-        run(stage, *data, *wanted, "--out", tmp_path / stage, *common)
-        assert (tmp_path / stage / "portraits.png").is_file()
-    stages = ["--collaborative", one, "--retriever", index, "--bottom", tmp_path / "bottom"]
-    stages += ["--upper", tmp_path / "upper", "--manifest", tmp_path / "fine.json"]
+        assert (portraitist_stages / stage / "portraits.png").is_file()
+        stages += [f"--{stage}", portraitist_stages / stage]
+    stages += ["--manifest", tmp_path / "fine.json"]
     run("release", *stages, "--to", fine)
     noise_schedule("v_prediction").save_pretrained(tmp_path / "other" / "scheduler")
     with pytest.raises(SystemExit, match="learnt with different --prediction-type"):
@@ -161,66 +245,86 @@ def test_two_stages_make_a_checkpoint(
     assert made.evidence.retrieved[0].id in retriever.entries.ids
 
     for stage in ("bottom", "upper"):
-        wanted = ["--encoders", one, "--retriever", index, "--latents", tmp_path / "latents"]
-        wanted += ["--start-from", fine, "--out", tmp_path / f"{stage}-on", "--max-steps", 1]
-        run(stage, *data, *wanted, "--batch-size", 4, "--learning-rate", 1e-12)
-        went_on = load_component(Denoiser, tmp_path / f"{stage}-on" / "denoiser")
+        wanted = ["--retriever", index, "--latents", portraitist_stages / "latents"]
+        wanted += ["--encoders", stage_one, "--start-from", fine, "--out", tmp_path / stage]
+        wanted += ["--max-steps", 1, "--batch-size", 4, "--learning-rate", 1e-12]
+        run(stage, *strangers, *wanted)
+        went_on = load_component(Denoiser, tmp_path / stage / "denoiser")
         began = load_component(Denoiser, fine / f"{stage}_denoiser")
         for name, weights in began.named_parameters():
             assert torch.allclose(went_on.get_parameter(name), weights.float(), atol=1e-4), name
-        schedule = tmp_path / f"{stage}-on" / "scheduler" / "scheduler_config.json"
+        schedule = tmp_path / stage / "scheduler" / "scheduler_config.json"
         assert json.loads(schedule.read_text())["prediction_type"] == "epsilon"
 
-    run("diffusion", *data, "--encoders", one, "--out", two, *common, *told, *SMALL)
-    if not told:
-        deaf = ["--encoders", one, "--out", tmp_path / "deaf", "--drop-attention", 0.5]
-        with pytest.raises(SystemExit, match="give --heard-attributes, too"):
-            run("diffusion", *data, *deaf, *common)
-    if told:
-        encoder = load_component(SPEECH_ENCODERS, one / "speech_encoder")
-        denoiser = load_component(Denoiser, two / "denoiser")
-        assert torch.equal(denoiser.age_head.weight, encoder.age_head.weight)
+
+@pytest.mark.usefixtures("quick_evaluation")
+def test_a_denoiser_goes_on_learning_and_what_had_the_lowest_loss_is_kept(
+    strangers: list[str],
+    stage_one: Path,
+    stage_two: Path,
+    tmp_path: Path,
+) -> None:
+    two = shutil.copytree(stage_two, tmp_path / "two")
+    encoder = load_component(SPEECH_ENCODERS, stage_one / "speech_encoder")
+    denoiser = load_component(Denoiser, two / "denoiser")
+    assert torch.equal(denoiser.age_head.weight, encoder.age_head.weight)
     assert (two / "portraits.png").is_file()
-    rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]
-    assert 0.0 < rows[-1]["held_out_loss"] < 10.0
-    weights = "denoiser/diffusion_pytorch_model.safetensors"
-    best = (two / "lowest_loss" / weights).read_bytes()
-    assert best == (two / weights).read_bytes()
+    assert 0.0 < log_of(two)[-1]["held_out_loss"] < 10.0
+    best = (two / "lowest_loss" / DENOISER).read_bytes()
+    assert best == (two / DENOISER).read_bytes()
     with (two / "log.jsonl").open("a") as log:
         log.write('{"held_out_loss": 0.0}\n')
-    again = [*data, "--encoders", one, "--out", two, *common, *told, *SMALL]
+    again = [*strangers, "--encoders", stage_one, "--out", two, *SHORT]
+    again += ["--heard-attributes", *SMALL]
     run("diffusion", *again, "--resume", "--max-steps", 3)
-    assert (two / "lowest_loss" / weights).read_bytes() == best
-    assert (two / weights).read_bytes() != best
+    assert (two / "lowest_loss" / DENOISER).read_bytes() == best
+    assert (two / DENOISER).read_bytes() != best
     run("diffusion", *again, "--seed", 1)
     assert '"held_out_loss": 0.0}' in (two / "log-1.jsonl").read_text()
     assert '"held_out_loss": 0.0}' not in (two / "log.jsonl").read_text()
-    assert (two / "lowest_loss" / weights).read_bytes() == (two / weights).read_bytes() != best
+    assert (two / "lowest_loss" / DENOISER).read_bytes() == (two / DENOISER).read_bytes() != best
 
-    before = load_component(Denoiser, two / "denoiser")
+
+@pytest.mark.usefixtures("quick_evaluation")
+def test_a_run_starts_from_another_ones_denoiser(
+    strangers: list[str],
+    stage_one: Path,
+    stage_two: Path,
+    portraitist_stages: Path,
+    tmp_path: Path,
+) -> None:
+    before = load_component(Denoiser, stage_two / "denoiser")
     wanted = dict(before.config)
     before.register_to_config(good_portrait=[0.0] * 6, good_portrait_std=[9.0] * 6)
     before.save_pretrained(tmp_path / "before" / "denoiser")
-    on = ["--start-from", tmp_path / "before", "--encoders", one, "--out", tmp_path / "on"]
-    on = ["diffusion", *data, *common, *told, *on]
+    on = ["--start-from", tmp_path / "before", "--encoders", stage_one, "--out", tmp_path / "on"]
+    on = ["diffusion", *strangers, *SHORT, "--heard-attributes", *on]
     with pytest.raises(SystemExit, match="say --prediction-type"):
         run(*on)
-    shutil.copytree(two / "scheduler", tmp_path / "before" / "scheduler")
+    shutil.copytree(stage_two / "scheduler", tmp_path / "before" / "scheduler")
     with pytest.raises(SystemExit, match="learnt with --prediction-type epsilon, not v_prediction"):
         run(*on, "--prediction-type", "v_prediction")
     run(*on, "--attributes-emphasis", 1.3)
     run(*on, "--start-from", tmp_path / "on", "--out", tmp_path / "further")
     further = dict(load_component(Denoiser, tmp_path / "further" / "denoiser").config)
     assert further["attributes_emphasis"] == 1.3, "that of --start-from"
+    upper = ["--start-from", portraitist_stages / "upper", "--out", tmp_path / "wrong"]
     with pytest.raises(SystemExit, match="trained by another stage"):
-        run(*on, "--start-from", tmp_path / "upper", "--out", tmp_path / "wrong")
+        run(*on, *upper)
     after = dict(load_component(Denoiser, tmp_path / "on" / "denoiser").config)
     for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
         assert after[name] == wanted[name], name
     assert after["attributes_emphasis"] == 1.3
 
-    manifest = tmp_path / "manifest.json"
-    stages = ["--collaborative", one, "--diffusion", two]
+
+def test_two_stages_make_a_checkpoint(
+    stage_one: Path,
+    stage_two: Path,
+    tmp_path: Path,
+    tone: np.ndarray,
+) -> None:
+    released, manifest = tmp_path / "released", tmp_path / "manifest.json"
+    stages = ["--collaborative", stage_one, "--diffusion", stage_two]
     listing = ["--to", released, "--manifest", manifest]
     own = ["--licence", "CC0-1.0", "--training-data", "faces of mine", "CC0-1.0"]
     run("release", *stages, *listing, *own)
@@ -233,7 +337,8 @@ def test_two_stages_make_a_checkpoint(
         path.relative_to(released).as_posix() for path in released.rglob("*") if path.is_file()
     }
     configs = "".join(path.read_text() for path in released.rglob("*.json"))
-    assert str(tmp_path) not in configs
+    for folder in (stage_one, stage_two, tmp_path):
+        assert str(folder) not in configs
     pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
     assert pipe(tone, 16_000, num_inference_steps=2).images[0].size == (256, 256)
 
@@ -503,16 +608,10 @@ def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
 
 
 @needs_a_compiler
-@pytest.mark.usefixtures("quick_evaluation", "small_encoders")
+@pytest.mark.usefixtures("quick_evaluation")
 def test_a_compiled_denoiser_learns_the_same(
-    tables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    strangers: list[str], stage_one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = data_options(tables, "attribute-bridged pairs")
-    common = ["--max-steps", 2, "--batch-size", 4]
-    one = tmp_path / "one"
-    perceptual = ["--perceptual-weights", tables["squeezenet1_0"], "--image-size", 64]
-    run("collaborative", *data, *perceptual, "--out", one, *common)
-
     compiled: list[str] = []
     compile_it = torch.nn.Module.compile
 
@@ -523,12 +622,14 @@ def test_a_compiled_denoiser_learns_the_same(
     monkeypatch.setattr(torch.nn.Module, "compile", traced_only)
     exact = partial(torch.autocast, "cpu", torch.bfloat16, enabled=False)
     monkeypatch.setattr("voice2face.training.denoiser_training.mixed_precision", lambda _: exact())
-    common += ["--encoders", one, "--latents", tmp_path / "latents", "--learning-rate", 0.02]
+    common = [*SHORT, "--encoders", stage_one, "--latents", tmp_path / "latents"]
+    common += ["--learning-rate", 0.02]
     learnt = {}
     ways = {"not at all": ["--learning-rate", 0], "plain": [], "compiled": ["--compile"]}
     for way, more in ways.items():
         out = tmp_path / way
-        run("diffusion", *data, "--out", out, *common, "--block-channels", 32, *more)
+        wanted = ["--out", out, *common, "--block-channels", 32, *more]
+        run("diffusion", *strangers, *wanted)
         weights = load_component(Denoiser, out / "denoiser").state_dict()
         learnt[way] = torch.cat([value.flatten() for value in weights.values()])
     assert compiled == ["UNet2DConditionModel"]
@@ -892,7 +993,9 @@ def test_release_refuses_what_has_no_part(stages: list[str], tmp_path: Path) -> 
 
 
 def test_listing_again_keeps_the_figures(
-    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_pipeline: Voice2FacePipeline,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     folder, manifest = tiny_pipeline.save_pretrained(tmp_path / "tiny"), tmp_path / "manifest.json"
     figures = tmp_path / "report.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from diffusers import DDIMScheduler
 from diffusers.models.resnet import ResnetBlock2D
@@ -75,7 +76,7 @@ def set_dropout(denoiser: Denoiser, share: float) -> None:
 def denoiser_to_train(
     arguments: argparse.Namespace,
     encoders: Encoders,
-    quality: dict[str, list[float]],
+    quality: dict[str, Any],
     beside_channels: int,
 ) -> tuple[Denoiser, str]:
     """A new denoiser or that of ``--start-from``, with the heads of stage 1; and what it predicts.

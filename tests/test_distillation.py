@@ -28,7 +28,7 @@ from tests.conftest import (
 )
 from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, SettingError
-from voice2face.methods.guided_sampling import GuidedWalk, sample_guided
+from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
 from voice2face.models import FaceCheck, FaceRetriever, FewStepUpdate
 from voice2face.models.few_step_update import FORMAT, UPDATE_FILE
 from voice2face.replay import read_portrait, replay
@@ -146,7 +146,7 @@ def test_distilled_steps_are_plain_ddim_of_the_changed_denoiser(
     changed = method.few_step_update.applied_to(method.denoiser)
     quality = changed.good_portraits(generators)
     expected = sample_guided(
-        GuidedWalk(changed),
+        DenoisingLoop(changed),
         distilled.scheduler,
         voice.embedding[None],
         quality,
@@ -183,9 +183,9 @@ def test_fine_portraitist_draws_both_stages_in_few_steps(tone: np.ndarray, tmp_p
     found = components["retriever"].retrieve(voice.embedding[None])
     told = (fine.scheduler, voice.embedding[None], quality, generators)
     settings = Settings(4, 1.0, 0.0, "fine")
-    bottom = sample_guided(GuidedWalk(changed["bottom"]), *told, settings, beside=found.bottoms)
+    bottom = sample_guided(DenoisingLoop(changed["bottom"]), *told, settings, beside=found.bottoms)
     beside = torch.cat([bottom, found.faces], 1)
-    expected = sample_guided(GuidedWalk(changed["upper"]), *told, settings, beside=beside)
+    expected = sample_guided(DenoisingLoop(changed["upper"]), *told, settings, beside=beside)
     assert torch.equal(drawn, expected)
     again = Voice2FacePipeline.from_pretrained(
         fine.save_pretrained(tmp_path / "fine"), device="cpu"
@@ -276,7 +276,7 @@ def test_trajectories_lead_from_noise_to_the_drawn_latent() -> None:
     torch.testing.assert_close(drawn.latents[1, 0].float(), noise, atol=2e-3, rtol=2e-3)
     with mixed_precision(torch.device("cpu")):
         expected = sample_guided(
-            GuidedWalk(denoiser),
+            DenoisingLoop(denoiser),
             components["scheduler"],
             speech[1:],
             quality,
@@ -312,7 +312,7 @@ def test_the_upper_denoiser_learns_over_bottom_faces_as_portraits_have_them(
         settings = Settings(4, 1.0, 0.0, "fine")
     with mixed_precision(torch.device("cpu")):
         expected = sample_guided(
-            GuidedWalk(bottom),
+            DenoisingLoop(bottom),
             teacher.scheduler,
             speech,
             drawn.quality,

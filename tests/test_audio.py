@@ -4,8 +4,10 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import numpy as np
 import pytest
@@ -57,6 +59,102 @@ def test_a_pipe_is_read_to_its_end(tone: np.ndarray, capfd: pytest.CaptureFixtur
     with open(reading, "rb") as pipe:  # noqa: PTH123
         np.testing.assert_allclose(load_audio(pipe), tone[:16_000], atol=0.01)
     assert capfd.readouterr().err == ""
+
+
+class Body:
+    """What a connection gives: a bit at a time, from front to end."""
+
+    def __init__(self, data: bytes, error: Exception | None = None) -> None:
+        self.data, self.error = io.BytesIO(data), error
+
+    def read(self, count: int = -1) -> bytes:
+        if self.error is not None and count:
+            raise self.error
+        return self.data.read(min(count, 999))
+
+
+class Disk(io.BytesIO):
+    """Only its first thousand bytes can be read."""
+
+    def read(self, count: int | None = -1) -> bytes:
+        if self.tell() + (count or 0) > 1_000:
+            raise OSError(5, "Input/output error")
+        return super().read(count)
+
+
+class AsyncFile:
+    """An upload, as Starlette holds it."""
+
+    async def read(self, size: int = -1) -> bytes:
+        return bytes(size)
+
+
+def closed(file: IO[bytes]) -> IO[bytes]:
+    file.close()
+    return file
+
+
+@pytest.fixture
+def wav(tone: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+def test_file_objects_are_read_from_where_they_are_or_anew_at_their_end(
+    tone: np.ndarray, wav: bytes
+) -> None:
+    written = io.BytesIO()
+    written.write(wav)
+    within = io.BytesIO(b"x" * 99 + wav)
+    within.seek(99)
+    tagged = io.BytesIO(wav + b"LIST" + bytes(40))
+    for file in (written, within, tagged, Body(wav)):
+        np.testing.assert_array_equal(load_audio(file), tone)
+    for file in (written, within, tagged):
+        np.testing.assert_array_equal(load_audio(file), tone, err_msg="once more")
+
+
+FILE_ERRORS = {
+    "closed": (lambda wav: closed(io.BytesIO(wav)), AudioDecodeError, "object cannot be read: I/O"),
+    "connection": (
+        lambda wav: Body(wav, ConnectionResetError("peer")),
+        AudioDecodeError,
+        "cannot be read: peer",
+    ),
+    "no reason": (lambda wav: Body(wav, KeyError()), AudioDecodeError, "cannot be read: KeyError"),
+    "disk": (Disk, AudioDecodeError, "cannot be read: .* Input/output error"),
+    "text": (lambda _: io.TextIOWrapper(io.BytesIO()), AudioFormatError, "open as text"),
+    "upload": (lambda _: AsyncFile(), AudioFormatError, r"give upload\.file"),
+    "samples": (
+        lambda wav: sf.SoundFile(io.BytesIO(wav)),
+        AudioFormatError,
+        r"read\(\) gives ndarray, not bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILE_ERRORS)
+def test_file_objects_that_cannot_be_read(
+    case: str, wav: bytes, capfd: pytest.CaptureFixture
+) -> None:
+    make, kind, message = FILE_ERRORS[case]
+    with pytest.raises(kind, match=message):
+        load_audio(make(wav))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_without_a_name_is_the_given_one() -> None:
+    with (
+        tempfile.SpooledTemporaryFile() as in_memory,
+        tempfile.TemporaryFile() as on_disk,
+        tempfile.NamedTemporaryFile(suffix="odd.wav") as named,
+    ):
+        for file in (in_memory, on_disk):
+            with pytest.raises(AudioDecodeError, match=r"^the given file object: not audio"):
+                load_audio(file)
+        with pytest.raises(AudioDecodeError, match=r"odd\.wav: not audio"):
+            load_audio(named)
 
 
 @pytest.mark.parametrize("kind", ["int16", "int32", "uint8"])

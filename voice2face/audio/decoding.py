@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voice2face.audio.file_objects import LARGEST_FILE_BYTES, TOO_LARGE, Watched, reading
 from voice2face.errors import AudioDecodeError, AudioFormatError, AudioNotFoundError
 
 LONGEST_SECONDS = 4 * 3600.0
 MOST_SAMPLES = 1 << 29  # a channel
 MOST_CHANNELS = 64
-LARGEST_FILE_BYTES = 4 << 30
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
 
-_TOO_LARGE = f"files over {LARGEST_FILE_BYTES >> 30} GiB are not read; cut out a part"
 _DECODE_HINT = "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first"
 
 
@@ -38,27 +36,32 @@ def decode_path(path: Path) -> tuple[NDArray[np.float32], float]:
             advice = "download it first" if of_web else "check the path"
             raise AudioNotFoundError(f"{path} does not exist; {advice}")
         if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise AudioFormatError(f"{path}: {_TOO_LARGE}")
+            raise AudioFormatError(f"{path}: {TOO_LARGE}")
         with path.open("rb") as file:
             return decode(file, str(path))
     except OSError as error:
         raise AudioNotFoundError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def decode(file: IO[bytes], where: str) -> tuple[NDArray[np.float32], float]:
+def decode(file: Any, where: str) -> tuple[NDArray[np.float32], float]:
     """Samples, ``(samples,)``, and rate of what a file object holds.
 
     Args:
-        file: the file, or a pipe.
+        file: the file, or a pipe; read from the place where it is, or from its beginning where it
+            is at its end.
         where: what it is called in messages.
 
     Raises:
-        AudioDecodeError: it is no audio, or truncated.
-        AudioFormatError: it is too long, or has too many channels.
+        AudioDecodeError: it is no audio, or truncated, or cannot be read.
+        AudioFormatError: it is too long, or has too many channels, or gives no bytes.
     """
+    with reading(file, where) as watched:
+        return _decode(watched, where)
+
+
+def _decode(file: Watched, where: str) -> tuple[NDArray[np.float32], float]:
     import soundfile
 
-    file = _seekable(file, where)
     try:
         with soundfile.SoundFile(file) as sound:
             if sound.channels > MOST_CHANNELS:
@@ -97,17 +100,7 @@ def decode(file: IO[bytes], where: str) -> tuple[NDArray[np.float32], float]:
     return samples, rate
 
 
-def _seekable(file: IO[bytes], where: str) -> IO[bytes]:
-    """The file, or what a pipe or a connection holds, as libsndfile goes back and forth."""
-    if not hasattr(file, "seekable") or file.seekable():
-        return file
-    data = file.read(LARGEST_FILE_BYTES + 1)
-    if len(data) > LARGEST_FILE_BYTES:
-        raise AudioFormatError(f"{where}: {_TOO_LARGE}")
-    return io.BytesIO(data)
-
-
-def _goes_on(file: IO[bytes]) -> bool:
+def _goes_on(file: Watched) -> bool:
     """Whether another frame of an MP3 follows, and not a tag or the end."""
     sync = file.read(2)
     return len(sync) == 2 and sync[0] == 0xFF and sync[1] >= 0xE0

@@ -26,10 +26,11 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
     """Read a recording, whatever it comes as.
 
     Args:
-        source: a path; the bytes of a file; a binary file object, a pipe for one; a NumPy array or
-            torch tensor of shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)``
-            together with ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives
-            it; or what Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``,
+        source: a path; the bytes of a file; a binary file object, a pipe for one, read from where
+            it is, or from its beginning where it is at its end; a NumPy array or torch tensor of
+            shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` together with
+            ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or what
+            Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``,
             ``{"bytes": ..., "path": ...}``, or torchcodec's ``AudioDecoder``. Integer samples are
             scaled by their type's range; those of 64 bits are refused. Any rate from 4 to 768 kHz
             and up to 64 channels.
@@ -40,8 +41,8 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
 
     Raises:
         AudioNotFoundError: the path does not exist or is a folder.
-        AudioDecodeError: the data is no audio, or a FLAC or MP3 that is truncated. Of half a WAV,
-            half is heard.
+        AudioDecodeError: the data is no audio, or a FLAC or MP3 that is truncated, or a file
+            object that cannot be read. Of half a WAV, half is heard.
         AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
             missing, or the memory does not suffice.
         NoSpeechError: there are no samples.
@@ -71,9 +72,10 @@ def memory_for(recording: Any) -> Iterator[None]:
 
 
 def name_of(recording: Any) -> str | None:
-    """What a file is called, or a file object says that it is; ``None`` for samples."""
-    of_path = isinstance(recording, (str, os.PathLike))
-    return os.fspath(recording) if of_path else getattr(recording, "name", None)
+    """What a file is called, or a file object says that it is; ``None`` where that is no path."""
+    given = isinstance(recording, (str, os.PathLike))
+    name = recording if given else getattr(recording, "name", None)
+    return os.fsdecode(name) if isinstance(name, (str, os.PathLike)) else None
 
 
 def _load(source: Any, sample_rate: int | None) -> Waveform:
@@ -132,9 +134,7 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
         where = "the given bytes"
         return *decode(io.BytesIO(source), where), where
     if hasattr(source, "read"):
-        where = str(getattr(source, "name", "the given file object"))
-        if isinstance(source, io.TextIOBase):
-            raise AudioFormatError(f"{where} is open as text; open it as bytes, with mode 'rb'")
+        where = name_of(source) or "the given file object"
         return *decode(source, where), where
     try:
         if hasattr(source, "detach") and hasattr(source, "cpu"):

@@ -1,0 +1,111 @@
+"""Binary file objects of all kinds, made fit for libsndfile."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, TypeVar
+
+from voice2face.errors import AudioDecodeError, AudioFormatError
+
+LARGEST_FILE_BYTES = 4 << 30
+TOO_LARGE = f"files over {LARGEST_FILE_BYTES >> 30} GiB are not read; cut out a part"
+READ_AT_ONCE = 1 << 20  # bytes of what cannot be sought in
+
+Value = TypeVar("Value")
+
+
+class Watched:
+    """A file that keeps what it raises: libsndfile cannot pass it on, and takes it for the end.
+
+    Attributes:
+        error: what was raised first.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: Exception | None = None
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes; none where that fails."""
+        return self._tried(b"", self.file.read, count)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the file, and say where that is."""
+        return self._tried(0, self.file.seek, offset, whence)
+
+    def tell(self) -> int:
+        """The place in the file."""
+        return self._tried(0, self.file.tell)
+
+    def _tried(self, otherwise: Value, call: Callable[..., Value], *arguments: int) -> Value:
+        try:
+            return call(*arguments)
+        except Exception as error:  # whatever a connection or an archive raises
+            self.error = self.error or error
+            return otherwise
+
+
+@contextmanager
+def reading(file: Any, where: str) -> Iterator[Watched]:
+    """A file that can be sought in, from the place where it is, to which it goes back afterwards.
+
+    Of pipes and connections all is read before. A file that is at its end was just written, or read
+    by someone else: it is read from its beginning.
+
+    Args:
+        file: a binary file object.
+        where: what it is called in messages.
+
+    Raises:
+        AudioDecodeError: the file is closed, or reading fails.
+        AudioFormatError: it does not give bytes, or is too large.
+    """
+    try:
+        _check_binary(file, where)
+        can_seek = file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek")
+        file = file if can_seek else _read_whole(file, where)
+        start = file.tell()
+        if file.seek(0, io.SEEK_END) == start:
+            start = 0
+        file.seek(start)
+    except (AudioFormatError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(where, error) from error
+    watched = Watched(file)
+    try:
+        yield watched
+    finally:
+        if watched.error is not None:
+            raise _unreadable(where, watched.error) from watched.error
+        watched.seek(start)
+
+
+def _check_binary(file: Any, where: str) -> None:
+    nothing = file.read(0)
+    if inspect.iscoroutine(nothing):
+        nothing.close()
+        raise AudioFormatError(
+            f"{where} has to be awaited; of Starlette's UploadFile give upload.file, of others the "
+            "bytes that they hold"
+        )
+    if isinstance(nothing, str):
+        raise AudioFormatError(f"{where} is open as text; open it as bytes, with mode 'rb'")
+    if not isinstance(nothing, bytes):
+        raise AudioFormatError(f"{where}: its read() gives {type(nothing).__name__}, not bytes")
+
+
+def _read_whole(file: IO[bytes], where: str) -> io.BytesIO:
+    whole = io.BytesIO()
+    while piece := file.read(READ_AT_ONCE):
+        whole.write(piece)
+        if whole.tell() > LARGEST_FILE_BYTES:
+            raise AudioFormatError(f"{where}: {TOO_LARGE}")
+    return whole
+
+
+def _unreadable(where: str, error: Exception) -> AudioDecodeError:
+    return AudioDecodeError(f"{where} cannot be read: {str(error) or type(error).__name__}")

@@ -367,7 +367,11 @@ ERRORS = {
     "no such home": (lambda _: load_audio("~nobody/a.wav"), AudioNotFoundError, "does not exist"),
     "long name": (lambda _: load_audio("x" * 300), AudioNotFoundError, "cannot be read"),
     "folder": (lambda folder: load_audio(folder), AudioNotFoundError, "is a folder"),
-    "not audio": (lambda _: load_audio(b"x" * 999), AudioDecodeError, "not audio that can be"),
+    "not audio": (
+        lambda _: load_audio(b"x" * 999),
+        AudioDecodeError,
+        "not audio that can be .* convert other formats first: ffmpeg -i talk.m4a talk.wav",
+    ),
     "text file": (
         lambda _: load_audio(io.StringIO("x")),
         AudioFormatError,

@@ -17,7 +17,10 @@ MOST_CHANNELS = 64
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
 
-_DECODE_HINT = "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first"
+_DECODE_HINT = (
+    "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first: "
+    "ffmpeg -i talk.m4a talk.wav"
+)
 
 
 def decode_path(path: Path) -> tuple[NDArray[np.float32], float]:

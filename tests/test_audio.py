@@ -42,6 +42,8 @@ def test_every_way_in_gives_the_same_samples(tone: np.ndarray, tmp_path: Path) -
         load_audio(torch.from_numpy(tone), SAMPLE_RATE),
         load_audio((torch.from_numpy(tone)[None], SAMPLE_RATE)),
         load_audio((tone, SAMPLE_RATE)),
+        load_audio((SAMPLE_RATE, tone)),
+        load_audio((np.int64(SAMPLE_RATE), tone), float(SAMPLE_RATE)),
         load_audio({"array": tone, "sampling_rate": SAMPLE_RATE}),
         load_audio(tone.tolist(), SAMPLE_RATE),
     ]
@@ -419,6 +421,36 @@ ERRORS = {
     ),
     "endless rate": (
         lambda _: load_audio(np.zeros(9), 10**400),
+        AudioFormatError,
+        "cannot be used",
+    ),
+    "pair and rate": (
+        lambda _: load_audio((np.zeros(9), 16_000), 8_000),
+        AudioFormatError,
+        "sample_rate=8000 contradicts 16000",
+    ),
+    "dictionary and rate": (
+        lambda _: load_audio({"array": np.zeros(9), "sampling_rate": 16_000}, 48_000),
+        AudioFormatError,
+        "sample_rate=48000 contradicts 16000",
+    ),
+    "path and rate": (
+        lambda _: load_audio("talk.wav", 22_050),
+        AudioFormatError,
+        "talk.wav: a file says its own sample rate",
+    ),
+    "path with rate": (
+        lambda _: load_audio(("talk.wav", 22_050)),
+        AudioFormatError,
+        "talk.wav: a file says its own sample rate",
+    ),
+    "bytes and rate": (
+        lambda _: load_audio(bytes(9), 22_050),
+        AudioFormatError,
+        "raw samples are given as an array",
+    ),
+    "two arrays": (
+        lambda _: load_audio((np.zeros(9), np.zeros(9)), 16_000),
         AudioFormatError,
         "cannot be used",
     ),

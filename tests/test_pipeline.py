@@ -456,7 +456,8 @@ def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
 
 def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, tone) -> None:
     pair = {"array": tone, "sampling_rate": 16_000}
-    for one in ("talk.wav", Path("talk.wav"), b"RIFF", None, tone, (tone, 16_000), pair):
+    pairs = [(tone, 16_000), (16_000, tone), pair]
+    for one in ("talk.wav", Path("talk.wav"), b"RIFF", None, tone, *pairs):
         with pytest.raises(SettingError, match="map takes several recordings"):
             tiny_pipeline.map(one)
     with pytest.raises(SettingError, match=r"give \[voice\]"):

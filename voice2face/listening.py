@@ -130,7 +130,7 @@ def read_speech(recording: Any) -> Speech | AudioError:
 
 def is_one_recording(given: object) -> bool:
     """Whether it is a recording where an iterable of recordings is expected."""
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real):
+    if isinstance(given, tuple) and len(given) == 2 and any(isinstance(x, Real) for x in given):
         return True  # samples with their rate
     if isinstance(given, np.ndarray):
         return given.dtype.kind in "iuf"  # and not paths

@@ -122,8 +122,9 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         Args:
             audio: a path, bytes, file object, array or tensor with its rate, a
-                ``(waveform, sample_rate)`` pair, or an ``{"array", "sampling_rate"}`` dictionary.
-            sample_rate: samples a second, for arrays and tensors.
+                ``(waveform, sample_rate)`` pair in either order, or an
+                ``{"array", "sampling_rate"}`` dictionary.
+            sample_rate: samples a second, for arrays and tensors; files say their own.
             num_images: pictures to make, 1 to 1024.
             seed: of the first picture; the k-th has ``seed + k`` and is the same picture alone.
                 Drawn at random where neither seed nor generator is given. Where the checkpoint's

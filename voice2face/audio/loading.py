@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,12 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         source: a path; the bytes of a file; a binary file object, a pipe for one, read from where
             it is, or from its beginning where it is at its end; a NumPy array or torch tensor of
             shape ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` together with
-            ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it; or what
-            Hugging Face's datasets hold: ``{"array": ..., "sampling_rate": ...}``,
-            ``{"bytes": ..., "path": ...}``, or torchcodec's ``AudioDecoder``. Integer samples are
-            scaled by their type's range; those of 64 bits are refused. Any rate from 4 to 768 kHz
-            and up to 64 channels.
-        sample_rate: samples a second, for arrays and tensors only.
+            ``sample_rate``; a ``(waveform, sample_rate)`` pair as torchaudio gives it, or the other
+            way round, as SciPy and Gradio do; or what Hugging Face's datasets hold:
+            ``{"array": ..., "sampling_rate": ...}``, ``{"bytes": ..., "path": ...}``, or
+            torchcodec's ``AudioDecoder``. Integer samples are scaled by their type's range; those
+            of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64 channels.
+        sample_rate: samples a second, for arrays and tensors only: files say their own.
 
     Returns:
         ``(samples,)`` float32, mono at 16 kHz.
@@ -44,7 +45,7 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         AudioDecodeError: the data is no audio, or a FLAC or MP3 that is truncated, or a file
             object that cannot be read. Of half a WAV, half is heard.
         AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
-            missing, or the memory does not suffice.
+            missing or contradicts what came with the source, or the memory does not suffice.
         NoSpeechError: there are no samples.
     """
     with memory_for(source):
@@ -109,49 +110,76 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
         kinds = (str, os.PathLike, bytes, Mapping, tuple)
         if all(isinstance(one, kinds) for one in source):
             raise AudioFormatError("one recording is expected; pipe.map takes several")
-    if isinstance(source, Mapping):
-        if "array" in source and "sampling_rate" in source:
-            source, sample_rate = source["array"], source["sampling_rate"]
-        elif source.get("bytes") is not None or source.get("path") is not None:
-            source = source["path"] if source.get("bytes") is None else source["bytes"]
-        else:
+    source, own_rate = _unpacked(source)
+    path_or_bytes = (str, os.PathLike, bytes, bytearray, memoryview)
+    if isinstance(source, path_or_bytes) or hasattr(source, "read"):
+        if sample_rate is not None or own_rate is not None:
             raise AudioFormatError(
-                "a dictionary of audio needs 'array' and 'sampling_rate', or 'bytes' or 'path'; "
-                f"this one has the keys {sorted(map(str, source))}"
+                f"{name_of(source) or 'the recording'}: a file says its own sample rate; leave "
+                "sample_rate out (raw samples are given as an array)"
             )
-    elif hasattr(source, "get_all_samples"):
-        source, sample_rate = _decoded_by(source)
-    elif isinstance(source, tuple):
-        if len(source) != 2:
-            raise AudioFormatError(
-                f"a pair (waveform, sample_rate) is expected, not a tuple of {len(source)}"
-            )
-        source, sample_rate = source
-    if isinstance(source, (str, os.PathLike)):
-        path = expanded(source)
-        return *decode_path(path), str(path)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        where = "the given bytes"
-        return *decode(io.BytesIO(source), where), where
-    if hasattr(source, "read"):
-        where = name_of(source) or "the given file object"
-        return *decode(source, where), where
+        return _of_file(source)
     try:
         if hasattr(source, "detach") and hasattr(source, "cpu"):
             source = source.detach().cpu()
             source = (source.float() if str(source.dtype) == "torch.bfloat16" else source).numpy()
         if isinstance(source, (list, np.ndarray)):
-            if sample_rate is None:
-                raise AudioFormatError(
-                    "an array of samples needs its sample_rate (samples a second)"
-                )
-            return _scaled(np.asarray(source)), float(sample_rate), "the given samples"
+            rate = _one_rate(own_rate, sample_rate)
+            return _scaled(np.asarray(source)), rate, "the given samples"
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         raise AudioFormatError(f"the given samples cannot be used: {error}") from error
     raise AudioFormatError(
         f"audio cannot be read from {type(source).__name__}; give a path, bytes, a file object, "
         "an array with its sample_rate, a (waveform, sample_rate) pair or a dictionary"
     )
+
+
+def _unpacked(source: Any) -> tuple[Any, Any]:
+    """A file or samples, and the rate that came with them, ``None`` where none did."""
+    if isinstance(source, Mapping):
+        if "array" in source and "sampling_rate" in source:
+            return source["array"], source["sampling_rate"]
+        for key in ("bytes", "path"):
+            if source.get(key) is not None:
+                return source[key], None
+        raise AudioFormatError(
+            "a dictionary of audio needs 'array' and 'sampling_rate', or 'bytes' or 'path'; "
+            f"this one has the keys {sorted(map(str, source))}"
+        )
+    if hasattr(source, "get_all_samples"):
+        return _decoded_by(source)
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise AudioFormatError(
+                f"a pair (waveform, sample_rate) is expected, not a tuple of {len(source)}"
+            )
+        first, second = source
+        return (second, first) if isinstance(first, Real) else (first, second)
+    return source, None
+
+
+def _of_file(source: Any) -> tuple[NDArray[Any], float, str]:
+    if isinstance(source, (str, os.PathLike)):
+        path = expanded(source)
+        return *decode_path(path), str(path)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        where = "the given bytes"
+        return *decode(io.BytesIO(source), where), where
+    where = name_of(source) or "the given file object"
+    return *decode(source, where), where
+
+
+def _one_rate(own: Any, given: Any) -> float:
+    """The rate that came with the samples, or the one given with them."""
+    if own is None and given is None:
+        raise AudioFormatError("an array of samples needs its sample_rate (samples a second)")
+    if own is None or given is None:
+        return float(given if own is None else own)
+    if float(own) != float(given):
+        raise AudioFormatError(
+            f"sample_rate={given} contradicts {own}, which came with the samples; leave it out"
+        )
+    return float(own)
 
 
 def _decoded_by(decoder: Any) -> tuple[Any, Any]:

@@ -232,6 +232,12 @@ def test_released_names_come_with_their_pinned_revision(
         resolve("tiny", cache_dir=tmp_path)
 
 
+def test_folders_have_no_revisions(saved: Path) -> None:
+    assert resolve(saved) == saved
+    with pytest.raises(CheckpointNotFoundError, match="has no revisions; leave revision out"):
+        resolve(saved, revision="v1")
+
+
 def test_pushing_uploads_checkpoint_and_card(
     hub: HubServer,
     tiny_pipeline: Voice2FacePipeline,

@@ -29,13 +29,15 @@ def resolve(
     Args:
         name_or_path: a name of the manifest, a folder, or ``owner/name`` on the Hugging Face Hub;
             ``None`` is the checkpoint in the package.
-        revision: branch, tag or commit of a Hub id; names of the manifest have theirs pinned.
+        revision: branch, tag or commit of a Hub id; names of the manifest have theirs pinned, and
+            folders have none.
         cache_dir: where downloads are kept; the Hub's usual cache by default.
         local_files_only: never open a connection.
         token: for private Hub repositories.
 
     Raises:
-        CheckpointNotFoundError: nothing of that name, here or on the Hub.
+        CheckpointNotFoundError: nothing of that name, here or on the Hub, or a revision is given
+            with another name than a Hub id.
         ChecksumError: a file is damaged.
         ArchitectureError: the checkpoint's table of contents cannot be used.
     """
@@ -59,7 +61,12 @@ def resolve(
         )
     else:
         folder = expanded(name)
-        if not is_file(folder / MODEL_INDEX):
+        if is_file(folder / MODEL_INDEX):
+            if revision is not None:
+                raise CheckpointNotFoundError(
+                    f"{folder} is a folder, which has no revisions; leave revision out"
+                )
+        else:
             check_hub_id(name, folder)
             folder = download(name, DOWNLOADED_FILES, revision, cache_dir, local_files_only, token)
     if entry is not None:

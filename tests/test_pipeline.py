@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import os
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.conftest import preset_of, tiny_components, tiny_portraitist
-from voice2face import Portraits, Voice2FacePipeline
+from voice2face import Portraits, Voice2FacePipeline, load_audio
 from voice2face.devices import (
     AtOnce,
     at_once,
@@ -240,6 +242,25 @@ def test_map_hands_errors_back_in_their_place(
         list(tiny_pipeline.map(recordings, **settings))
     with pytest.raises(SettingError, match="on_error is raise or return"):
         tiny_pipeline.map([], on_error="ignore")
+
+
+def test_errors_that_map_hands_back_hold_no_recordings(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "silent.wav"
+    sf.write(silent, np.zeros(32_000), 16_000)
+    loaded: list[weakref.ref[np.ndarray]] = []
+
+    def remember(*source: Any) -> np.ndarray:
+        waveform = load_audio(*source)
+        loaded.append(weakref.ref(waveform))
+        return waveform
+
+    monkeypatch.setattr("voice2face.listening.load_audio", remember)
+    results = list(tiny_pipeline.map([silent] * 6, on_error="return", progress=False))
+    gc.collect()
+    assert [str(error) for error in results] == [str(results[0])] * 6
+    assert [waveform() is None for waveform in loaded] == [True] * 6
 
 
 def test_map_takes_a_seed_for_each(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -224,7 +225,7 @@ class Voice2FacePipeline(PretrainedNetworks):
                 each, in order. Drawn at random for each where it is not given.
             progress: show a progress bar.
             on_error: ``"raise"`` ends at the first recording that cannot be used; ``"return"``
-                yields its ``AudioError`` in the portrait's place and goes on.
+                yields its ``AudioError``, without a traceback, in the portrait's place and goes on.
             settings: ``preset``, ``num_inference_steps``, ``guidance_scale``, ``guidance_every``,
                 ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 
@@ -283,9 +284,12 @@ class Voice2FacePipeline(PretrainedNetworks):
         self, recordings: Iterable[Speech | AudioError], *, past_errors: bool
     ) -> Iterator[Voice | AudioError]:
         for speech in recordings:
-            if isinstance(speech, AudioError) and not past_errors:
+            if isinstance(speech, Speech):
+                yield self.listen(speech)
+            elif past_errors:
+                yield copy(speech)  # its traceback and its cause hold the samples
+            else:
                 raise speech
-            yield speech if isinstance(speech, AudioError) else self.listen(speech)
 
     def listen(
         self,

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,27 @@ def test_map_hands_errors_back_in_their_place(
         list(tiny_pipeline.map(recordings, **settings))
     with pytest.raises(SettingError, match="on_error is raise or return"):
         tiny_pipeline.map([], on_error="ignore")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_map_draws_what_came_before_an_error(
+    batch_size: int, tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    def recordings() -> Iterator[tuple[np.ndarray, int]]:
+        yield from [(tone, 16_000)] * 3
+        raise KeyError("database")
+
+    silent = (np.zeros(32_000, np.float32), 16_000)
+    for several, error in (
+        (recordings(), KeyError),
+        ([*[(tone, 16_000)] * 3, silent, silent], NoSpeechError),
+    ):
+        drawn = tiny_pipeline.map(
+            several, batch_size=batch_size, seed=7, num_inference_steps=1, progress=False
+        )
+        assert [portrait.seed for portrait in islice(drawn, 3)] == [7, 8, 9]
+        with pytest.raises(error):
+            next(drawn)
 
 
 def test_errors_that_map_hands_back_hold_no_recordings(

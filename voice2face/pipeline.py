@@ -19,7 +19,7 @@ from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
 from voice2face.listening import Speech, Voice, hear, is_one_recording, read_speech, speech_of
 from voice2face.portrait import Portrait, Portraits, Provenance
-from voice2face.prefetch import read_ahead
+from voice2face.prefetch import in_batches, read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
 from voice2face.seeds import choose_seeds, seeds_in_turn
 from voice2face.settings import (
@@ -230,7 +230,8 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 
         Raises:
-            AudioError: a recording cannot be used; the portraits before its batch were yielded.
+            AudioError: a recording cannot be used; the portraits before it were yielded, as they
+                are before what ``recordings`` itself raises.
             SettingError: an argument is out of range; raised at once, before any is taken. Or
                 there are fewer seeds than recordings.
         """
@@ -266,7 +267,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
             heard = self._hear_all(read_ahead(read_speech, recordings), past_errors=past_errors)
-            while batch := list(islice(heard, batch_size)):
+            for batch in in_batches(heard, batch_size):
                 numbers = list(islice(seeds, len(batch)))
                 if len(numbers) < len(batch):
                     raise SettingError("there are fewer seeds than recordings; give one for each")

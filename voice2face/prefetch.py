@@ -1,4 +1,4 @@
-"""Reading what comes next while something is worked on."""
+"""Items read ahead and in batches; what came before an error of theirs comes first."""
 
 from __future__ import annotations
 
@@ -24,16 +24,45 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
         read: safe to be called from several threads.
         items: drawn from as the results are taken.
     """
-    upcoming = iter(items)
     pool = ThreadPoolExecutor(READING_THREADS)
+    begun = _begin(pool, read, items)
     try:
         reading: deque[Future[Result]] = deque()
         while True:
-            room = READ_AHEAD + 1 - len(reading)
-            reading.extend(pool.submit(read, item) for item in islice(upcoming, room))
+            reading.extend(islice(begun, READ_AHEAD + 1 - len(reading)))
             if not reading:
                 return
             yield reading.popleft().result()
     finally:
         # the garbage collector may be what ends this, in a thread that others wait for to start
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(
+    pool: ThreadPoolExecutor, read: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Future[Result]]:
+    """One result to come for each item, and one more for what ``items`` raises."""
+    try:
+        for item in items:
+            yield pool.submit(read, item)
+    except Exception as error:
+        failed: Future[Result] = Future()
+        failed.set_exception(error)
+        yield failed
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last one of what is left, or came before ``items`` raised."""
+    batch: list[Item] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

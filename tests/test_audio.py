@@ -49,6 +49,7 @@ def test_every_way_in_gives_the_same_samples(tone: np.ndarray, tmp_path: Path) -
     ]
     for samples in ways:
         assert samples.dtype == np.float32
+        assert not np.shares_memory(samples, tone)
         np.testing.assert_allclose(samples, tone, atol=1e-6)
 
 

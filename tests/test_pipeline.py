@@ -38,7 +38,7 @@ from voice2face.errors import (
     OutputError,
     SettingError,
 )
-from voice2face.listening import Voice
+from voice2face.listening import Voice, speech_of
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD, read_ahead
 from voice2face.seeds import choose_seeds, seed_of_name
@@ -264,6 +264,52 @@ def test_map_draws_what_came_before_an_error(
         assert [portrait.seed for portrait in islice(drawn, 3)] == [7, 8, 9]
         with pytest.raises(error):
             next(drawn)
+
+
+def test_map_takes_buffers_and_files_that_are_used_again(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    lengths = [20_000 + 4_000 * k for k in range(6)]
+    samples, coded = np.zeros(48_000, np.float32), io.BytesIO()
+    tensor = torch.from_numpy(np.zeros_like(samples))
+
+    def fill(length: int) -> None:
+        samples[:] = 0
+        samples[:length] = tone[:length]
+        tensor.copy_(torch.from_numpy(samples))
+        coded.seek(0)
+        sf.write(coded, samples, 16_000, format="WAV", subtype="FLOAT")
+
+    def closing() -> Iterator[io.BytesIO]:
+        for length in lengths:
+            fill(length)
+            with io.BytesIO(coded.getvalue()) as file:
+                yield file
+
+    def reusing(recording: Any) -> Iterator[Any]:
+        for length in lengths:
+            fill(length)
+            yield recording
+
+    settings = {"batch_size": 2, "num_inference_steps": 1, "progress": False}
+    expected: list[float] = []
+    for recordings in (
+        closing(),
+        reusing((samples, 16_000)),
+        reusing((16_000, tensor)),
+        reusing({"array": samples, "sampling_rate": 16_000}),
+        reusing(([samples], 16_000)),
+        reusing(coded),
+    ):
+        drawn = list(tiny_pipeline.map(recordings, **settings))
+        seconds = [portrait.evidence.speech_seconds for portrait in drawn]
+        expected = expected or seconds
+        assert seconds == expected == sorted(set(seconds))
+    voice, speech = tiny_pipeline.listen(tone, 16_000), speech_of((tone, 16_000))
+    (portrait,) = tiny_pipeline.map([speech], seed=3, **settings)
+    assert portrait.evidence == voice.evidence
+    with pytest.raises(AudioFormatError, match="leave sample_rate out"):
+        tiny_pipeline.listen(speech, 8_000)
 
 
 def test_errors_that_map_hands_back_hold_no_recordings(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping
-from numbers import Real
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ from voice2face.audio.quality import (
 )
 from voice2face.audio.voice_activity import join_frames, speech_frames, speech_windows
 from voice2face.audio.waveform import SAMPLE_RATE, Waveform
-from voice2face.errors import AudioError, NoSpeechError
+from voice2face.errors import AudioFormatError, NoSpeechError
 from voice2face.evidence import Evidence
 from voice2face.models import SpeakerEncoder, SpeechEncoder
 from voice2face.models.attribute_heads import AGE_DECADES
@@ -108,9 +106,15 @@ def find_in(waveform: Waveform) -> Speech:
 def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
     """Decode a recording, as ``load_audio`` takes it, and find its speech.
 
+    What this returned stays as it is.
+
     Raises:
         AudioError: the recording cannot be used; names the file.
     """
+    if isinstance(recording, Speech):
+        if sample_rate not in (None, SAMPLE_RATE):
+            raise AudioFormatError(f"speech was brought to {SAMPLE_RATE} Hz; leave sample_rate out")
+        return recording
     with memory_for(recording):
         waveform = load_audio(recording, sample_rate)
         try:
@@ -118,21 +122,3 @@ def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
         except NoSpeechError as error:
             name = name_of(recording)
             raise NoSpeechError(f"{name}: {error}" if name else str(error)) from error
-
-
-def read_speech(recording: Any) -> Speech | AudioError:
-    """The speech of a recording, or why there is none."""
-    try:
-        return speech_of(recording)
-    except AudioError as error:
-        return error
-
-
-def is_one_recording(given: object) -> bool:
-    """Whether it is a recording where an iterable of recordings is expected."""
-    if isinstance(given, tuple) and len(given) == 2 and any(isinstance(x, Real) for x in given):
-        return True  # samples with their rate
-    if isinstance(given, np.ndarray):
-        return given.dtype.kind in "iuf"  # and not paths
-    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor)
-    return isinstance(given, kinds) or hasattr(given, "read")

@@ -17,7 +17,7 @@ from torch import Tensor
 from voice2face.devices import at_once, memory_errors
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
-from voice2face.listening import Speech, Voice, hear, is_one_recording, read_speech, speech_of
+from voice2face.listening import Speech, Voice, hear, speech_of
 from voice2face.portrait import Portrait, Portraits, Provenance
 from voice2face.prefetch import in_batches, read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
@@ -32,6 +32,7 @@ from voice2face.settings import (
     check_whole,
     fill_preset,
 )
+from voice2face.several_recordings import is_one_recording, read_speech, unshared
 from voice2face.step_callback import StepCallback, check_callable, latent_callback
 
 
@@ -219,7 +220,8 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         Args:
             recordings: a list, or another iterable, of anything ``__call__`` takes as ``audio``;
-                read as the portraits are taken.
+                taken as the portraits are. Arrays and tensors are copied and file objects are read
+                when they are taken: the iterable may use its buffer again, or close its file.
             batch_size: recordings denoised together, 1 to 1024.
             seed: of the first recording; the one after *k* others has ``seed + k``. Or a seed for
                 each, in order. Drawn at random for each where it is not given.
@@ -266,7 +268,8 @@ class Voice2FacePipeline(PretrainedNetworks):
 
         total = len(recordings) if isinstance(recordings, Sized) else None
         with tqdm(total=total, unit="portrait", disable=not progress) as bar:
-            heard = self._hear_all(read_ahead(read_speech, recordings), past_errors=past_errors)
+            speech = read_ahead(read_speech, (unshared(one) for one in recordings))
+            heard = self._hear_all(speech, past_errors=past_errors)
             for batch in in_batches(heard, batch_size):
                 numbers = list(islice(seeds, len(batch)))
                 if len(numbers) < len(batch):
@@ -311,7 +314,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             AudioError: the recording cannot be used.
             DeviceError: the device ran out of memory.
         """
-        speech = audio if isinstance(audio, Speech) else speech_of(audio, sample_rate)
+        speech = speech_of(audio, sample_rate)
         encoder = self.speech_encoder
         with memory_errors(self.device), self._turn(encoder):
             return hear(speech, encoder, on_windows)

@@ -38,7 +38,7 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         sample_rate: samples a second, for arrays and tensors only: files say their own.
 
     Returns:
-        ``(samples,)`` float32, mono at 16 kHz.
+        ``(samples,)`` float32, mono at 16 kHz; a new array.
 
     Raises:
         AudioNotFoundError: the path does not exist or is a folder.

@@ -16,13 +16,13 @@ MOST_FILTERS = 1000  # that torchaudio may lay out
 
 
 def resample(waveform: Waveform, rate: int) -> Waveform:
-    """Bring ``(samples,)`` from ``rate`` to 16 kHz, by torchaudio where it can be imported.
+    """Bring ``(samples,)`` from ``rate`` to 16 kHz, in a new array.
 
-    torchaudio lays out 16000 / gcd(rate, 16000) filters, which take gigabytes at odd rates: beyond
-    ``MOST_FILTERS``, soxr resamples.
+    torchaudio does it where it can be imported. It lays out 16000 / gcd(rate, 16000) filters, which
+    take gigabytes at odd rates: beyond ``MOST_FILTERS``, soxr resamples.
     """
     if rate == SAMPLE_RATE:
-        return waveform
+        return waveform.copy()
     places = SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE)
     if places <= MOST_FILTERS and torchaudio_available():
         return resample_with_torchaudio(waveform, rate)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile as sf
 import torch
@@ -549,6 +550,16 @@ def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, ton
     for one in ("talk.wav", Path("talk.wav"), b"RIFF", None, tone, *pairs):
         with pytest.raises(SettingError, match="map takes several recordings"):
             tiny_pipeline.map(one)
+    with pytest.raises(SettingError, match=r"the column that holds them: table\['path'\]"):
+        tiny_pipeline.map(pa.table({"path": ["talk.wav"]}))
+    voice = tiny_pipeline.listen(tone, 16_000)
+    with pytest.raises(SettingError, match=r"pipe\.draw\(\[voice\], \[seed\]\)"):
+        tiny_pipeline.map(voice)
+    with pytest.raises(AudioFormatError, match=r"use pipe\.draw\(\[voice\], \[seed\]\)"):
+        tiny_pipeline(voice)
+    (error,) = tiny_pipeline.map([voice], on_error="return", progress=False)
+    assert isinstance(error, AudioFormatError)
+    assert "use pipe.draw" in str(error)
     with pytest.raises(SettingError, match=r"give \[voice\]"):
         tiny_pipeline.draw(tiny_pipeline.listen(tone, 16_000), [7])
     with pytest.raises(SettingError, match=r"give \[seed\]"):

@@ -115,6 +115,8 @@ def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
         if sample_rate not in (None, SAMPLE_RATE):
             raise AudioFormatError(f"speech was brought to {SAMPLE_RATE} Hz; leave sample_rate out")
         return recording
+    if isinstance(recording, Voice):
+        raise AudioFormatError("this voice was heard before; use pipe.draw([voice], [seed])")
     with memory_for(recording):
         waveform = load_audio(recording, sample_rate)
         try:

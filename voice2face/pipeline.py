@@ -32,7 +32,7 @@ from voice2face.settings import (
     check_whole,
     fill_preset,
 )
-from voice2face.several_recordings import is_one_recording, read_speech, unshared
+from voice2face.several_recordings import check_several, read_speech, unshared
 from voice2face.step_callback import StepCallback, check_callable, latent_callback
 
 
@@ -238,8 +238,7 @@ class Voice2FacePipeline(PretrainedNetworks):
                 there are fewer seeds than recordings.
         """
         check_whole("batch_size", batch_size, MOST_IMAGES)
-        if not isinstance(recordings, Iterable) or is_one_recording(recordings):
-            raise SettingError("map takes several recordings; give a list: [recording]")
+        check_several(recordings)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
         known = max(1, len(recordings)) if isinstance(recordings, Sized) else 1

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from voice2face.errors import AudioError
-from voice2face.listening import Speech, speech_of
+from voice2face.errors import AudioError, SettingError
+from voice2face.listening import Speech, Voice, speech_of
 
 
-def is_one_recording(given: object) -> bool:
-    """Whether it is a recording where an iterable of recordings is expected."""
+def check_several(given: object) -> None:
+    """Refuse what is no iterable of recordings: most of all, one recording.
+
+    Raises:
+        SettingError: says what to give.
+    """
+    if isinstance(given, Voice):
+        raise SettingError("map takes recordings; pipe.draw([voice], [seed]) draws what was heard")
+    if hasattr(given, "columns"):
+        raise SettingError(
+            f"map takes several recordings, not a {type(given).__name__}; give the column that "
+            "holds them: table['path']"
+        )
+    if not isinstance(given, Iterable) or _is_one_recording(given):
+        raise SettingError("map takes several recordings; give a list: [recording]")
+
+
+def _is_one_recording(given: object) -> bool:
     if isinstance(given, tuple) and len(given) == 2 and any(isinstance(x, Real) for x in given):
         return True  # samples with their rate
     if isinstance(given, np.ndarray):
         return given.dtype.kind in "iuf"  # and not paths
-    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor)
+    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor, Speech)
     return isinstance(given, kinds) or hasattr(given, "read")
 
 

@@ -242,6 +242,13 @@ def test_a_damaged_portrait_keeps_the_others_off_no_sheet(
         (["--report", "no/run.csv"], "no is not a folder"),
         (["--contact-sheet", "all.gif"], "saved as .png"),
         (["--contact-sheet", "no/all.png"], "no is not a folder"),
+        (["--report", "folder.csv"], "folder.csv is a folder"),
+        (["--contact-sheet", "folder.png"], "folder.png is a folder"),
+        (["--report", f"{'long' * 80}.csv"], "name too long"),
+        (["--report", "locked/run.csv"], "locked cannot be written: Permission denied"),
+        (["-o", "locked"], "locked cannot be written: Permission denied"),
+        (["-o", "out", "--contact-sheet", "recordings/../out/a.png"], "the place of a portrait"),
+        (["-o", "out", "--contact-sheet", "out/deep/B.png"], "the place of a portrait"),
         (["-o", "file/portraits"], "cannot be made"),
         (["--batch-size", "0"], "batch_size"),
     ],
@@ -255,11 +262,22 @@ def test_what_does_not_go_with_a_folder(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
+    opened = os.open
+
+    def guarded(path: object, *more: object) -> int:
+        if Path(os.fspath(path)).parent.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *more)
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "open", guarded)
     (tmp_path / "file").write_text("")
+    for folder in ("folder.csv", "folder.png", "locked"):
+        (tmp_path / folder).mkdir()
     assert main([str(recordings), "--model", checkpoint, *more]) == 1
     assert message in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.png")), "it is said before anything is drawn"
+    portraits = [path for path in tmp_path.rglob("*.png") if path.is_file()]
+    assert not portraits, "it is said before anything is drawn"
 
 
 def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -40,6 +40,11 @@ def exists(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def resolved(path: str | os.PathLike[str]) -> str:
+    """The one absolute path of a place, without links, as far as the system says."""
+    return os.path.realpath(path)
+
+
 def recording_of(path: Path) -> Path | IO[bytes]:
     """The recording that a command line names, ``-`` for standard input."""
     return sys.stdin.buffer if path == STANDARD_INPUT else path

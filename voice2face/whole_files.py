@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from voice2face.errors import OutputError
+
+
+def partial_in(folder: Path) -> Path:
+    """A new name for a file that is not whole yet."""
+    return folder / f".{secrets.token_hex(8)}.partial"
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -17,7 +22,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         path: the file's place.
         write: writes what belongs there to the path it is given; its errors are passed on.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    partial = partial_in(path.parent)
     try:
         write(partial)
         partial.replace(path)
@@ -26,19 +31,62 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written to into an ``OutputError``."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # the latter of a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path} cannot be written: {reason}; choose another place") from error
+
+
 def check_folder_of(path: Path) -> None:
     """Refuse a file whose folder is not there, before the work that it is to hold.
 
     Raises:
         OutputError: says so.
     """
-    try:
+    with output_errors(path):
         if not path.parent.is_dir():
             raise OutputError(f"{path.parent} is not a folder; make it first")
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place"
-        ) from error
+
+
+def check_no_folder(path: Path) -> None:
+    """Refuse a file in whose place a folder is.
+
+    Raises:
+        OutputError: says so, or that the name is none.
+    """
+    with output_errors(path):
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name the file to write in it")
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work that it is to hold.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written to, or the name is a folder's or
+            none.
+    """
+    check_folder_of(path)
+    check_no_folder(path)
+    with output_errors(path), suppress(FileNotFoundError):
+        path.lstat()  # says what is wrong with a name
+    check_folder_writable(path.parent)
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made, by making one.
+
+    Raises:
+        OutputError: says so.
+    """
+    partial = partial_in(folder)
+    with output_errors(folder):
+        partial.touch(exist_ok=False)
+        partial.unlink()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -47,10 +95,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the folder is missing or cannot be written to.
     """
-    try:
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; name the file to write in it")
+    check_no_folder(path)
+    with output_errors(path):
         replace_file(path, lambda partial: partial.write_bytes(data))
-    except (OSError, ValueError) as error:  # the latter of a name with a NUL
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{path} cannot be written: {reason}; choose another place") from error

@@ -14,12 +14,12 @@ from voice2face.commands.folder_report import REPORT_ENDINGS, Outcome, read_repo
 from voice2face.commands.options import BATCH_SIZE, draw_settings
 from voice2face.errors import OutputError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import exists, expanded
+from voice2face.paths import exists, expanded, resolved
 from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.seeds import choose_seeds, seed_of_name
-from voice2face.whole_files import check_folder_of, write_atomically
+from voice2face.whole_files import check_folder_writable, check_writable, write_atomically
 
 SHEET_PICTURES = 400
 SHEET_COLUMNS = 16
@@ -53,11 +53,15 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         for recording, path in zip(recordings, paths, strict=True)
         if options.overwrite or not exists(path)
     ]
-    for parent in {path.parent for _, path in waiting} | {output}:
+    files = [expanded(file) for file in (options.report, options.contact_sheet) if file is not None]
+    check_no_portrait(files, paths)
+    parents = {path.parent for _, path in waiting}
+    for parent in parents | {output}:
         make_folder(parent)
-    for file in (options.report, options.contact_sheet):
-        if file is not None:
-            check_folder_of(expanded(file))
+    for parent in parents:
+        check_folder_writable(parent)
+    for file in files:
+        check_writable(file)
 
     earlier = {} if options.report is None else read_report(expanded(options.report))
     known = {}
@@ -146,6 +150,18 @@ def settle(recording: Path, path: Path, result: Portrait | Voice2FaceError) -> O
         speech_seconds=evidence.speech_seconds,
         warnings="; ".join(evidence.warnings) or None,
     )
+
+
+def check_no_portrait(files: Iterable[Path], portraits: Iterable[Path]) -> None:
+    """Refuse files in whose place a portrait goes; capitals make no difference.
+
+    Raises:
+        OutputError: names one.
+    """
+    taken = {resolved(path).casefold() for path in portraits}
+    for file in files:
+        if resolved(file).casefold() in taken:
+            raise OutputError(f"{file} is the place of a portrait; choose another one")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -77,7 +78,9 @@ def test_a_second_run_makes_what_is_missing(
     rows = {Path(row["portrait"]).name: row for row in json.loads(table.read_text())}
     assert rows["b.png"]["status"] == "made"
     assert rows["a.png"]["status"] == "there already"
-    assert rows["a.png"]["seed"] is None
+    with Image.open(out / "a.png") as image:
+        assert rows["a.png"]["seed"] == int(image.info["voice2face:seed"]), "the portrait told it"
+    assert rows["a.png"]["sex"] is None
     assert main([*arguments, "-q", "--report", str(table)]) == 0
     later = {Path(row["portrait"]).name: row for row in json.loads(table.read_text())}
     assert later == rows | {"b.png": rows["b.png"] | {"status": "there already"}}
@@ -120,14 +123,70 @@ def test_a_report_is_read_again(ending: str, tmp_path: Path) -> None:
     outcomes = [
         Outcome("a.wav", "a.png", "made", 7, "male", "20-29", 1.5, "noisy"),
         Outcome(os.fsdecode(b"caf\xe9.wav"), "b.png", "there already"),
+        Outcome("c.wav", "c.png", "failed", 8, "male", "20-29", error="no audio"),
     ]
     file = tmp_path / f"run{ending}"
-    file.write_bytes(report(outcomes, ending))
-    there = [replace(outcome, status="there already") for outcome in outcomes]
-    assert list(read_report(file).values()) == there
-    for foreign in ("recording,nonsense\n1,2\n", f"recording\n{'a' * 200_000}\n", "[" * 100_000):
-        file.write_text(foreign)
-        assert read_report(file) == {}
+    assert read_report(file) == {}
+    file.touch()
+    assert read_report(file) == {}
+    there = [replace(outcome, status="there already", error=None) for outcome in outcomes]
+    for mark in (b"", codecs.BOM_UTF8):
+        file.write_bytes(mark + report(outcomes, ending))
+        assert list(read_report(file).values()) == there
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "recording,nonsense\n1,2\n",
+        f"recording\n{'a' * 200_000}\n",
+        f"{','.join(field.name for field in fields(Outcome))}\na.wav,a.png,made,7,,,,,,more\n",
+        "[" * 100_000,
+        "{}",
+        '{"a": 1}',
+        "[1]",
+        '[{"recording": 1, "portrait": "a.png"}]',
+    ],
+)
+def test_what_is_no_report_is_not_written_over(
+    foreign: str, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / f"run{'.json' if foreign[0] in '[{' else '.csv'}"
+    file.write_text(foreign)
+    assert main([str(recordings), "-o", str(tmp_path / "out"), "--report", str(file)]) == 1
+    assert f"{file} is there and is no report" in capsys.readouterr().err
+    assert file.read_text() == foreign
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_report_keeps_what_it_knew(
+    recordings: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows() -> list[dict]:
+        return list(csv.DictReader(table.read_text().splitlines()))
+
+    (recordings / "broken.wav").unlink()
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "run.csv"
+    more = ["--model", checkpoint, "--steps", "1", "-q", "--report", "run.csv"]
+    assert main(["recordings", "-o", "out", *more]) == 0
+    first = rows()
+    table.write_bytes(codecs.BOM_UTF8 + table.read_bytes())
+    assert main([str(recordings), "-o", str(tmp_path / "out"), *more]) == 0
+    told = ("seed", "sex", "age", "speech_seconds")
+    assert [[row[name] for name in told] for row in rows()] == [
+        [row[name] for name in told] for row in first
+    ]
+    good = (recordings / "a.wav").read_bytes()
+    (recordings / "a.wav").write_text("no audio")
+    assert main(["recordings", "-o", "out", *more, "--overwrite"]) == 1
+    redrawn = rows()
+    assert redrawn[0]["status"] == "failed"
+    assert redrawn[0]["error"]
+    assert [redrawn[0][name] for name in told] == [first[0][name] for name in told]
+    (recordings / "a.wav").write_bytes(good)
+    assert main(["recordings", "-o", "out", *more]) == 0
+    assert rows() == [row | {"status": "there already", "error": ""} for row in redrawn]
 
 
 def test_an_ended_run_leaves_its_report(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +121,33 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         PictureError: it is missing, too large, or no picture that Pillow reads.
     """
+    with readable_picture(path) as image:
+        return image.convert("RGB")
+
+
+def read_info(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    """Read what is written in a picture before its pixels, and none of these.
+
+    Raises:
+        PictureError: as of ``open_picture``.
+    """
+    with readable_picture(path) as image:
+        return dict(image.info)
+
+
+@contextmanager
+def readable_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Give a picture file to read from.
+
+    Raises:
+        PictureError: it is missing, too large, or no picture that Pillow reads.
+    """
     path = expanded(path)
     try:
         if path.stat().st_size > LARGEST_PICTURE_BYTES:
             raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
         with Image.open(path) as image:
-            return image.convert("RGB")
+            yield image
     except PictureError:
         raise
     except UnidentifiedImageError as error:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from voice2face import __version__
 from voice2face.errors import PictureError, SettingError
-from voice2face.picture_files import open_picture
+from voice2face.picture_files import open_picture, read_info
 from voice2face.portrait import DETAIL, Portrait, Provenance
 from voice2face.settings import Settings
 
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline
+
+
+class Making(NamedTuple):
+    """How a portrait was made, as its PNG says.
+
+    Attributes:
+        seed: as it was saved.
+        settings: as they were saved.
+        provenance: as it was saved.
+    """
+
+    seed: int
+    settings: Settings
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -55,17 +70,33 @@ def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
         PictureError: it is missing, or does not say how it was made, as only PNGs do.
     """
     image = open_picture(path)
-    pixels = np.asarray(image)
+    return SavedPortrait(np.asarray(image), *making_of(path, image.info))
+
+
+def read_making(path: str | os.PathLike[str]) -> Making:
+    """Read how a portrait was made, and none of its pixels.
+
+    Raises:
+        PictureError: as of ``read_portrait``.
+    """
+    return making_of(path, read_info(path))
+
+
+def making_of(path: str | os.PathLike[str], info: Mapping[Any, Any]) -> Making:
+    """How a portrait was made, by what is written in its file.
+
+    Raises:
+        PictureError: it does not say.
+    """
     written = {
         str(name).removeprefix(DETAIL): str(value)
-        for name, value in image.info.items()
+        for name, value in info.items()
         if str(name).startswith(DETAIL)
     }
     try:
         if not all(value.isprintable() for value in written.values()):
             raise ValueError("what is written in it is no plain text")
-        return SavedPortrait(
-            pixels,
+        return Making(
             int(written["seed"]),
             Settings.from_text(written),
             Provenance(

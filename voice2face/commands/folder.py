@@ -5,19 +5,27 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from voice2face.commands.folder_report import REPORT_ENDINGS, Outcome, read_report, report
+from voice2face.commands.folder_report import (
+    REPORT_ENDINGS,
+    Outcome,
+    places,
+    read_report,
+    report,
+)
 from voice2face.commands.options import BATCH_SIZE, draw_settings
-from voice2face.errors import OutputError, SettingError, Voice2FaceError
+from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import exists, expanded, resolved
 from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
+from voice2face.replay import read_making
 from voice2face.seeds import choose_seeds, seed_of_name
 from voice2face.whole_files import check_folder_writable, check_writable, write_atomically
 
@@ -62,18 +70,20 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         check_folder_writable(parent)
     for file in files:
         check_writable(file)
-
     earlier = {} if options.report is None else read_report(expanded(options.report))
-    known = {}
-    for recording, path in zip(recordings, paths, strict=True):
-        if exists(path):
-            there = Outcome(str(recording), str(path), "there already")
-            known[str(recording)] = earlier.get((there.recording, there.portrait), there)
+    known = {
+        str(recording): there_already(recording, path, earlier)
+        for recording, path in zip(recordings, paths, strict=True)
+        if exists(path)
+    }
 
     began = time.monotonic()
     drawing = draw(waiting, options)  # its errors leave an earlier report as it is
     try:
         for outcome in drawing:
+            there = known.get(outcome.recording)
+            if there is not None and outcome.error is not None:
+                outcome = replace(there, status="failed", error=outcome.error)
             known[outcome.recording] = outcome
     finally:
         outcomes = [known[str(name)] for name in recordings if str(name) in known]
@@ -89,6 +99,19 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
         print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
     return count["failed"] == 0
+
+
+def there_already(
+    recording: Path, path: Path, earlier: Mapping[tuple[str, str], Outcome]
+) -> Outcome:
+    """What is known of a portrait that is there: what it says itself, and an earlier report."""
+    there = Outcome(str(recording), str(path), "there already")
+    told = earlier.get(places(recording, path), there)
+    try:
+        seed: int | None = read_making(path).seed
+    except PictureError:
+        seed = told.seed
+    return replace(told, recording=there.recording, portrait=there.portrait, seed=seed)
 
 
 def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> Iterator[Outcome]:

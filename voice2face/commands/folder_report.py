@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from voice2face.errors import OutputError
+from voice2face.paths import resolved
+
 REPORT_ENDINGS = (".csv", ".json")
 
 
@@ -53,21 +56,63 @@ def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
 
 
 def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
-    """What an earlier report tells, by recording and portrait; nothing if there is none."""
+    """What an earlier report tells of portraits; nothing if there is none, or an empty file.
+
+    Returns:
+        By ``places`` of recording and portrait; each as ``"there already"``.
+
+    Raises:
+        OutputError: the file is no report, or one that another program changed too much.
+    """
     try:
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
-        as_json = file.suffix.lower() == ".json"
-        rows = json.loads(text) if as_json else csv.DictReader(io.StringIO(text, newline=""))
-        found = {}
-        for row in rows:
-            told: dict[str, Any] = {
-                name: value for name, value in row.items() if value not in (None, "")
-            }
-            for name, kind in (("seed", int), ("speech_seconds", float)):
-                if name in told:
-                    told[name] = kind(told[name])
-            outcome = Outcome(**told | {"status": "there already"})
-            found[outcome.recording, outcome.portrait] = outcome
-        return found
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error):
+        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        rows = rows_of(text, file.suffix) if text.strip() else []
+        outcomes = [outcome_of(row) for row in rows]
+        return {places(outcome.recording, outcome.portrait): outcome for outcome in outcomes}
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise OutputError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
+        raise OutputError(
+            f"{file} is there and is no report of this command, or another program changed it; "
+            "move it away, or name another file"
+        ) from error
+
+
+def rows_of(text: str, ending: str) -> list[Any]:
+    """The rows of a report's text.
+
+    Raises:
+        ValueError: it is not that of a report.
+    """
+    if ending.lower() == ".json":
+        rows = json.loads(text)
+        if not isinstance(rows, list):
+            raise ValueError("a report is a list")
+        return rows
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if set(reader.fieldnames or ()) != {field.name for field in fields(Outcome)}:
+        raise ValueError("a report has other columns")
+    return list(reader)
+
+
+def outcome_of(row: Any) -> Outcome:
+    """One row of an earlier report, as of a portrait that is there.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: a number is none.
+    """
+    if not isinstance(row, dict):
+        raise TypeError("a row has names")
+    told: dict[str, Any] = {name: value for name, value in row.items() if value not in (None, "")}
+    for name, kind in (("seed", int), ("speech_seconds", float)):
+        if name in told:
+            told[name] = kind(told[name])
+    return Outcome(**told | {"status": "there already", "error": None})
+
+
+def places(recording: str | Path, portrait: str | Path) -> tuple[str, str]:
+    """What tells a row from others, however its paths are written."""
+    return resolved(recording), resolved(portrait)

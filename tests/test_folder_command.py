@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 from dataclasses import fields, replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -16,6 +17,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.cli import main
+from voice2face.commands.ending_signals import ENDING, ending_as_interrupts
 from voice2face.commands.folder_report import Outcome, read_report, report
 from voice2face.errors import DeviceError
 from voice2face.picture_files import SYNTHETIC_SOURCE
@@ -189,20 +191,77 @@ def test_a_report_keeps_what_it_knew(
     assert rows() == [row | {"status": "there already", "error": ""} for row in redrawn]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_ended_run_leaves_its_report(
-    recordings: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals,
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     def settled(recording: Path, path: Path, _: object) -> Outcome:
         if recording.name == "broken.wav":
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
+        return Outcome(str(recording), str(path), "made", seed=1)
+
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in ENDING}
+    monkeypatch.setattr("voice2face.commands.folder.settle", settled)
+    table = tmp_path / "run.csv"
+    arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
+    try:
+        code = main([*arguments, "--report", str(table)])
+    except SystemExit as ended:
+        code = ended.code
+    after = {each: signal.signal(each, handler) for each, handler in before.items()}
+    assert code == 128 + number
+    assert "nothing half-written was left" in capsys.readouterr().err
+    assert set(after.values()) == {signal.SIG_DFL}
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert (Path(row["recording"]).name, row["seed"]) == ("a.wav", "1")
+
+
+def test_signals_that_follow_do_not_end_what_the_first_asks_for() -> None:
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in ENDING}
+    done = []
+    with pytest.raises(SystemExit) as ended, ending_as_interrupts():
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            done.append("in order")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ending_as_interrupts():
+        signal.raise_signal(signal.SIGHUP)
+        done.append("not hung up on")
+    for each, handler in before.items():
+        signal.signal(each, handler)
+    assert ended.value.code == 128 + signal.SIGHUP
+    assert done == ["in order", "not hung up on"]
+
+
+def test_a_run_that_is_killed_leaves_the_report_of_the_batches_before(
+    recordings: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def settled(recording: Path, path: Path, _: object) -> Outcome:
+        if table.exists():
+            told.append(len(list(csv.DictReader(table.read_text().splitlines()))))
         return Outcome(str(recording), str(path), "made", seed=1)
 
     monkeypatch.setattr("voice2face.commands.folder.settle", settled)
     table = tmp_path / "run.csv"
     arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
-    assert main([*arguments, "--report", str(table)]) == 130
-    (row,) = csv.DictReader(table.read_text().splitlines())
-    assert (Path(row["recording"]).name, row["seed"]) == ("a.wav", "1")
+    arguments += ["--report", str(table), "--batch-size", "2", "--steps", "1"]
+    assert main(arguments) == 0
+    assert told == [2, 2, 2], "after the first batch, then every few seconds"
+    table.unlink()
+    told.clear()
+    monkeypatch.setattr("voice2face.commands.folder_report.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("voice2face.commands.folder_report.LEAST_TIMES_WRITING", 0.0)
+    assert main(arguments) == 0
+    assert told == [2, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from voice2face.commands.ending_signals import ending_as_interrupts
 from voice2face.commands.folder_report import (
     REPORT_ENDINGS,
     Outcome,
+    ReportFile,
     places,
     read_report,
-    report,
 )
 from voice2face.commands.options import BATCH_SIZE, draw_settings
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
@@ -27,18 +28,19 @@ from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.replay import read_making
 from voice2face.seeds import choose_seeds, seed_of_name
-from voice2face.whole_files import check_folder_writable, check_writable, write_atomically
+from voice2face.whole_files import check_folder_writable, check_writable
 
 SHEET_PICTURES = 400
 SHEET_COLUMNS = 16
 SHEET_PICTURE_SIZE = 128
 
 
+@ending_as_interrupts()
 def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     """Do what the parsed command line asks; tells whether every recording has its portrait.
 
-    The report tells of a run that was ended early, too; of portraits that were there already, it
-    repeats what it told before.
+    The report tells of a run that was ended early, too, as far as it came; of portraits that were
+    there already, it repeats what it told before.
 
     Raises:
         AudioNotFoundError: there are no recordings.
@@ -77,23 +79,29 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         if exists(path)
     }
 
+    kept = None if options.report is None else ReportFile(expanded(options.report))
+
+    def told() -> list[Outcome]:
+        return [known[str(recording)] for recording in recordings if str(recording) in known]
+
     began = time.monotonic()
     drawing = draw(waiting, options)  # its errors leave an earlier report as it is
     try:
-        for outcome in drawing:
+        for number, outcome in enumerate(drawing, 1):
             there = known.get(outcome.recording)
             if there is not None and outcome.error is not None:
                 outcome = replace(there, status="failed", error=outcome.error)
             known[outcome.recording] = outcome
+            if kept is not None and number % batch_size(options) == 0:
+                kept.write_if_due(told)
     finally:
-        outcomes = [known[str(name)] for name in recordings if str(name) in known]
-        if options.report is not None:
-            write_atomically(expanded(options.report), report(outcomes, options.report.suffix))
+        if kept is not None:
+            kept.write(told())
     seconds = time.monotonic() - began
     if options.contact_sheet is not None:
         write_sheet([path for path in paths if exists(path)], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
-    for outcome in outcomes:
+    for outcome in known.values():
         count[outcome.status] += 1
     if not options.quiet:
         rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
@@ -135,13 +143,18 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> I
         seeds = [seed_of_name(name, options.seed) for name in names]
     results = pipe.map(
         [recording for recording, _ in waiting],
-        batch_size=BATCH_SIZE if options.batch_size is None else options.batch_size,
+        batch_size=batch_size(options),
         seed=seeds,
         **draw_settings(options),
         progress=not options.quiet,
         on_error="return",
     )
     return settle_all(waiting, results)
+
+
+def batch_size(options: argparse.Namespace) -> int:
+    """Recordings of which portraits are drawn together."""
+    return BATCH_SIZE if options.batch_size is None else int(options.batch_size)
 
 
 def settle_all(

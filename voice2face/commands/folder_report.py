@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from voice2face.errors import OutputError
 from voice2face.paths import resolved
+from voice2face.whole_files import write_atomically
 
 REPORT_ENDINGS = (".csv", ".json")
+LEAST_SECONDS = 5.0  # from one report of a run to the next,
+LEAST_TIMES_WRITING = 20.0  # and as many times what writing one takes
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,35 @@ class Outcome:
     speech_seconds: float | None = None
     warnings: str | None = None
     error: str | None = None
+
+
+class ReportFile:
+    """A report that is written while a run goes on, so that one that is killed loses little.
+
+    Attributes:
+        file: where it lies.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._due = 0.0
+
+    def write(self, outcomes: Iterable[Outcome]) -> None:
+        """Write it anew.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        began = time.monotonic()
+        write_atomically(self.file, report(outcomes, self.file.suffix))
+        now = time.monotonic()
+        self._due = now + max(LEAST_SECONDS, LEAST_TIMES_WRITING * (now - began))
+
+    def write_if_due(self, outcomes: Callable[[], Iterable[Outcome]]) -> None:
+        """Write it anew if some seconds have passed; where that fails, the next time may do."""
+        if time.monotonic() >= self._due:
+            with suppress(OutputError):
+                self.write(outcomes())
 
 
 def report(outcomes: Iterable[Outcome], ending: str) -> bytes:

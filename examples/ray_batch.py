@@ -139,7 +139,8 @@ def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
     source = options.source.absolute()
     tables = [source] if source.suffix == ".parquet" else sorted(source.glob("*.parquet"))
     if not tables:
-        found = {path.relative_to(source).as_posix(): path for path in find_recordings(source)[0]}
+        recordings = find_recordings(source).recordings
+        found = {path.relative_to(source).as_posix(): path for path in recordings}
         waiting = [name for name in found if name not in done]
         rows = [{"id": name, "audio": str(found[name])} for name in waiting]
         blocks = max(1, math.ceil(len(rows) / options.batch_size))

@@ -21,7 +21,7 @@ from voice2face.commands.ending_signals import ENDING, ending_as_interrupts
 from voice2face.commands.folder_report import Outcome, read_report, report
 from voice2face.errors import DeviceError
 from voice2face.picture_files import SYNTHETIC_SOURCE
-from voice2face.recordings import portrait_paths
+from voice2face.recordings import find_recordings, portrait_paths
 
 
 @pytest.fixture
@@ -338,7 +338,55 @@ def test_places_that_nobody_may_look_into_end_no_run(
     out = tmp_path / "out"
     arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
     assert main(arguments) == 1, "one recording is broken"
-    assert "1 made, 0 there already, 1 failed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "1 made, 0 there already, 4 failed" in printed.out
+    assert printed.err.count("Permission denied") == 3, "each is told of"
+
+
+def test_folders_that_cannot_be_read_are_told_of(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    (recordings / "broken.wav").unlink()
+    monkeypatch.setattr(os, "scandir", guarded)
+    locked = recordings / "deep"
+    arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
+    assert main([*arguments, "--steps", "1"]) == 1
+    assert capsys.readouterr().err == f"voice2face: {locked} cannot be read: Permission denied\n"
+    assert made(tmp_path / "out") == ["a.png"]
+    locked = recordings
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"voice2face: {locked} cannot be read: Permission denied\n"
+
+
+def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "recordings", tmp_path / "elsewhere"
+    for name in ("recordings/deep/a.wav", "elsewhere/b.wav", "elsewhere/below/c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for link, to in {
+        "again": folder / "deep",  # which comes before it, but is a way to what is found anyway
+        "deep/loop": folder,
+        "linked": elsewhere,
+        "linked-below": elsewhere / "below",
+        "missing.wav": tmp_path / "gone.wav",
+        ".hidden": elsewhere,
+    }.items():
+        (folder / link).symlink_to(to)
+    (elsewhere / "back").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.wav")
+    found = [path.relative_to(folder).as_posix() for path in find_recordings(folder).recordings]
+    assert found == ["deep/a.wav", "linked/b.wav", "linked/below/c.wav", "missing.wav"]
 
 
 def test_a_damaged_portrait_keeps_the_others_off_no_sheet(
@@ -413,7 +461,18 @@ def test_recordings_that_are_not_read_are_told_of(
     assert main([str(folder)]) == 1
     assert told in capsys.readouterr().err
     shutil.copy(recording, folder)
-    arguments = ["--model", checkpoint, "-o", str(tmp_path / "drawn"), "--steps", "1", "-q"]
-    assert main([str(folder), *arguments]) == 0
-    assert told in capsys.readouterr().err
-    assert len(list((tmp_path / "drawn").iterdir())) == 1
+    drawn, table = tmp_path / "drawn", tmp_path / "run.csv"
+    arguments = ["--model", checkpoint, "-o", str(drawn), "--steps", "1", "--report", str(table)]
+    for run in ("1 made, 0 there already", "0 made, 1 there already"):
+        assert main([str(folder), *arguments]) == 0
+        printed = capsys.readouterr()
+        assert told in printed.err
+        assert f"{run}, 0 failed, 2 left out" in printed.out
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        assert [Path(row["recording"]).name for row in rows] == ["a.M4A", "b.webm", "talk.wav"]
+        assert [row["status"] for row in rows[:2]] == ["left out", "left out"]
+        assert rows[0]["error"] == ".M4A is a format that is not read; convert it first"
+        assert rows[0]["portrait"] == ""
+    assert main([str(folder), *arguments, "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert len(list(drawn.iterdir())) == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import os
+import stat
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from voice2face.errors import AudioNotFoundError
-from voice2face.paths import is_file
+from voice2face.paths import resolved
 
 AUDIO_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
@@ -17,29 +20,83 @@ UNREAD_ENDINGS = frozenset(  # of recordings in formats that are not read
 )
 
 
-def find_recordings(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Audio files under a folder, by their endings, in order; hidden ones are left out.
+class Found(NamedTuple):
+    """What lies under a folder.
 
-    Returns:
-        Those that are read, and those of formats that are not.
+    Attributes:
+        recordings: audio files that are read, in order.
+        unread: those of formats that are not, in order.
+        unreadable: why folders under it could not be looked into, in words, by their paths.
+    """
+
+    recordings: list[Path]
+    unread: list[Path]
+    unreadable: dict[Path, str]
+
+
+def find_recordings(folder: Path) -> Found:
+    """Audio files under a folder, by their endings; hidden ones are left out.
 
     Raises:
         AudioNotFoundError: there is none that is read.
     """
+    unreadable: dict[Path, str] = {}
+
+    def note(error: OSError) -> None:
+        unreadable[Path(error.filename)] = (
+            f"{error.filename} cannot be read: {error.strerror or error}"
+        )
+
     visible = sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_ENDINGS | UNREAD_ENDINGS
-        and is_file(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in files_below(folder, note)
+        if path.suffix.lower() in AUDIO_ENDINGS | UNREAD_ENDINGS and may_be_file(path)
     )
-    found = [path for path in visible if path.suffix.lower() in AUDIO_ENDINGS]
+    recordings = [path for path in visible if path.suffix.lower() in AUDIO_ENDINGS]
     unread = [path for path in visible if path.suffix.lower() in UNREAD_ENDINGS]
-    if not found:
-        advice = f"; {advice_on(unread)}" if unread else ""
+    if folder in unreadable:
+        raise AudioNotFoundError(unreadable[folder])
+    if not recordings:
         endings = ", ".join(sorted(AUDIO_ENDINGS))
-        raise AudioNotFoundError(f"{folder} holds no recordings ({endings}){advice}")
-    return found, unread
+        advice = [advice_on(unread)] if unread else []
+        none = f"{folder} holds no recordings ({endings})"
+        raise AudioNotFoundError("; ".join([none, *advice, *unreadable.values()]))
+    return Found(recordings, unread, unreadable)
+
+
+def files_below(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Files under a folder that are not hidden, and under the folders that links in it lead to.
+
+    No folder is entered twice, and by a link only where no other way leads there.
+
+    Args:
+        folder: where to begin.
+        on_error: told of folders that cannot be read.
+    """
+    entered: set[str] = set()
+    waiting = deque([folder])
+    while waiting:
+        beginning = waiting.popleft()
+        if resolved(beginning) in entered:
+            continue
+        for place, folders, files in os.walk(beginning, onerror=on_error):
+            entered.add(resolved(place))
+            below = [Path(place, name) for name in sorted(folders) if not name.startswith(".")]
+            waiting.extend(path for path in below if path.is_symlink())
+            folders[:] = [
+                path.name
+                for path in below
+                if not path.is_symlink() and resolved(path) not in entered
+            ]
+            yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def may_be_file(path: Path) -> bool:
+    """Whether a path is a file, or the system does not say: then reading it will tell why."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def advice_on(unread: Sequence[Path]) -> str:

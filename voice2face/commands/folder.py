@@ -39,6 +39,9 @@ SHEET_PICTURE_SIZE = 128
 def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     """Do what the parsed command line asks; tells whether every recording has its portrait.
 
+    Those that lie in folders that cannot be read have none; those in formats that are not read are
+    left out.
+
     The report tells of a run that was ended early, too, as far as it came; of portraits that were
     there already, it repeats what it told before.
 
@@ -54,9 +57,11 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         raise OutputError(f"{options.report}: reports are written as {' or '.join(REPORT_ENDINGS)}")
     if options.contact_sheet is not None:
         format_of(options.contact_sheet)
-    recordings, unread = find_recordings(folder)
-    if unread:
+    recordings, unread, unreadable = find_recordings(folder)
+    if unread and not options.quiet:
         print(advice_on(unread), file=sys.stderr)
+    for reason in unreadable.values():
+        print(f"voice2face: {reason}", file=sys.stderr)
     paths = portrait_paths(recordings, folder, output)
     waiting = [
         (recording, path)
@@ -77,12 +82,11 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         str(recording): there_already(recording, path, earlier)
         for recording, path in zip(recordings, paths, strict=True)
         if exists(path)
-    }
-
+    } | {str(path): left_out(path) for path in unread}
     kept = None if options.report is None else ReportFile(expanded(options.report))
 
     def told() -> list[Outcome]:
-        return [known[str(recording)] for recording in recordings if str(recording) in known]
+        return [known[str(path)] for path in sorted(recordings + unread) if str(path) in known]
 
     began = time.monotonic()
     drawing = draw(waiting, options)  # its errors leave an earlier report as it is
@@ -102,11 +106,11 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         write_sheet([path for path in paths if exists(path)], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
     for outcome in known.values():
-        count[outcome.status] += 1
+        count[outcome.status] = count.get(outcome.status, 0) + 1
     if not options.quiet:
         rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
         print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
-    return count["failed"] == 0
+    return count["failed"] == 0 and not unreadable
 
 
 def there_already(
@@ -120,6 +124,12 @@ def there_already(
     except PictureError:
         seed = told.seed
     return replace(told, recording=there.recording, portrait=there.portrait, seed=seed)
+
+
+def left_out(recording: Path) -> Outcome:
+    """What becomes of a recording in a format that is not read."""
+    advice = f"{recording.suffix} is a format that is not read; convert it first"
+    return Outcome(str(recording), None, "left out", error=advice)
 
 
 def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> Iterator[Outcome]:

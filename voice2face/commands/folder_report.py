@@ -27,18 +27,19 @@ class Outcome:
 
     Attributes:
         recording: its path.
-        portrait: where its portrait lies, or would.
-        status: ``"made"``, ``"there already"`` or ``"failed"``.
+        portrait: where its portrait lies, or would; ``None`` of one that was left out.
+        status: ``"made"``, ``"there already"``, ``"failed"``, or ``"left out"`` of one in a format
+            that is not read.
         seed: of the portrait.
         sex: that the voice sounds like.
         age: decade that the voice sounds like.
         speech_seconds: length of the speech found.
         warnings: what is wrong with a recording that could be used all the same.
-        error: what was wrong with a recording that failed.
+        error: what was wrong with a recording that failed or was left out.
     """
 
     recording: str
-    portrait: str
+    portrait: str | None
     status: str
     seed: int | None = None
     sex: str | None = None
@@ -46,6 +47,9 @@ class Outcome:
     speech_seconds: float | None = None
     warnings: str | None = None
     error: str | None = None
+
+
+COLUMNS = [field.name for field in fields(Outcome)]
 
 
 class ReportFile:
@@ -83,7 +87,7 @@ def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
     if ending.lower() == ".json":
         return (json.dumps(rows, indent=2) + "\n").encode()
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [field.name for field in fields(Outcome)])
+    writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode(errors="surrogateescape")
@@ -101,8 +105,8 @@ def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
     try:
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
         rows = rows_of(text, file.suffix) if text.strip() else []
-        outcomes = [outcome_of(row) for row in rows]
-        return {places(outcome.recording, outcome.portrait): outcome for outcome in outcomes}
+        told = [outcome_of(row) for row in rows]
+        return {places(one.recording, one.portrait): one for one in told if one.portrait}
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -126,9 +130,18 @@ def rows_of(text: str, ending: str) -> list[Any]:
             raise ValueError("a report is a list")
         return rows
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    if set(reader.fieldnames or ()) != {field.name for field in fields(Outcome)}:
-        raise ValueError("a report has other columns")
+    check_columns(reader.fieldnames or ())
     return list(reader)
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Refuse columns that no report has; in those of older versions, some are missing.
+
+    Raises:
+        ValueError: says so.
+    """
+    if not set(COLUMNS[:3]) <= set(names) <= set(COLUMNS):
+        raise ValueError("a report has other columns")
 
 
 def outcome_of(row: Any) -> Outcome:
@@ -140,11 +153,12 @@ def outcome_of(row: Any) -> Outcome:
     """
     if not isinstance(row, dict):
         raise TypeError("a row has names")
+    check_columns(row)
     told: dict[str, Any] = {name: value for name, value in row.items() if value not in (None, "")}
     for name, kind in (("seed", int), ("speech_seconds", float)):
         if name in told:
             told[name] = kind(told[name])
-    return Outcome(**told | {"status": "there already", "error": None})
+    return Outcome(**{"portrait": None} | told | {"status": "there already", "error": None})
 
 
 def places(recording: str | Path, portrait: str | Path) -> tuple[str, str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import json
 import os
 import shutil
@@ -318,6 +319,48 @@ def test_odd_names_end_no_run(
     arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1", "-q"]
     assert main(arguments) == 0
     assert {Path(name).with_suffix(".png").name for name in names} < set(made(out))
+
+
+def test_portraits_that_cannot_be_written_end_no_run(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    tone: np.ndarray,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (recordings / "broken.wav").unlink()
+    for ending in ("wav", "flac"):  # so that their portraits end in .wav.png and .flac.png
+        sf.write(recordings / f"{'x' * 250}.{ending}", tone, 16_000)
+    out = tmp_path / "out"
+    (out / "a.png").mkdir(parents=True)
+    (out / "deep").mkdir()
+    (out / "deep" / "b.png").touch()
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert "3 made, 0 there already, 3 failed" in printed.out
+    assert printed.err.count("name too long") == 2
+    assert "a.png is a folder" in printed.err
+    assert made(out) == ["deep/b.png", "deep/c.flac.png", "deep/c.wav.png"]
+    with Image.open(out / "deep" / "b.png") as image:
+        assert "voice2face:seed" in image.info
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_ends_a_run(
+    number: int,
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    write = Mock(side_effect=OSError(number, os.strerror(number)))
+    monkeypatch.setattr(Path, "write_bytes", write)
+    arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint]
+    assert main([*arguments, "--steps", "1", "-q"]) == 1
+    assert f"a.png cannot be written: {os.strerror(number)}" in capsys.readouterr().err
+    write.assert_called_once()
 
 
 def test_places_that_nobody_may_look_into_end_no_run(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from voice2face.errors import OutputError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def partial_in(folder: Path) -> Path:
@@ -98,3 +101,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     check_no_folder(path)
     with output_errors(path):
         replace_file(path, lambda partial: partial.write_bytes(data))
+
+
+def is_of_full_disk(error: OutputError) -> bool:
+    """Whether a place can take no file at all, as it is full, over its quota, or read-only."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FULL_DISK:
+            return True
+        cause = cause.__cause__
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,13 +23,13 @@ from voice2face.commands.folder_report import (
 from voice2face.commands.options import BATCH_SIZE, draw_settings
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import exists, expanded, resolved
+from voice2face.paths import expanded, resolved
 from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.replay import read_making
 from voice2face.seeds import choose_seeds, seed_of_name
-from voice2face.whole_files import check_folder_writable, check_writable
+from voice2face.whole_files import check_folder_writable, check_writable, is_of_full_disk
 
 SHEET_PICTURES = 400
 SHEET_COLUMNS = 16
@@ -66,7 +67,7 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     waiting = [
         (recording, path)
         for recording, path in zip(recordings, paths, strict=True)
-        if options.overwrite or not exists(path)
+        if options.overwrite or not is_there(path)
     ]
     files = [expanded(file) for file in (options.report, options.contact_sheet) if file is not None]
     check_no_portrait(files, paths)
@@ -81,7 +82,7 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     known = {
         str(recording): there_already(recording, path, earlier)
         for recording, path in zip(recordings, paths, strict=True)
-        if exists(path)
+        if is_there(path)
     } | {str(path): left_out(path) for path in unread}
     kept = None if options.report is None else ReportFile(expanded(options.report))
 
@@ -103,7 +104,7 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
             kept.write(told())
     seconds = time.monotonic() - began
     if options.contact_sheet is not None:
-        write_sheet([path for path in paths if exists(path)], expanded(options.contact_sheet))
+        write_sheet([path for path in paths if is_there(path)], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
     for outcome in known.values():
         count[outcome.status] = count.get(outcome.status, 0) + 1
@@ -111,6 +112,15 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
         print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
     return count["failed"] == 0 and not unreadable
+
+
+def is_there(portrait: Path) -> bool:
+    """Whether a portrait is there; an empty file, as a crash may leave, is none."""
+    try:
+        status = portrait.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def there_already(
@@ -181,10 +191,19 @@ def settle_all(
 
 
 def settle(recording: Path, path: Path, result: Portrait | Voice2FaceError) -> Outcome:
-    """Save one portrait, or note why there is none."""
+    """Save one portrait, or note why there is none.
+
+    Raises:
+        OutputError: nothing more can be written there.
+    """
     if isinstance(result, Voice2FaceError):
         return Outcome(str(recording), str(path), "failed", error=str(result))
-    result.save(path)
+    try:
+        result.save(path)
+    except OutputError as error:
+        if is_of_full_disk(error):
+            raise
+        return Outcome(str(recording), str(path), "failed", error=str(error))
     evidence = result.evidence
     return Outcome(
         str(recording),

@@ -432,15 +432,35 @@ def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> No
     assert found == ["deep/a.wav", "linked/b.wav", "linked/below/c.wav", "missing.wav"]
 
 
-def test_a_damaged_portrait_keeps_the_others_off_no_sheet(
+def test_a_sheet_leaves_damaged_portraits_out(
     recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    out = tmp_path / "out"
+    (recordings / "broken.wav").unlink()
+    out, sheet = tmp_path / "out", tmp_path / "all.png"
     out.mkdir()
     (out / "a.png").write_text("no picture")
     arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
-    assert main([*arguments, "--contact-sheet", str(tmp_path / "all.png")]) == 1
-    assert "a.png cannot be read as a picture" in capsys.readouterr().err
+    assert main([*arguments, "--contact-sheet", str(sheet)]) == 0
+    printed = capsys.readouterr()
+    assert "3 made, 1 there already, 0 failed" in printed.out
+    assert "left out of the contact sheet: " in printed.err
+    assert "a.png cannot be read as a picture" in printed.err
+    with Image.open(sheet) as image:
+        assert image.size == (3 * 128, 128)
+
+
+def test_counts_are_printed_where_there_is_no_sheet(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, sheet = tmp_path / "bad", tmp_path / "all.png"
+    folder.mkdir()
+    (folder / "broken.wav").write_text("this is no audio")
+    arguments = [str(folder), "-o", str(tmp_path / "out"), "--model", checkpoint]
+    assert main([*arguments, "--contact-sheet", str(sheet)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "0 made, 0 there already, 1 failed\n"
+    assert "there is no portrait, so there is no contact sheet" in printed.err
+    assert not sheet.exists()
 
 
 @pytest.mark.parametrize(

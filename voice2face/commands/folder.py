@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
+from voice2face.commands.contact_sheet import write_sheet
 from voice2face.commands.ending_signals import ending_as_interrupts
 from voice2face.commands.folder_report import (
     REPORT_ENDINGS,
@@ -24,16 +23,12 @@ from voice2face.commands.options import BATCH_SIZE, draw_settings
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, resolved
-from voice2face.picture_files import format_of, open_picture, save_marked, side_by_side
+from voice2face.picture_files import format_of
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.replay import read_making
 from voice2face.seeds import choose_seeds, seed_of_name
 from voice2face.whole_files import check_folder_writable, check_writable, is_of_full_disk
-
-SHEET_PICTURES = 400
-SHEET_COLUMNS = 16
-SHEET_PICTURE_SIZE = 128
 
 
 @ending_as_interrupts()
@@ -103,14 +98,14 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         if kept is not None:
             kept.write(told())
     seconds = time.monotonic() - began
-    if options.contact_sheet is not None:
-        write_sheet([path for path in paths if is_there(path)], expanded(options.contact_sheet))
     count = dict.fromkeys(("made", "there already", "failed"), 0)
     for outcome in known.values():
         count[outcome.status] = count.get(outcome.status, 0) + 1
     if not options.quiet:
         rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
         print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
+    if options.contact_sheet is not None:
+        write_sheet([path for path in paths if is_there(path)], expanded(options.contact_sheet))
     return count["failed"] == 0 and not unreadable
 
 
@@ -241,19 +236,3 @@ def make_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder} cannot be made: {error.strerror or error}; choose another place"
         ) from error
-
-
-def write_sheet(paths: Sequence[Path], file: Path) -> None:
-    """Write the first portraits side by side.
-
-    Raises:
-        OutputError: there is no portrait, or the sheet cannot be written.
-        PictureError: a portrait that was there already cannot be read.
-    """
-    if not paths:
-        raise OutputError("no portrait was made, so there is no contact sheet")
-    size = (SHEET_PICTURE_SIZE, SHEET_PICTURE_SIZE)
-    pictures = [
-        open_picture(path).resize(size, Image.Resampling.LANCZOS) for path in paths[:SHEET_PICTURES]
-    ]
-    save_marked(side_by_side(pictures, min(SHEET_COLUMNS, len(pictures))), file, {})

@@ -16,13 +16,19 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
+from tests.conftest import tiny_components, tiny_update
 from voice2face import Voice2FacePipeline
-from voice2face.cli import main
+from voice2face.checkpoints.learnt_preset import learnt_preset
+from voice2face.checkpoints.resolving import find_folder
+from voice2face.cli import build_parser, main
 from voice2face.commands.ending_signals import ENDING, ending_as_interrupts
 from voice2face.commands.folder_report import Outcome, read_report, report
+from voice2face.commands.folder_settings import settings_asked
+from voice2face.commands.options import draw_settings
 from voice2face.errors import DeviceError
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.recordings import find_recordings, portrait_paths
+from voice2face.settings import DISTILLED, PRESETS, Preset
 
 
 @pytest.fixture
@@ -87,6 +93,59 @@ def test_a_second_run_makes_what_is_missing(
     assert main([*arguments, "-q", "--report", str(table)]) == 0
     later = {Path(row["portrait"]).name: row for row in json.loads(table.read_text())}
     assert later == rows | {"b.png": rows["b.png"] | {"status": "there already"}}
+
+
+def test_portraits_that_were_drawn_with_other_settings_are_counted(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def told(*more: str, model: str = checkpoint) -> str:
+        assert main([str(recordings), "-o", str(tmp_path / "out"), "--model", model, *more]) == 0
+        return capsys.readouterr().out.partition("0 made, 4 there already, 0 failed\n")[2]
+
+    (recordings / "broken.wav").unlink()
+    told("--steps", "1", "--seed", "1")
+    monkeypatch.setattr(Voice2FacePipeline, "from_pretrained", Mock(side_effect=AssertionError))
+    monkeypatch.setattr(Image.Image, "load", Mock(side_effect=AssertionError))
+    four = "4 of them were drawn with other settings; --overwrite makes them again\n"
+    assert told("--steps", "1", "--seed", "1") == told("--steps", "1") == ""
+    assert told("--steps", "1", "--seed", "9") == four
+    for other in (
+        ["--preset", "best"],
+        ["--guidance", "3"],
+        ["--variety", "0"],
+        ["--no-watermark"],
+    ):
+        assert told("--steps", "1", *other) == four
+    assert told("--steps", "2", "-q") == ""
+    assert told("--steps", "2", model=str(tmp_path / "gone")) == ""
+    for name in ("deep/b.png", "deep/c.flac.png", "deep/c.wav.png"):
+        (tmp_path / "out" / name).write_text("says nothing")
+    one = "1 of them was drawn with other settings; --overwrite makes it again\n"
+    assert told("--steps", "2") == one
+
+
+@pytest.mark.parametrize("preset", [["--preset", name] for name in PRESETS])
+@pytest.mark.parametrize("numbers", [[], ["--steps", "4", "--guidance", "2"], ["--steps", "7"]])
+@pytest.mark.parametrize("distilled", [False, True])
+def test_the_settings_of_a_command_line_are_told_without_loading(
+    preset: list[str], numbers: list[str], distilled: bool, tmp_path: Path
+) -> None:
+    parts = tiny_components("v_prediction")
+    if distilled:
+        parts["few_step_update"] = tiny_update(parts["denoiser"])
+    pipe = Voice2FacePipeline(**parts, output_size=48, name="tiny")
+    folder = pipe.save_pretrained(tmp_path / "tiny")
+    options = build_parser().parse_args(["folder", "--model", str(folder), *preset, *numbers])
+    assert settings_asked(options) == pipe.settings(**draw_settings(options))
+
+
+def test_packaged_checkpoints_say_what_they_have_learnt() -> None:
+    assert learnt_preset(find_folder()) == PRESETS["fast"]
+    assert learnt_preset(find_folder("fine-portraitist-192")) == Preset(DISTILLED, 4, 2.0, 1)
 
 
 def test_each_recording_of_a_folder_has_its_own_seed(

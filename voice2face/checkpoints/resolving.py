@@ -41,7 +41,39 @@ def resolve(
         ChecksumError: a file is damaged.
         ArchitectureError: the checkpoint's table of contents cannot be used.
     """
-    name = manifest()["default"] if name_or_path is None else os.fspath(name_or_path)
+    folder = find_folder(
+        name_or_path,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+    )
+    entry = manifest()["checkpoints"].get(name_of(name_or_path))
+    if entry is not None:
+        verify(folder, entry["files"])
+    verify(folder, read_model_index(folder)["files"])
+    return folder
+
+
+def name_of(name_or_path: str | os.PathLike[str] | None) -> str:
+    """What names a checkpoint; ``None`` is the one in the package."""
+    return manifest()["default"] if name_or_path is None else os.fspath(name_or_path)
+
+
+def find_folder(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Find a checkpoint's folder, and leave its files unread; the arguments are ``resolve``'s.
+
+    Raises:
+        CheckpointNotFoundError: nothing of that name, here or on the Hub.
+    """
+    name = name_of(name_or_path)
     entry = manifest()["checkpoints"].get(name)
     if entry is not None and revision is not None:
         raise CheckpointNotFoundError(
@@ -69,9 +101,6 @@ def resolve(
         else:
             check_hub_id(name, folder)
             folder = download(name, DOWNLOADED_FILES, revision, cache_dir, local_files_only, token)
-    if entry is not None:
-        verify(folder, entry["files"])
-    verify(folder, read_model_index(folder)["files"])
     return folder
 
 

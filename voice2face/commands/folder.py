@@ -7,6 +7,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from voice2face.commands.folder_report import (
     places,
     read_report,
 )
+from voice2face.commands.folder_settings import drawn_otherwise, seed_of
 from voice2face.commands.options import BATCH_SIZE, draw_settings
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
@@ -26,8 +28,8 @@ from voice2face.paths import expanded, resolved
 from voice2face.picture_files import format_of
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
-from voice2face.replay import read_making
-from voice2face.seeds import choose_seeds, seed_of_name
+from voice2face.replay import Making, read_making
+from voice2face.seeds import choose_seeds
 from voice2face.whole_files import check_folder_writable, check_writable, is_of_full_disk
 
 
@@ -59,11 +61,10 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     for reason in unreadable.values():
         print(f"voice2face: {reason}", file=sys.stderr)
     paths = portrait_paths(recordings, folder, output)
-    waiting = [
-        (recording, path)
-        for recording, path in zip(recordings, paths, strict=True)
-        if options.overwrite or not is_there(path)
-    ]
+    pairs = list(zip(recordings, paths, strict=True))
+    there = [(recording, path) for recording, path in pairs if is_there(path)]
+    skipped = set() if options.overwrite else set(there)
+    waiting = [pair for pair in pairs if pair not in skipped]
     files = [expanded(file) for file in (options.report, options.contact_sheet) if file is not None]
     check_no_portrait(files, paths)
     parents = {path.parent for _, path in waiting}
@@ -74,11 +75,10 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     for file in files:
         check_writable(file)
     earlier = {} if options.report is None else read_report(expanded(options.report))
-    known = {
-        str(recording): there_already(recording, path, earlier)
-        for recording, path in zip(recordings, paths, strict=True)
-        if is_there(path)
-    } | {str(path): left_out(path) for path in unread}
+    makings = {} if options.quiet and options.report is None else read_makings(there)
+    known = {str(path): left_out(path) for path in unread}
+    for recording, path in there:
+        known[str(recording)] = there_already(recording, path, makings.get(recording), earlier)
     kept = None if options.report is None else ReportFile(expanded(options.report))
 
     def told() -> list[Outcome]:
@@ -88,9 +88,9 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     drawing = draw(waiting, options)  # its errors leave an earlier report as it is
     try:
         for number, outcome in enumerate(drawing, 1):
-            there = known.get(outcome.recording)
-            if there is not None and outcome.error is not None:
-                outcome = replace(there, status="failed", error=outcome.error)
+            before = known.get(outcome.recording)
+            if before is not None and outcome.error is not None:
+                outcome = replace(before, status="failed", error=outcome.error)
             known[outcome.recording] = outcome
             if kept is not None and number % batch_size(options) == 0:
                 kept.write_if_due(told)
@@ -104,6 +104,12 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     if not options.quiet:
         rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
         print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
+        others = 0 if options.overwrite else drawn_otherwise(makings, options)
+        if others:
+            were, them = ("was", "it") if others == 1 else ("were", "them")
+            print(
+                f"{others} of them {were} drawn with other settings; --overwrite makes {them} again"
+            )
     if options.contact_sheet is not None:
         write_sheet([path for path in paths if is_there(path)], expanded(options.contact_sheet))
     return count["failed"] == 0 and not unreadable
@@ -118,16 +124,25 @@ def is_there(portrait: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
+def read_makings(there: Iterable[tuple[Path, Path]]) -> dict[Path, Making]:
+    """How portraits were made, by recording, of those that say it."""
+    makings = {}
+    for recording, path in there:
+        with suppress(PictureError):
+            makings[recording] = read_making(path)
+    return makings
+
+
 def there_already(
-    recording: Path, path: Path, earlier: Mapping[tuple[str, str], Outcome]
+    recording: Path,
+    path: Path,
+    making: Making | None,
+    earlier: Mapping[tuple[str, str], Outcome],
 ) -> Outcome:
-    """What is known of a portrait that is there: what it says itself, and an earlier report."""
+    """What is known of a portrait that is there, from itself and from an earlier report."""
     there = Outcome(str(recording), str(path), "there already")
     told = earlier.get(places(recording, path), there)
-    try:
-        seed: int | None = read_making(path).seed
-    except PictureError:
-        seed = told.seed
+    seed = told.seed if making is None else making.seed
     return replace(told, recording=there.recording, portrait=there.portrait, seed=seed)
 
 
@@ -151,11 +166,10 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> I
     from voice2face.pipeline import Voice2FacePipeline
 
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
-    folder, seeds = expanded(options.audio), None
+    seeds = None
     if options.seed is not None:
         choose_seeds(1, options.seed, None)
-        names = [recording.relative_to(folder).as_posix() for recording, _ in waiting]
-        seeds = [seed_of_name(name, options.seed) for name in names]
+        seeds = [seed_of(recording, options) for recording, _ in waiting]
     results = pipe.map(
         [recording for recording, _ in waiting],
         batch_size=batch_size(options),

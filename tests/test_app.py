@@ -491,6 +491,13 @@ def test_command_says_what_stands_in_the_way(capsys: pytest.CaptureFixture) -> N
     assert "--certificate no.pem cannot be used" in capsys.readouterr().err
 
 
+def test_an_empty_address_serves_nobody(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["app", "--host", "", "--port", "70000"])
+    assert ended.value.code == 2
+    assert "argument --host: an empty address" in capsys.readouterr().err
+
+
 def test_command_names_the_extra_that_is_missing() -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None; "

@@ -39,13 +39,27 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)"
+        "--host",
+        type=host_argument,
+        default="127.0.0.1",
+        help="address to listen at (default: 127.0.0.1)",
     )
     parser.add_argument("--port", type=int, default=7860, help="port to listen at (default: 7860)")
     add_pipeline_options(parser, "--checkpoint")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file, for HTTPS")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate")
     return parser
+
+
+def host_argument(word: str) -> str:
+    """The address that a command line names.
+
+    Raises:
+        argparse.ArgumentTypeError: it names none, which sockets take for every address.
+    """
+    if not word:
+        raise argparse.ArgumentTypeError("an empty address; leave it out, or say 0.0.0.0 for all")
+    return word
 
 
 def run(arguments: list[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,39 @@ def test_what_cannot_be_printed_takes_one_line(unbuffered: str) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "voice2face: [Errno 28] No space left on device\n"
+
+
+def run_in_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "voice2face", *arguments]
+    script = f"exec {shlex.join(command)} {redirections}"
+    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is full here")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_a_portrait_is_made_whatever_becomes_of_what_is_printed(
+    closed: str, recording: str, checkpoint: str, tmp_path: Path
+) -> None:
+    face = tmp_path / "face.png"
+    arguments = [recording, "-o", str(face), "--model", checkpoint, "--steps", "1"]
+    done = run_in_shell(closed, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert face.is_file()
+    assert main(["inspect", str(face)]) == 0, "nothing was printed into it"
+
+
+def test_standard_input_that_is_closed_is_said_to_be(tmp_path: Path) -> None:
+    done = run_in_shell("<&-", "-", "-o", str(tmp_path / "face.png"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("voice2face: standard input is closed")
+
+
+def test_bars_are_for_terminals(
+    recording: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    more = ["-o", str(tmp_path / "face.png"), "--model", checkpoint, "--steps", "1"]
+    assert main([recording, *more]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_importing_the_package_imports_no_framework() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import redirect_stderr
 from dataclasses import fields, replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -489,6 +490,28 @@ def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> No
     os.mkfifo(folder / "pipe.wav")
     found = [path.relative_to(folder).as_posix() for path in find_recordings(folder).recordings]
     assert found == ["deep/a.wav", "linked/b.wav", "linked/below/c.wav", "missing.wav"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is full here")
+def test_complaints_that_cannot_be_printed_end_no_run(
+    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    (recordings / "unread.m4a").touch()
+    arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    with Path("/dev/full").open("w", buffering=1) as full, redirect_stderr(full):
+        assert main(arguments) == 1, "one recording is broken"
+    assert made(out) == ["a.png", "deep/b.png", "deep/c.flac.png", "deep/c.wav.png"]
+    assert "4 made, 0 there already, 1 failed" in capsys.readouterr().out
+
+
+def test_a_run_shows_bars_on_terminals_alone(
+    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (recordings / "broken.wav").unlink()
+    arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint]
+    assert main([*arguments, "--steps", "1"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_sheet_leaves_damaged_portraits_out(

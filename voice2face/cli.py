@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from voice2face import __version__
 from voice2face.commands import app, checkpoints, folder, pictures, recording
 from voice2face.commands.options import BATCH_SIZE, add_pipeline_options, variety_argument
+from voice2face.commands.streams import drop_what_is_printed, usable_streams
 from voice2face.errors import Voice2FaceError
 from voice2face.paths import expanded, is_folder
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
@@ -151,12 +150,15 @@ def audio_argument(word: str) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # that of a file's odd name, too, can be printed
-            stream.reconfigure(errors="backslashreplace")
+    with usable_streams():
+        return exit_code(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def exit_code(words: list[str]) -> int:
+    """Run the command; say in one line what went wrong."""
     try:
         try:
-            done = run(sys.argv[1:] if arguments is None else list(arguments))
+            done = run(words)
         finally:  # of -h, too
             sys.stdout.flush()
     except Voice2FaceError as error:
@@ -166,18 +168,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("voice2face: interrupted, nothing half-written was left", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        drop_what_is_printed()
+        drop_what_is_printed(sys.stdout)
         return NOBODY_READS
     except OSError as error:  # of printing to a disk that is full, say
-        drop_what_is_printed()
+        drop_what_is_printed(sys.stdout)
         print(f"voice2face: {error}", file=sys.stderr)
         return 1
     return 0 if done else 1
-
-
-def drop_what_is_printed() -> None:
-    """Keep Python, which flushes once more as it ends, from complaining of that."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(words: list[str]) -> bool:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from voice2face.errors import AudioNotFoundError
+
 STANDARD_INPUT = Path("-")
 
 
@@ -46,5 +48,11 @@ def resolved(path: str | os.PathLike[str]) -> str:
 
 
 def recording_of(path: Path) -> Path | IO[bytes]:
-    """The recording that a command line names, ``-`` for standard input."""
+    """The recording that a command line names, ``-`` for standard input.
+
+    Raises:
+        AudioNotFoundError: standard input is closed.
+    """
+    if path == STANDARD_INPUT and sys.stdin is None:
+        raise AudioNotFoundError("standard input is closed; name a recording, or give one there")
     return sys.stdin.buffer if path == STANDARD_INPUT else path

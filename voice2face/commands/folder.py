@@ -21,7 +21,7 @@ from voice2face.commands.folder_report import (
     read_report,
 )
 from voice2face.commands.folder_settings import drawn_otherwise, seed_of
-from voice2face.commands.options import BATCH_SIZE, draw_settings
+from voice2face.commands.options import BATCH_SIZE, draw_settings, wants_bars
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, resolved
@@ -175,7 +175,7 @@ def draw(waiting: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> I
         batch_size=batch_size(options),
         seed=seeds,
         **draw_settings(options),
-        progress=not options.quiet,
+        progress=wants_bars(options),
         on_error="return",
     )
     return settle_all(waiting, results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from voice2face.settings import check_number
@@ -44,6 +45,11 @@ def variety_argument(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return variety
+
+
+def wants_bars(options: argparse.Namespace) -> bool:
+    """Whether progress bars are shown: on terminals, where they are not in the way of a log."""
+    return not options.quiet and sys.stderr.isatty()
 
 
 def draw_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from voice2face.commands.options import draw_settings
+from voice2face.commands.options import draw_settings, wants_bars
 from voice2face.errors import SettingError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
@@ -39,7 +39,8 @@ def make_portraits(options: argparse.Namespace) -> None:
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
     settings = draw_settings(options)
     steps = pipe.settings(**settings).num_inference_steps
-    with tqdm(desc="listening", unit="window", disable=options.quiet, leave=False, delay=1) as bar:
+    unseen = not wants_bars(options)
+    with tqdm(desc="listening", unit="window", disable=unseen, leave=False, delay=1) as bar:
 
         def heard(windows: int, of: int) -> None:
             bar.total = of
@@ -48,9 +49,7 @@ def make_portraits(options: argparse.Namespace) -> None:
         voice = pipe.listen(speech, on_windows=heard)
     batches = -(-options.num_images // at_once(pipe.device).latents)
     total = steps * pipe.method.stages * batches
-    with tqdm(
-        desc="denoising", total=total, unit="step", disable=options.quiet, leave=False
-    ) as bar:
+    with tqdm(desc="denoising", total=total, unit="step", disable=unseen, leave=False) as bar:
 
         def advance(_pipe: object, _step: int, _timestep: int, state: dict) -> dict:
             bar.update()

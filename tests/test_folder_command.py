@@ -329,7 +329,7 @@ def test_a_run_that_is_killed_leaves_the_report_of_the_batches_before(
     ("more", "fault"),
     [
         (["--model", "mistyped"], None),
-        (["--steps", "0"], None),
+        (["--device", "toaster"], None),
         (["--overwrite"], DeviceError("cpu ran out of memory")),
     ],
 )
@@ -561,7 +561,6 @@ def test_counts_are_printed_where_there_is_no_sheet(
         (["-o", "out", "--contact-sheet", "recordings/../out/a.png"], "the place of a portrait"),
         (["-o", "out", "--contact-sheet", "out/deep/B.png"], "the place of a portrait"),
         (["-o", "file/portraits"], "cannot be made"),
-        (["--batch-size", "0"], "batch_size"),
     ],
 )
 def test_what_does_not_go_with_a_folder(

@@ -9,11 +9,24 @@ from pathlib import Path
 
 from voice2face import __version__
 from voice2face.commands import app, checkpoints, folder, pictures, recording
-from voice2face.commands.options import BATCH_SIZE, add_pipeline_options, variety_argument
+from voice2face.commands.options import (
+    BATCH_SIZE,
+    add_pipeline_options,
+    number_argument,
+    variety_argument,
+)
 from voice2face.commands.streams import drop_what_is_printed, usable_streams
 from voice2face.errors import Voice2FaceError
 from voice2face.paths import expanded, is_folder
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
+from voice2face.seeds import LARGEST_SEED
+from voice2face.settings import (
+    DEFAULT_PRESET,
+    DEFAULT_VARIETY,
+    HIGHEST_GUIDANCE,
+    MOST_IMAGES,
+    MOST_STEPS,
+    PRESETS,
+)
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
 
@@ -75,11 +88,15 @@ def build_parser() -> argparse.ArgumentParser:
         "the recording's name, .png, here); of a folder the portraits' folder (default: portraits)",
     )
     parser.add_argument(
-        "--num-images", type=int, default=1, metavar="N", help="portraits to make (default: 1)"
+        "--num-images",
+        type=number_argument(int, 1, MOST_IMAGES),
+        default=1,
+        metavar="N",
+        help="portraits to make (default: 1)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=number_argument(int, 0, LARGEST_SEED),
         help="makes the same portrait again (default: a new one each time); a folder's recordings "
         "get one each, which follows from this one and their path",
     )
@@ -91,18 +108,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=number_argument(int, 1, MOST_STEPS),
         metavar="N",
-        help="1 to 1000, in place of the preset's; with other than the "
-        f"{PRESETS['fast'].num_inference_steps} that it learnt, 'fast' is 'balanced'",
+        help=f"1 to {MOST_STEPS}, in place of the preset's; any number but the learnt one "
+        f"({PRESETS['fast'].num_inference_steps}) switches 'fast' to 'balanced'",
     )
     parser.add_argument(
         "--guidance",
-        type=float,
+        type=number_argument(float, 0, HIGHEST_GUIDANCE),
         metavar="X",
-        help="how strongly sex and age of the voice are followed, 0 to 20; 1 is as trained; with "
-        f"other than it learnt ({PRESETS['fast'].guidance_scale:g}; fine-portraitist-192: 2), "
-        "'fast' is 'balanced' (default: the preset's)",
+        help="how strongly sex and age of the voice are followed, 0 to "
+        f"{HIGHEST_GUIDANCE:g}; 1 is as trained; any value but the learnt one "
+        f"({PRESETS['fast'].guidance_scale:g}; fine-portraitist-192: 2) switches 'fast' to "
+        "'balanced' (default: the preset's)",
     )
     parser.add_argument(
         "--variety",
@@ -121,7 +139,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     folders = parser.add_argument_group("folders")
     folders.add_argument(
-        "--batch-size", type=int, metavar="N", help=f"portraits at once (default: {BATCH_SIZE})"
+        "--batch-size",
+        type=number_argument(int, 1, MOST_IMAGES),
+        metavar="N",
+        help=f"portraits at once (default: {BATCH_SIZE})",
     )
     folders.add_argument(
         "--overwrite", action="store_true", help="make portraits again that are there already"

@@ -41,13 +41,13 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "meta":
         raise DeviceError("nothing is computed on meta; use auto, cpu, cuda, cuda:1 or mps")
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("CUDA is not available here; use device='cpu' or 'auto'")
+        raise DeviceError("CUDA is not available here; use device='cpu' (--device cpu) or 'auto'")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"there is no {chosen} here, only {torch.cuda.device_count()} CUDA devices, from cuda:0"
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("MPS is not available here; use device='cpu' or 'auto'")
+        raise DeviceError("MPS is not available here; use device='cpu' (--device cpu) or 'auto'")
     return chosen
 
 

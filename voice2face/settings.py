@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeGuard, get_type_hints
 from voice2face.errors import SettingError
 
 MOST_IMAGES = 1024
+MOST_STEPS = 1000  # of the noise schedule that released checkpoints have
 HIGHEST_GUIDANCE = 20.0
 LEAST_NOISE = 0.9
 DISTILLED = "distilled"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from typing import Any
-
-from voice2face.settings import check_number
 
 BATCH_SIZE = 16
 
@@ -33,18 +33,35 @@ def add_pipeline_options(
     )
 
 
-def variety_argument(text: str) -> float:
-    """The value of a command's ``--variety``.
+def number_argument(
+    kind: type[int] | type[float], least: float, most: float
+) -> Callable[[str], float]:
+    """What reads an option's number and refuses one that is out of range.
 
-    Raises:
-        argparse.ArgumentTypeError: it is no number, or out of range.
+    Args:
+        kind: of number.
+        least: that it may be.
+        most: that it may be.
+
+    Returns:
+        What argparse takes as ``type``.
     """
-    try:
-        variety = float(text)
-        check_number("variety", variety, 1.0)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return variety
+    wanted = "a whole number" if kind is int else "a number"
+    range_ = f"{wanted} from {least:g} to {most if kind is int else format(most, 'g')}"
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"give {range_}, not {text!r}")
+        return number
+
+    return parse
+
+
+variety_argument = number_argument(float, 0, 1)
 
 
 def wants_bars(options: argparse.Namespace) -> bool:

@@ -11,7 +11,6 @@ from voice2face.fast_import import import_pipeline
 from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
 from voice2face.picture_files import format_of
 from voice2face.seeds import choose_seeds
-from voice2face.settings import MOST_IMAGES, check_whole
 from voice2face.whole_files import check_folder_of
 
 
@@ -25,7 +24,6 @@ def make_portraits(options: argparse.Namespace) -> None:
     output = place_of(options)
     format_of(output)
     check_folder_of(expanded(output))
-    check_whole("num_images", options.num_images, MOST_IMAGES)
     seeds = choose_seeds(options.num_images, options.seed, None)
 
     import_pipeline()

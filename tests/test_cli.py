@@ -72,6 +72,32 @@ def test_a_folder_that_is_there_takes_the_picture(
     assert [path.name for path in (tmp_path / "faces").iterdir()] == ["talk.png"]
 
 
+@pytest.mark.parametrize("pictures", ["1", "2"])
+def test_a_name_that_nobody_gave_replaces_portraits_alone(
+    pictures: str,
+    recording: str,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    arguments = [recording, "-o", str(faces), "--model", checkpoint, "--steps", "1", "-q"]
+    arguments += ["--num-images", pictures]
+    assert main([*arguments, "--seed", "1"]) == 0
+    *_, last = sorted(faces.iterdir())
+    before = last.read_bytes()
+    assert main([*arguments, "--seed", "2"]) == 0
+    assert last.read_bytes() != before
+    Image.new("RGB", (8, 8)).save(last)
+    holiday = last.read_bytes()
+    assert main(arguments) == 1
+    assert f"{last} is there and is no portrait of voice2face" in capsys.readouterr().err
+    assert last.read_bytes() == holiday
+    assert main([*arguments[:2], str(faces / "talk.png"), *arguments[3:]]) == 0, "it was named"
+    assert last.read_bytes() != holiday
+
+
 def test_standard_input_is_a_recording(recording: str, checkpoint: str, tmp_path: Path) -> None:
     face = str(tmp_path / "face.png")
     for arguments in (["-", "-o", face, "--steps", "1"], ["replay", face, "--audio", "-"]):
@@ -110,6 +136,7 @@ def test_a_long_recording_has_a_bar_while_it_is_heard(
         (["no.wav", "-o", "face.png"], "no.wav does not exist"),
         (["talk.wav", "-o", "no/face.png"], "no is not a folder"),
         (["talk.wav", "-o", "face.gif"], "saved as .png"),
+        (["talk.wav", "-o", "outdir/"], "outdir/ is not a folder; make it first"),
         (["~nobody.wav"], "~nobody.wav does not exist"),
         (["a" * 300], "cannot be read: File name too long"),
         (["talk.wav", "-o", f"{'a' * 300}/face.png"], "cannot be written: File name too long"),

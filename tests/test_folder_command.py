@@ -561,6 +561,7 @@ def test_counts_are_printed_where_there_is_no_sheet(
         (["-o", "out", "--contact-sheet", "recordings/../out/a.png"], "the place of a portrait"),
         (["-o", "out", "--contact-sheet", "out/deep/B.png"], "the place of a portrait"),
         (["-o", "file/portraits"], "cannot be made"),
+        (["-o", "faces.png"], "go to a folder: -o faces\n"),
     ],
 )
 def test_what_does_not_go_with_a_folder(
@@ -588,6 +589,18 @@ def test_what_does_not_go_with_a_folder(
     assert message in capsys.readouterr().err
     portraits = [path for path in tmp_path.rglob("*.png") if path.is_file()]
     assert not portraits, "it is said before anything is drawn"
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_folder_may_be_called_like_a_picture(
+    ending: str, recordings: Path, checkpoint: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "faces.png"
+    if not ending:
+        out.mkdir()
+    arguments = [str(recordings), "-o", f"{out}{ending}", "--model", checkpoint, "--steps", "1"]
+    assert main([*arguments, "-q"]) == 1, "one recording is broken"
+    assert len(made(out)) == 4
 
 
 def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -83,9 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         help="picture to write, .png, .jpg or .webp, or a folder that is there for it (default: "
-        "the recording's name, .png, here); of a folder the portraits' folder (default: portraits)",
+        "the recording's name, .png, here, unless anything but a portrait has it); of a folder "
+        "the portraits' folder (default: portraits)",
     )
     parser.add_argument(
         "--num-images",

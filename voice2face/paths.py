@@ -32,6 +32,11 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def names_folder(written: str) -> bool:
+    """Whether a path is written as a folder's, with a slash at its end."""
+    return written.endswith(("/", os.sep))
+
+
 def is_file(path: Path) -> bool:
     """Whether a file is there, as ``is_folder``."""
     return os.path.isfile(path)  # noqa: PTH113

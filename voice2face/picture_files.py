@@ -35,7 +35,7 @@ _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="{SOFTWARE}"
  Iptc4xmpExt:DigitalSourceType="{SYNTHETIC_SOURCE}"/>
 </rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
-_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
@@ -102,17 +102,24 @@ def save_marked(
     return path
 
 
+def numbered(path: Path, count: int) -> list[Path]:
+    """Where several pictures go: ``face-1.png``, ``face-2.png`` …; one to the path itself."""
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{k + 1}{path.suffix}") for k in range(count)]
+
+
 def format_of(path: Path) -> str:
     """The format that a picture of that name is saved in.
 
     Raises:
         OutputError: unknown ending.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise OutputError(
-            f"{path}: pictures are saved as {', '.join(_FORMATS)}; choose one of these endings"
+            f"{path}: pictures are saved as {', '.join(FORMATS)}; choose one of these endings"
         )
-    return _FORMATS[path.suffix.lower()]
+    return FORMATS[path.suffix.lower()]
 
 
 def open_picture(path: str | os.PathLike[str]) -> Image.Image:

@@ -15,7 +15,7 @@ from voice2face import __version__
 from voice2face.errors import SettingError
 from voice2face.evidence import Evidence
 from voice2face.paths import expanded
-from voice2face.picture_files import encode_marked, format_of, save_marked, side_by_side
+from voice2face.picture_files import encode_marked, format_of, numbered, save_marked, side_by_side
 from voice2face.settings import check_whole
 
 if TYPE_CHECKING:
@@ -151,10 +151,9 @@ class Portraits(Sequence[Portrait]):
         """
         path = expanded(path)
         format_of(path)
-        names = [path.with_name(f"{path.stem}-{k + 1}{path.suffix}") for k in range(len(self))]
         return [
             portrait.save(name, quality=quality, signer=signer)
-            for portrait, name in zip(self, names if len(self) != 1 else [path], strict=True)
+            for portrait, name in zip(self, numbered(path, len(self)), strict=True)
         ]
 
     def grid(self, columns: int | None = None) -> Image.Image:

@@ -24,8 +24,8 @@ from voice2face.commands.folder_settings import drawn_otherwise, seed_of
 from voice2face.commands.options import BATCH_SIZE, draw_settings, wants_bars
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import expanded, resolved
-from voice2face.picture_files import format_of
+from voice2face.paths import expanded, is_folder, names_folder, resolved
+from voice2face.picture_files import FORMATS, format_of
 from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.replay import Making, read_making
@@ -48,7 +48,7 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         OutputError: the folder, the report or the sheet cannot be written.
         SettingError: an argument does not go with a folder.
     """
-    folder, output = expanded(options.audio), expanded(options.output or "portraits")
+    folder, output = expanded(options.audio), portraits_folder(options.output or "portraits")
     if options.num_images != 1:
         raise SettingError("a folder gets one portrait a recording; leave out --num-images")
     if options.report is not None and options.report.suffix.lower() not in REPORT_ENDINGS:
@@ -236,6 +236,22 @@ def check_no_portrait(files: Iterable[Path], portraits: Iterable[Path]) -> None:
     for file in files:
         if resolved(file).casefold() in taken:
             raise OutputError(f"{file} is the place of a portrait; choose another one")
+
+
+def portraits_folder(written: str) -> Path:
+    """The folder that a command line names for portraits.
+
+    Raises:
+        OutputError: a picture is named, which would become a folder of that name.
+    """
+    folder = expanded(written)
+    is_picture = folder.suffix.lower() in FORMATS and not names_folder(written)
+    if is_picture and not is_folder(folder):
+        raise OutputError(
+            f"{written} is a picture's name; portraits of several recordings go to a folder: "
+            f"-o {folder.with_suffix('')}"
+        )
+    return folder
 
 
 def make_folder(folder: Path) -> None:

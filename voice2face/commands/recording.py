@@ -6,10 +6,18 @@ import argparse
 from pathlib import Path
 
 from voice2face.commands.options import draw_settings, wants_bars
-from voice2face.errors import SettingError
+from voice2face.errors import OutputError, PictureError, SettingError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import STANDARD_INPUT, expanded, is_folder, recording_of
-from voice2face.picture_files import format_of
+from voice2face.paths import (
+    STANDARD_INPUT,
+    exists,
+    expanded,
+    is_folder,
+    names_folder,
+    recording_of,
+)
+from voice2face.picture_files import format_of, numbered
+from voice2face.replay import read_portrait
 from voice2face.seeds import choose_seeds
 from voice2face.whole_files import check_folder_of
 
@@ -75,11 +83,35 @@ def place_of(options: argparse.Namespace) -> Path:
     """Where the portrait goes: to the file named, or by the recording's name to a folder.
 
     Raises:
+        OutputError: the folder is not there, or a file that nobody named and that is no portrait
+            would be replaced.
         SettingError: standard input, which has no name, and no file for its portrait.
     """
-    place: Path | None = options.output
+    place: str | None = options.output
     if place is not None and not is_folder(expanded(place)):
-        return place
+        if names_folder(place):
+            raise OutputError(f"{place} is not a folder; make it first, or name a picture")
+        return Path(place)
     if options.audio == STANDARD_INPUT:
         raise SettingError("standard input has no name; name the picture: -o face.png")
-    return (place or Path()) / options.audio.with_suffix(".png").name
+    named = Path(place or "") / options.audio.with_suffix(".png").name
+    for path in numbered(expanded(named), options.num_images):
+        check_portrait_may_go(path)
+    return named
+
+
+def check_portrait_may_go(path: Path) -> None:
+    """Refuse a place where anything but a portrait is.
+
+    Raises:
+        OutputError: says so.
+    """
+    if not exists(path):
+        return
+    try:
+        read_portrait(path)
+    except PictureError as error:
+        raise OutputError(
+            f"{path} is there and is no portrait of voice2face; name another place, or this: "
+            "-o FILE"
+        ) from error

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,12 +110,18 @@ def test_standard_input_is_a_recording(recording: str, checkpoint: str, tmp_path
         assert done.returncode == 0, done.stderr
 
 
-def test_several_recordings_are_told_to_be_put_in_a_folder(
-    capsys: pytest.CaptureFixture,
+def test_what_follows_two_dashes_is_a_recording(
+    recording: str, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["a.wav", "b.wav"])
-    assert "b.wav; one recording is taken, or one folder of them" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for name in ("-r1.wav", "-q", "--seed"):
+        shutil.copy(recording, name)
+    arguments = ["--model", checkpoint, "--steps", "1", "-q"]
+    assert main([*arguments, "--", "-r1.wav"]) == 0
+    assert Path("-r1.png").is_file()
+    assert main(["talk.wav", *arguments, "--", "-r1.wav", "-q", "--seed"]) == 0
+    made = sorted(path.name for path in Path("portraits").iterdir())
+    assert made == ["--seed.png", "-q.png", "-r1.png", "talk.png"]
 
 
 def test_a_long_recording_has_a_bar_while_it_is_heard(
@@ -141,8 +148,8 @@ def test_a_long_recording_has_a_bar_while_it_is_heard(
         (["a" * 300], "cannot be read: File name too long"),
         (["talk.wav", "-o", f"{'a' * 300}/face.png"], "cannot be written: File name too long"),
         (["talk.wav", "--model", "a" * 300], "neither a folder"),
-        (["talk.wav", "--batch-size", "16"], "--contact-sheet are of folders; leave them out"),
-        (["talk.wav", "--report", "run.csv"], "--contact-sheet are of folders; leave them out"),
+        (["talk.wav", "--batch-size", "16"], "--contact-sheet are of folders and of several"),
+        (["talk.wav", "--report", "run.csv"], "--contact-sheet are of folders and of several"),
         (["talk.wav", "--model", "no/such/model"], "neither a folder"),
         (["talk.wav", "--device", "toaster"], "is no device"),
     ],

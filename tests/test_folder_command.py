@@ -48,6 +48,11 @@ def made(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+def seed_of(portrait: Path) -> int:
+    with Image.open(portrait) as image:
+        return int(image.info["voice2face:seed"])
+
+
 def test_a_folder_of_recordings_becomes_a_folder_of_portraits(
     recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -156,11 +161,7 @@ def test_each_recording_of_a_folder_has_its_own_seed(
         out = tmp_path / folder
         arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1", *more]
         assert main([*arguments, "-q"]) == 0
-        found = {}
-        for name in made(out):
-            with Image.open(out / name) as image:
-                found[name] = int(image.info["voice2face:seed"])
-        return found
+        return {name: seed_of(out / name) for name in made(out)}
 
     (recordings / "broken.wav").unlink()
     first = seeds("out", "--seed", "5")
@@ -171,13 +172,67 @@ def test_each_recording_of_a_folder_has_its_own_seed(
     assert seeds("out-other", "--seed", "6").items().isdisjoint(renamed.items())
 
 
-def test_no_two_recordings_share_a_portrait(tmp_path: Path) -> None:
+def test_several_recordings_are_drawn_as_those_of_a_folder(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", checkpoint, "--steps", "1", "--seed", "5"]
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    named = [recordings / name for name in ("broken.wav", "deep/c.wav", "deep/c.flac", "a.wav")]
+    for recording in named:
+        shutil.copy(recording, flat)
+    assert main([str(flat), "-o", "of-folder", *arguments, "-q"]) == 1, "one recording is broken"
+    words = [str(path) for path in named]
+    sheet = ["--report", "run.csv", "--contact-sheet", "all.png"]
+    assert main([*words[:2], *arguments, *sheet, *words[2:]]) == 1
+    assert (
+        made(Path("portraits")) == made(Path("of-folder")) == ["a.png", "c.flac.png", "c.wav.png"]
+    )
+    for name in made(Path("portraits")):
+        assert seed_of(Path("portraits", name)) == seed_of(Path("of-folder", name))
+    assert "3 made, 0 there already, 1 failed" in capsys.readouterr().out
+    assert len(Path("run.csv").read_text().splitlines()) == 5
+    assert Path("all.png").is_file()
+    assert main([*words[1:], words[1], *arguments, "-o", "portraits/"]) == 0
+    assert "0 made, 3 there already, 0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["a.wav", "deep"], "deep is a folder; give one folder alone"),
+        (["a.wav", "-"], "standard input is no recording among several"),
+        (["a.wav", "inspec"], "inspec does not exist"),
+        (["a.wav", "deep/A.wav"], "a.wav and deep/A.wav would share a portrait"),
+        (["a.wav", "deep/b.flac", "-o", "faces.png"], "go to a folder: -o faces"),
+        (["a.wav", "deep/b.flac", "--num-images", "2"], "one portrait a recording"),
+    ],
+)
+def test_what_does_not_go_with_several_recordings(
+    words: list[str],
+    advice: str,
+    recordings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(recordings)
+    shutil.copy("a.wav", "deep/A.wav")
+    assert main(words) == 1
+    assert advice in capsys.readouterr().err
+    assert not Path("portraits").exists()
+
+
+def test_no_two_recordings_share_a_portrait() -> None:
     names = ["a.wav", "a.mp3", "a.wav.flac", "b.wav", "c/a.wav"]
-    paths = portrait_paths([tmp_path / name for name in names], tmp_path, Path("out"))
+    paths = portrait_paths([Path(name) for name in names], Path("out"))
     expected = ["a.wav.png", "a.mp3.png", "a.wav.flac.png", "b.png", "c/a.png"]
     assert [path.relative_to("out").as_posix() for path in paths] == expected
-    capitals = [tmp_path / name for name in ("talk.wav", "Talk.mp3")]
-    paths = portrait_paths(capitals, tmp_path, Path("out"))
+    paths = portrait_paths([Path("talk.wav"), Path("Talk.mp3")], Path("out"))
     assert [path.name for path in paths] == ["talk.wav.png", "Talk.mp3.png"]
 
 

@@ -41,9 +41,10 @@ examples:
   voice2face talk.wav --preset best            by the papers' 50 steps instead of four distilled
   voice2face talk.wav --variety 0.5            more typical faces in more even light
 
-folders:
-  voice2face recordings/ -o portraits/         one portrait for each recording under the folder;
-                                               goes on where it stopped, past bad files
+several recordings, and folders:
+  voice2face *.wav -o portraits/               one portrait for each recording
+  voice2face recordings/ -o portraits/         one for each under the folder; both go on where they
+                                               stopped, past bad files
   voice2face recordings/ -o portraits/ --batch-size 32 --report run.csv --contact-sheet all.png
 
 portraits:
@@ -62,8 +63,8 @@ checkpoints:
   voice2face export-onnx [NAME|DIR] --to DIR   writes the networks for programs without PyTorch
 
 A voice tells sex and, roughly, age; the rest of the portrait is invented. It shows nobody.
-exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage; for a
-folder 1 if any recording has no portrait
+exit codes: 0 done, 1 something was wrong with the input (one line says what), 2 wrong usage; for
+several recordings, or a folder, 1 if any has no portrait
 """
 
 
@@ -78,14 +79,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "audio",
         type=audio_argument,
-        help="recording (WAV, FLAC, Ogg, MP3 or AIFF), - for standard input, or a folder of them",
+        nargs="+",
+        help="recording (WAV, FLAC, Ogg, MP3 or AIFF), - for standard input; several of them, or "
+        "a folder of them",
     )
     parser.add_argument(
         "-o",
         "--output",
         help="picture to write, .png, .jpg or .webp, or a folder that is there for it (default: "
-        "the recording's name, .png, here, unless anything but a portrait has it); of a folder "
-        "the portraits' folder (default: portraits)",
+        "the recording's name, .png, here, unless anything but a portrait has it); of "
+        "several recordings, or a folder, the portraits' folder (default: portraits)",
     )
     parser.add_argument(
         "--num-images",
@@ -97,8 +100,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed",
         type=number_argument(int, 0, LARGEST_SEED),
-        help="makes the same portrait again (default: a new one each time); a folder's recordings "
-        "get one each, which follows from this one and their path",
+        help="makes the same portrait again (default: a new one each time); of several "
+        "recordings, or a folder, each gets one that follows from this one and its name, or path",
     )
     parser.add_argument(
         "--preset",
@@ -137,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_false",
         help="leave out the invisible mark that 'voice2face verify' looks for",
     )
-    folders = parser.add_argument_group("folders")
+    folders = parser.add_argument_group("several recordings, and folders")
     folders.add_argument(
         "--batch-size",
         type=number_argument(int, 1, MOST_IMAGES),
@@ -209,13 +212,21 @@ def run(words: list[str]) -> bool:
         app.run(words[1:])
         return True
     parser = build_parser()
-    options, more = parser.parse_known_args(words)
+    options, more = parser.parse_known_intermixed_args(names_as_paths(words))
     if more:
         parser.error(
-            f"unrecognized arguments: {' '.join(more)}; one recording is taken, or one folder of "
-            "them; 'voice2face -h' shows the commands"
+            f"unrecognized arguments: {' '.join(more)}; 'voice2face -h' shows options and commands"
         )
-    if is_folder(expanded(options.audio)):
+    if len(options.audio) > 1 or is_folder(expanded(options.audio[0])):
         return folder.make_portraits_of_folder(options)
     recording.make_portraits(options)
     return True
+
+
+def names_as_paths(words: list[str]) -> list[str]:
+    """Words without ``--``, after which ``-r1.wav`` is a recording: ``./-r1.wav``, for argparse."""
+    if "--" not in words:
+        return words
+    end = words.index("--")
+    names = [f"./{word}" if word.startswith("-") and word != "-" else word for word in words[end:]]
+    return words[:end] + names[1:]

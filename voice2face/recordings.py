@@ -105,18 +105,17 @@ def advice_on(unread: Sequence[Path]) -> str:
     return f"left out {len(unread)} of formats that are not read ({endings}); convert them first"
 
 
-def portrait_paths(recordings: Sequence[Path], folder: Path, output: Path) -> list[Path]:
-    """Where each portrait goes: the same path under ``output``, ending in ``.png``.
+def portrait_paths(names: Sequence[Path], output: Path) -> list[Path]:
+    """Where the portraits go of recordings by those names: the same under ``output``, as ``.png``.
 
     Recordings whose portraits would have the same path, as they differ in their ending alone, keep
     the ending: ``a.wav.png`` and ``a.mp3.png``. Capitals make no difference, as on many file
     systems.
     """
-    below = [path.relative_to(folder) for path in recordings]
-    paths = [output / path.with_suffix(".png") for path in below]
+    paths = [output / name.with_suffix(".png") for name in names]
     while True:
         counts = Counter(str(path).casefold() for path in paths)
-        longer = [output / f"{path}.png" for path in below]
+        longer = [output / f"{name}.png" for name in names]
         clashing = [
             k
             for k, path in enumerate(paths)

@@ -1,4 +1,4 @@
-"""``voice2face recordings/ -o portraits/``: one portrait for each recording under a folder."""
+"""``voice2face recordings/ -o portraits/``: a portrait for each recording, of a folder or named."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from voice2face.commands.folder_report import (
     read_report,
 )
 from voice2face.commands.folder_settings import drawn_otherwise, seed_of
+from voice2face.commands.named_recordings import name_of, several_recordings
 from voice2face.commands.options import BATCH_SIZE, draw_settings, wants_bars
 from voice2face.errors import OutputError, PictureError, SettingError, Voice2FaceError
 from voice2face.fast_import import import_pipeline
@@ -44,23 +45,29 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     there already, it repeats what it told before.
 
     Raises:
-        AudioNotFoundError: there are no recordings.
+        AudioNotFoundError: there are no recordings, or one that was named is not there.
         OutputError: the folder, the report or the sheet cannot be written.
-        SettingError: an argument does not go with a folder.
+        SettingError: an argument does not go with many recordings.
     """
-    folder, output = expanded(options.audio), portraits_folder(options.output or "portraits")
+    output = portraits_folder(options.output or "portraits")
     if options.num_images != 1:
-        raise SettingError("a folder gets one portrait a recording; leave out --num-images")
+        raise SettingError(
+            "a folder, or several recordings, get one portrait a recording; leave out --num-images"
+        )
     if options.report is not None and options.report.suffix.lower() not in REPORT_ENDINGS:
         raise OutputError(f"{options.report}: reports are written as {' or '.join(REPORT_ENDINGS)}")
     if options.contact_sheet is not None:
         format_of(options.contact_sheet)
-    recordings, unread, unreadable = find_recordings(folder)
+    if len(options.audio) == 1:
+        recordings, unread, unreadable = find_recordings(expanded(options.audio[0]))
+    else:
+        recordings, unread, unreadable = several_recordings(options.audio), [], {}
     if unread and not options.quiet:
         print(advice_on(unread), file=sys.stderr)
     for reason in unreadable.values():
         print(f"voice2face: {reason}", file=sys.stderr)
-    paths = portrait_paths(recordings, folder, output)
+    names = [name_of(recording, options.audio) for recording in recordings]
+    paths = portrait_paths(names, output)
     pairs = list(zip(recordings, paths, strict=True))
     there = [(recording, path) for recording, path in pairs if is_there(path)]
     skipped = set() if options.overwrite else set(there)

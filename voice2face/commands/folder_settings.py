@@ -8,8 +8,8 @@ from pathlib import Path
 from voice2face.checkpoints.learnt_preset import learnt_preset
 from voice2face.checkpoints.model_index import read_model_index
 from voice2face.checkpoints.resolving import find_folder
+from voice2face.commands.named_recordings import name_of
 from voice2face.errors import CheckpointError
-from voice2face.paths import expanded
 from voice2face.replay import Making
 from voice2face.seeds import seed_of_name
 from voice2face.settings import Settings, fill_preset
@@ -17,8 +17,7 @@ from voice2face.settings import Settings, fill_preset
 
 def seed_of(recording: Path, options: argparse.Namespace) -> int:
     """The seed that ``--seed`` gives a recording."""
-    name = recording.relative_to(expanded(options.audio)).as_posix()
-    return seed_of_name(name, options.seed)
+    return seed_of_name(name_of(recording, options.audio).as_posix(), options.seed)
 
 
 def settings_asked(options: argparse.Namespace) -> Settings | None:

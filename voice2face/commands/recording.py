@@ -24,12 +24,14 @@ from voice2face.whole_files import check_folder_of
 
 def make_portraits(options: argparse.Namespace) -> None:
     """Make one recording's portraits, as the parsed command line asks."""
+    (audio,) = options.audio
     of_folders = (options.batch_size, options.report, options.contact_sheet)
     if any(option is not None for option in of_folders):
         raise SettingError(
-            "--batch-size, --report and --contact-sheet are of folders; leave them out"
+            "--batch-size, --report and --contact-sheet are of folders and of several recordings; "
+            "leave them out"
         )
-    output = place_of(options)
+    output = place_of(audio, options)
     format_of(output)
     check_folder_of(expanded(output))
     seeds = choose_seeds(options.num_images, options.seed, None)
@@ -41,7 +43,7 @@ def make_portraits(options: argparse.Namespace) -> None:
     from voice2face.listening import speech_of
     from voice2face.pipeline import Voice2FacePipeline
 
-    speech = speech_of(recording_of(options.audio))
+    speech = speech_of(recording_of(audio))
     pipe = Voice2FacePipeline.from_pretrained(options.model, device=options.device)
     settings = draw_settings(options)
     steps = pipe.settings(**settings).num_inference_steps
@@ -79,7 +81,7 @@ def make_portraits(options: argparse.Namespace) -> None:
         print(f"{path}  seed {portrait.seed}")
 
 
-def place_of(options: argparse.Namespace) -> Path:
+def place_of(audio: Path, options: argparse.Namespace) -> Path:
     """Where the portrait goes: to the file named, or by the recording's name to a folder.
 
     Raises:
@@ -92,9 +94,9 @@ def place_of(options: argparse.Namespace) -> Path:
         if names_folder(place):
             raise OutputError(f"{place} is not a folder; make it first, or name a picture")
         return Path(place)
-    if options.audio == STANDARD_INPUT:
+    if audio == STANDARD_INPUT:
         raise SettingError("standard input has no name; name the picture: -o face.png")
-    named = Path(place or "") / options.audio.with_suffix(".png").name
+    named = Path(place or "") / audio.with_suffix(".png").name
     for path in numbered(expanded(named), options.num_images):
         check_portrait_may_go(path)
     return named

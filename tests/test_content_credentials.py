@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import zlib
@@ -200,6 +201,9 @@ def test_the_command_tells(
     assert "content credential: the signature is valid, but nobody vouches" in printed
     assert "signed by 'Studio'" in printed
     assert "synthetic: yes" in printed
+    assert main(["verify", "--json", str(signed)]) == 0
+    told = json.loads(capsys.readouterr().out)["content_credential"]
+    assert (told["state"], told["signer"], told["synthetic"]) == ("valid", "Studio", True)
     assert main(["verify", str(signed), "--trust", str(files.root)]) == 0
     assert "valid and its certificate trusted" in capsys.readouterr().out
     assert main(["verify", str(signed), "--trust", str(tmp_path / "no.pem")]) == 1

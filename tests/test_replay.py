@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -47,6 +48,20 @@ def test_a_portrait_says_how_it_was_made(
     assert "synthetic" in printed
     assert main(["inspect", str(picture), str(picture)]) == 0
     assert capsys.readouterr().out == 2 * f"{picture}:\n{printed}"
+
+
+def test_programs_read_a_line_of_json_a_picture(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    missing = tmp_path / "missing.png"
+    assert main(["inspect", "--json", str(picture), str(missing)]) == 1
+    printed = capsys.readouterr()
+    told, error = map(json.loads, printed.out.splitlines())
+    assert (told["picture"], told["synthetic"], told["seed"]) == (str(picture), True, 9)
+    assert told["guidance_scale"] == 3.0
+    assert told["version"] == __version__
+    assert error.keys() == {"picture", "error"}
+    assert f"voice2face: {error['error']}" in printed.err
 
 
 def test_a_missing_folder_is_refused_before_it_is_made_again(

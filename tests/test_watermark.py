@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,13 @@ def test_the_command_answers(
     missing = tmp_path / "missing.png"
     assert main(["verify", str(missing)]) == 1
     assert "cannot be read as a picture" in capsys.readouterr().err
+    assert main(["verify", "--json", str(missing), str(no), str(yes)]) == 1
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["picture"] for row in told] == [str(missing), str(no), str(yes)]
+    assert [row.get("answer") for row in told] == [None, "no", "yes"]
+    assert told[0].keys() == {"picture", "error"}
+    assert told[2].keys() == {"picture", "answer", "probability", "content_credential"}
+    assert 0.9 < told[2]["probability"] <= 1.0
     assert main(["verify", str(yes), str(yes)]) == 0
     capsys.readouterr()
     assert main(["verify", str(missing), str(no), str(yes)]) == 1

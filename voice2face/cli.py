@@ -52,6 +52,7 @@ portraits:
   voice2face replay face.png --audio talk.wav  makes it again and says what differs
   voice2face verify face.jpg other.webp        looks for the invisible watermark, and validates
                                                content credentials (C2PA)
+  voice2face verify --json *.jpg               for programs, inspect too: a JSON object a picture
 
 web page:
   voice2face app                               record or drop a file, choose among four portraits

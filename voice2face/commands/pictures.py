@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from voice2face.checkpoints.manifest import manifest
 from voice2face.commands.options import add_pipeline_options
@@ -25,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     summary = "print how a saved portrait was made"
     inspect = commands.add_parser("inspect", help=summary, description=summary)
     inspect.add_argument("pictures", type=Path, nargs="+", help="PNGs that voice2face wrote")
+    add_json_option(inspect)
 
     summary = "make a saved portrait again from its recording, and say what differs"
     again = commands.add_parser(
@@ -53,7 +56,18 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--trust", type=Path, metavar="FILE", help="PEM certificates whose signers are trusted"
     )
+    add_json_option(verify)
     return parser
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json``."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object for each picture, one a line; of those that cannot be read, the "
+        "error",
+    )
 
 
 def inspect_pictures(options: argparse.Namespace) -> bool:
@@ -61,13 +75,16 @@ def inspect_pictures(options: argparse.Namespace) -> bool:
 
     def inspect(picture: Path) -> bool:
         saved = read_portrait(picture)
-        print("synthetic: made from a voice by a neural network, it shows nobody")
         details = {"seed": saved.seed, **asdict(saved.settings), **asdict(saved.provenance)}
+        if options.json:
+            print_json(picture, synthetic=True, **details)
+            return True
+        print("synthetic: made from a voice by a neural network, it shows nobody")
         for name, value in details.items():
             print(f"{name}: {value}")
         return True
 
-    return of_each(options.pictures, inspect)
+    return of_each(options, inspect)
 
 
 def replay_picture(options: argparse.Namespace) -> bool:
@@ -105,49 +122,72 @@ def verify_pictures(options: argparse.Namespace) -> bool:
 
     def verify(picture: Path) -> bool:
         detection = detect(open_picture(picture))
+        told = credential_of(picture, options.trust)
+        if options.json:
+            print_json(
+                picture,
+                answer=detection.answer,
+                probability=detection.probability,
+                content_credential=told,
+            )
+            return detection.answer == "yes"
         probability = f"{detection.probability:.1%}"
         print(f"{detection.answer}: made by voice2face with a probability of {probability}")
         if detection.answer == "unsure":
             print("  a larger picture, or a crop around the portrait, tells more")
-        print_credential(picture, options.trust)
+        print_credential(told)
         return detection.answer == "yes"
 
-    return of_each(options.pictures, verify)
+    return of_each(options, verify)
 
 
-def of_each(pictures: Sequence[Path], look: Callable[[Path], bool]) -> bool:
+def of_each(options: argparse.Namespace, look: Callable[[Path], bool]) -> bool:
     """Look at every picture, past those that cannot be read; tells whether all are as hoped for."""
     as_hoped = True
-    for picture in pictures:
-        if len(pictures) > 1:
+    for picture in options.pictures:
+        if len(options.pictures) > 1 and not options.json:
             print(f"{picture}:", flush=True)
         try:
             as_hoped &= look(picture)
         except PictureError as error:
+            if options.json:
+                print_json(picture, error=str(error))
             print(f"voice2face: {error}", file=sys.stderr)
             as_hoped = False
     return as_hoped
 
 
-def print_credential(picture: Path, trust: Path | None) -> None:
-    """Say what a content credential tells, if the picture has one."""
+def print_json(picture: Path, **told: object) -> None:
+    """Print what is told of a picture, for programs."""
+    print(json.dumps({"picture": str(picture), **told}), flush=True)
+
+
+def credential_of(picture: Path, trust: Path | None) -> dict[str, Any] | None:
+    """What a content credential tells, or the ``"error"`` of one that cannot be read."""
     from voice2face.content_credentials import read_credential
 
     try:
         credential = read_credential(picture, trust=trust)
     except CredentialError as error:
-        print(f"content credential: {error}")
+        return {"error": str(error)}
+    return None if credential is None else asdict(credential)
+
+
+def print_credential(told: Mapping[str, Any] | None) -> None:
+    """Say what a content credential tells, if the picture has one."""
+    if told is None:
         return
-    if credential is None:
+    if "error" in told:
+        print(f"content credential: {told['error']}")
         return
     verdict = {
         "trusted": "the signature is valid and its certificate trusted",
         "valid": "the signature is valid, but nobody vouches for its certificate",
-        "invalid": f"NOT VALID: {', '.join(credential.problems)}",
-    }[credential.state]
+        "invalid": f"NOT VALID: {', '.join(told['problems'])}",
+    }[told["state"]]
     print(f"content credential: {verdict}")
-    print(f"  made with {credential.generator!r:.80}, signed by {credential.signer!r:.80}")
-    print(f"  says that the picture is synthetic: {'yes' if credential.synthetic else 'no'}")
+    print(f"  made with {told['generator']!r:.80}, signed by {told['signer']!r:.80}")
+    print(f"  says that the picture is synthetic: {'yes' if told['synthetic'] else 'no'}")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {

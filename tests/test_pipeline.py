@@ -5,6 +5,8 @@ import gc
 import io
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -28,6 +30,7 @@ from voice2face.devices import (
     AtOnce,
     at_once,
     choose_device,
+    constant_on,
     default_dtype,
     memory_errors,
     memory_format,
@@ -40,6 +43,8 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.listening import Voice, speech_of
+from voice2face.models import SpeakerEncoder
+from voice2face.models.spectrograms import hann_window, mel_filters
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.prefetch import READ_AHEAD, read_ahead
 from voice2face.seeds import choose_seeds, seed_of_name
@@ -49,6 +54,8 @@ from voice2face.settings import (
     PRESETS,
 )
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def portraits(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> Portraits:
@@ -57,6 +64,12 @@ def portraits(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> Portraits:
 
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(int)
+
+
+def with_speaker_encoder() -> dict[str, Any]:
+    components = tiny_components("v_prediction")
+    encoder = SpeakerEncoder(mels=8, hidden_size=8, layers=1, speaker_dim=8, embedding_dim=16)
+    return components | {"speech_encoder": encoder}
 
 
 def test_result_holds_pictures_seeds_evidence_and_settings(portraits: Portraits) -> None:
@@ -919,3 +932,59 @@ def test_many_pictures_are_finished_as_few_are(
     many = tiny_pipeline.decode(latents, watermark=watermark)
     few = [tiny_pipeline.decode(part, watermark=watermark) for part in latents.split(count // 2)]
     assert np.array_equal(many, np.concatenate(few))
+
+
+IN_ANOTHER_DEFAULT_TYPE = """
+import sys
+import numpy as np, torch
+from voice2face import Voice2FacePipeline
+
+if sys.argv[3] == "float64":
+    torch.set_default_dtype(torch.float64)
+pipe = Voice2FacePipeline.from_pretrained(sys.argv[1], device="cpu")
+settings = {"seed": 5, "num_inference_steps": 3, "sampler": "ddim", "eta": 0.5}
+portrait = pipe("examples/speech/female.flac", **settings)[0]
+told = portrait.evidence.male_probability
+print(told, portrait.image.tobytes().hex())
+np.save(sys.argv[2], pipe.encode([portrait.image]).numpy())
+"""
+
+
+@pytest.mark.parametrize("components", [tiny_components, with_speaker_encoder])
+def test_the_default_type_of_pytorch_changes_nothing(components: Any, tmp_path: Path) -> None:
+    folder = Voice2FacePipeline(**components(), output_size=48).save_pretrained(tmp_path / "tiny")
+    told = []
+    for dtype in ("float32", "float64"):
+        command = [sys.executable, "-c", IN_ANOTHER_DEFAULT_TYPE, folder, tmp_path / dtype, dtype]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        told.append((done.stdout, np.load(tmp_path / f"{dtype}.npy").tobytes()))
+    assert told[0] == told[1]
+
+
+def test_constants_are_float32_whatever_the_default_type_is() -> None:
+    def made() -> list[Tensor]:
+        return [mel_filters(16_000, 400, 40), hann_window(400)]
+
+    before = made()
+    try:
+        torch.set_default_dtype(torch.float64)
+        kept = constant_on(torch.device("cpu"), tuple, (0.1, 0.7))
+        assert all(map(torch.equal, made(), before))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert kept.dtype == torch.float32
+
+
+def test_autocast_of_the_caller_changes_nothing(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    def told() -> tuple[bytes, bytes, bytes]:
+        portrait = tiny_pipeline(tone, 16_000, seed=3, num_inference_steps=3)[0]
+        latents = tiny_pipeline.encode([portrait.image])
+        embedding = tiny_pipeline.listen(tone, 16_000).embedding
+        return portrait.png(), latents.numpy().tobytes(), embedding.numpy().tobytes()
+
+    before = told()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert told() == before
+        assert torch.is_autocast_enabled("cpu"), "what the caller does goes on as before"

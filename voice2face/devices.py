@@ -88,10 +88,22 @@ def move(network: torch.nn.Module, device: torch.device, dtype: torch.dtype | No
 def constant_on(device: torch.device, make: Callable[..., Any], *given: Any) -> Tensor:
     """A tensor, or a NumPy array, of the same numbers every time: made once, kept on a device.
 
+    It is float32, whatever PyTorch's default type is.
+
     Bringing numbers to a GPU makes the host wait, and cannot be recorded; see ``cuda_graphs``. What
     was recorded goes on reading them where they lie, so none is ever given up.
     """
-    return torch.as_tensor(make(*given), device=device)
+    return torch.as_tensor(make(*given), dtype=torch.float32, device=device)
+
+
+@contextmanager
+def own_types(device: torch.device) -> Iterator[None]:
+    """Have networks compute in their own types, whatever ``torch.autocast`` the caller is within.
+
+    That of the CPU ends, too, where a GPU's networks are given what was computed.
+    """
+    with torch.autocast("cpu", enabled=False), torch.autocast(device.type, enabled=False):
+        yield
 
 
 class AtOnce(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from voice2face.devices import at_once, memory_errors
+from voice2face.devices import at_once
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
 from voice2face.listening import Speech, Voice, hear, speech_of
@@ -315,7 +315,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         """
         speech = speech_of(audio, sample_rate)
         encoder = self.speech_encoder
-        with memory_errors(self.device), self._turn(encoder):
+        with self._turn(encoder):
             return hear(speech, encoder, on_windows)
 
     def draw(
@@ -437,7 +437,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         if on_redraw_step is not None:
             check_callable("on_redraw_step", on_redraw_step)
         method, most = self.method, at_once(self.device).latents
-        with memory_errors(self.device), self._turn(*method.networks()):
+        with self._turn(*method.networks()):
             device = method.device
             speech = torch.stack([voice.embedding.to(device) for voice in voices])
             drawn = [

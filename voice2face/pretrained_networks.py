@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Container, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from voice2face.devices import (
     default_dtype,
     memory_errors,
     move,
+    own_types,
 )
 from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
 from voice2face.finishing import Finishing
@@ -363,8 +364,12 @@ class PretrainedNetworks:
     def _parts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COMPONENTS} | self.method.parts()
 
-    def _turn(self, *networks: torch.nn.Module) -> AbstractContextManager[None]:
-        return self._offload.turn(*networks) if self._offload else nullcontext()
+    @contextmanager
+    def _turn(self, *networks: torch.nn.Module) -> Iterator[None]:
+        """Have networks where they run; all that they compute is computed within one."""
+        lent = self._offload.turn(*networks) if self._offload else nullcontext()
+        with memory_errors(self.device), own_types(self.device), lent:
+            yield
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write the checkpoint as a folder that ``from_pretrained`` reads.
@@ -434,7 +439,7 @@ class PretrainedNetworks:
         images = to_model_range(np.stack(pixels))
         if bottom_only:
             images = bottom_face(images)
-        with memory_errors(self.device), self._turn(self.face_encoder):
+        with self._turn(self.face_encoder):
             encoder = self.face_encoder
             parts = [
                 encoder(part.to(encoder.device, encoder.dtype))
@@ -463,7 +468,7 @@ class PretrainedNetworks:
                 "decode takes a tensor of latents, (images, channels, size, size), as "
                 "output_type='latent' gives it; of one picture: latents[:1]"
             )
-        with memory_errors(self.device), self._turn(decoder):
+        with self._turn(decoder):
             size, shape = self.output_size, (self.output_size, self.output_size, 3)
             pictures = torch.empty(len(latents), *shape, dtype=torch.uint8, device=decoder.device)
             most = at_once(self.device).pictures

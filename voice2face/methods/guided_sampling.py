@@ -177,9 +177,10 @@ def sample_guided(
     shape = (config.latent_channels, config.latent_size, config.latent_size)
 
     def draw_noise() -> Tensor:
-        return torch.stack([torch.randn(shape, generator=g, device="cpu") for g in generators]).to(
-            device
-        )
+        noise = [
+            torch.randn(shape, generator=g, dtype=torch.float32, device="cpu") for g in generators
+        ]
+        return torch.stack(noise).to(device)
 
     first_noise = draw_noise() * noise_scale(settings.variety)
     beside = None if beside is None else beside.to(device, dtype)

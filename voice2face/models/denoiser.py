@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -161,7 +161,7 @@ class Denoiser(AttributeHeads, Network):
         tokens = torch.where(speech_kept[:, None, None], tokens, self.no_speech.to(tokens.dtype))
 
         mean, std = (
-            constant_on(device, torch.tensor, tuple(numbers))
+            constant_on(device, tuple, tuple(numbers))
             for numbers in (self.config.quality_mean, self.config.quality_std)
         )
         standardised = ((quality - mean) / std).clamp(-3.0, 3.0)
@@ -189,9 +189,10 @@ class Denoiser(AttributeHeads, Network):
             generators: one a row.
             variety: 0 to 1, how much of these differences to ask for.
         """
-        mean = torch.tensor(self.config.good_portrait, device="cpu")
-        std = variety * torch.tensor(self.config.good_portrait_std, device="cpu")
-        drawn = [mean + std * torch.randn(len(mean), generator=g, device="cpu") for g in generators]
+        on_cpu: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        mean = torch.tensor(self.config.good_portrait, **on_cpu)
+        std = variety * torch.tensor(self.config.good_portrait_std, **on_cpu)
+        drawn = [mean + std * torch.randn(len(mean), generator=g, **on_cpu) for g in generators]
         return torch.stack(drawn).to(self.device)
 
     def forward(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

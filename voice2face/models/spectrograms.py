@@ -37,7 +37,7 @@ class Spectrogram(nn.Module):
                 self.fft_size,
                 self.hop_length,
                 self.window_length,
-                constant_on(waveform.device, torch.hann_window, self.window_length),
+                constant_on(waveform.device, hann_window, self.window_length),
                 return_complex=True,
             )
             power = spectrum.abs().square()
@@ -72,7 +72,7 @@ class MelSpectrogram(nn.Module):
                 waveform * (10.0 ** (LOUDNESS_DBFS / 20.0) / loudness),
                 self.fft_size,
                 self.hop_length,
-                window=constant_on(waveform.device, torch.hann_window, self.fft_size),
+                window=constant_on(waveform.device, hann_window, self.fft_size),
                 pad_mode="constant",
                 return_complex=True,
             )
@@ -82,14 +82,22 @@ class MelSpectrogram(nn.Module):
             return (filters @ spectrum.abs().square()).mT
 
 
+def hann_window(length: int) -> Tensor:
+    """The periodic window of Hann, ``(length,)`` float32."""
+    return torch.hann_window(length, dtype=torch.float32)
+
+
 def mel_filters(sample_rate: int, fft_size: int, mels: int) -> Tensor:
     """Triangular filters of equal area, ``(mels, fft_size // 2 + 1)``, from 0 Hz to half the rate.
 
     On Slaney's mel scale, which is linear below 1 kHz and logarithmic above.
     """
-    linear_until, per_mel, log_step = 1_000.0, 200.0 / 3.0, 27.0 / torch.tensor(6.4).log()
+    linear_until, per_mel, single = 1_000.0, 200.0 / 3.0, torch.float32
+    log_step = 27.0 / torch.tensor(6.4, dtype=single).log()
     linear_mels = linear_until / per_mel
-    highest = linear_mels + log_step * torch.tensor(sample_rate / 2 / linear_until).log()
+    highest = (
+        linear_mels + log_step * torch.tensor(sample_rate / 2 / linear_until, dtype=single).log()
+    )
     points = torch.linspace(0.0, float(highest), mels + 2, dtype=torch.float64)
     edges = torch.where(
         points < linear_mels,

@@ -126,7 +126,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     *_, config = (denoiser.config for denoiser in denoisers.values())
     shape = (config.latent_channels, config.latent_size, config.latent_size)
     prior = parts.get("face_prior")
-    shift = torch.zeros(shape) if prior is None else prior()
+    shift = torch.zeros(shape, dtype=torch.float32) if prior is None else prior()
     samples = pipe.speech_encoder.window_samples
     face_check = pipe.method.face_check
 
@@ -195,7 +195,7 @@ def example_of(denoiser: Denoiser) -> dict[str, Tensor]:
         "timesteps": torch.tensor([999, 500, 0]),
         "speech": nn.functional.normalize(noise(OTHER_BATCH, config.speech_dim), dim=1),
         "speech_kept": torch.tensor([True, False, True]),
-        "quality": torch.tensor(config.good_portrait).repeat(OTHER_BATCH, 1),
+        "quality": torch.tensor(config.good_portrait, dtype=torch.float32).repeat(OTHER_BATCH, 1),
     }
     if config.beside_channels:
         inputs["beside"] = noise(OTHER_BATCH, config.beside_channels, *size)
@@ -204,7 +204,7 @@ def example_of(denoiser: Denoiser) -> dict[str, Tensor]:
 
 def noise(*shape: int) -> Tensor:
     """Standard normal numbers, the same every time."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -458,6 +459,75 @@ def test_checkpoints_never_replace_other_files(
     with pytest.raises(OutputError, match="holds other files"):
         tiny_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_who_works_in_a_folder_still_does_after_saving_there(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in ("empty", "an older checkpoint"):
+        tiny_pipeline.save_pretrained(".")
+        assert Path.cwd() == tmp_path
+        assert Path("model_index.json").is_file()
+        assert Voice2FacePipeline.from_pretrained(".", device="cpu").name == "tiny"
+        assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_links_to_folders_stay_links(tiny_pipeline: Voice2FacePipeline, tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    for what in ("missing", "older", "empty"):
+        if what == "empty":
+            shutil.rmtree(target)
+            target.mkdir(mode=0o700)
+        assert tiny_pipeline.save_pretrained(link) == link
+        assert link.is_symlink()
+        assert (target / "model_index.json").is_file()
+        assert {path.name for path in tmp_path.iterdir()} == {"link", "target"}
+    assert target.stat().st_mode & 0o777 == 0o700, "an empty folder keeps its permissions"
+
+
+def test_mounts_are_filled(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == mount)
+    monkeypatch.setattr(whole_folders, "replace_folder", busy)
+    before = mount.stat().st_ino
+    for _ in ("empty", "an older checkpoint"):
+        tiny_pipeline.save_pretrained(mount)
+        assert mount.stat().st_ino == before
+        assert describe_files(mount).keys() > read_model_index(mount)["files"].keys()
+
+
+def test_a_checkpoint_that_was_not_finished_is_none(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    honest = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        moved.append(target.name)
+        return honest(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    (tmp_path / "empty").mkdir()
+    tiny_pipeline.save_pretrained(tmp_path / "empty")
+    assert len(moved) > 1
+    assert moved[-1] == "model_index.json"
+
+
+def test_places_that_are_no_paths_are_refused(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    for place in ("a\0", tmp_path / "round"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            tiny_pipeline.save_pretrained(place)
 
 
 def test_what_lies_in_a_checkpoint_and_is_not_of_it_is_kept(

@@ -374,10 +374,12 @@ class PretrainedNetworks:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write the checkpoint as a folder that ``from_pretrained`` reads.
 
-        It appears as a whole: a crash leaves what was there before, or the new checkpoint.
+        It appears as a whole: a crash leaves what was there before, or the new checkpoint. An
+        empty folder is filled, and so is the working directory or a mount that holds an older
+        checkpoint: there, a crash may leave files that are no checkpoint.
 
         Args:
-            folder: a new folder, an empty one, or an older checkpoint to replace.
+            folder: a new folder, an empty one, or an older checkpoint to replace; or a link to it.
 
         Raises:
             OutputError: the folder cannot be written, or holds other files.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -19,28 +20,83 @@ RENAME_EXCHANGE = 2
 
 
 @contextmanager
-def fresh_folder(folder: Path, own_files: Callable[[Path], Collection[str]]) -> Iterator[Path]:
+def fresh_folder(
+    folder: Path, own_files: Callable[[Path], Collection[str]], last: str
+) -> Iterator[Path]:
     """Give an empty folder to fill, and put it at its place once it was filled without error.
 
     Args:
-        folder: a new folder, an empty one, or one to replace that holds nothing of anybody else's.
+        folder: a new folder, an empty one, or one to replace that holds nothing of anybody else's;
+            or a link to it, which stays.
         own_files: the paths in such a folder, from there, that may be replaced with it.
+        last: the file without which nobody takes the folder for whole.
 
     Raises:
         OutputError: the place cannot be written to, or holds something else.
     """
+    place = followed(folder)
     try:
-        if folder.exists():
-            check_alone(folder, own_files(folder))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as space:
+        if place.exists():
+            check_alone(place, own_files(place))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        stays = place.exists() and has_to_stay(place)
+        space_in = place if stays else place.parent
+        with tempfile.TemporaryDirectory(dir=space_in, prefix=f".{place.name}.") as space:
             fresh = Path(space) / "fresh"
             fresh.mkdir()
             yield fresh
-            replace_folder(fresh, folder)
+            if stays:
+                replace_contents(fresh, place, last)
+            else:
+                replace_folder(fresh, place)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{folder} cannot be written: {reason}; choose another place") from error
+
+
+def followed(folder: Path) -> Path:
+    """Where links lead.
+
+    Raises:
+        OutputError: they lead in a circle, or the name holds a NUL.
+    """
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"{folder} cannot be written: {error}; choose another place") from error
+
+
+def has_to_stay(folder: Path) -> bool:
+    """Whether a folder is to be filled rather than exchanged for another.
+
+    An empty one loses nothing by it, and keeps its owner and permissions. A mount cannot be
+    exchanged, and who works in a folder would go on in the old one.
+    """
+    return not any(folder.iterdir()) or folder.is_mount() or folder.samefile(".")
+
+
+def replace_contents(fresh: Path, folder: Path, last: str) -> None:
+    """Move what a folder holds into another, in place of what that one holds.
+
+    A crash leaves a folder without the file that comes last.
+
+    Args:
+        fresh: in a folder of its own within the other.
+        folder: the other.
+        last: name of that file, which of the old ones is the first to go.
+
+    Raises:
+        OSError: the move failed.
+    """
+    (folder / last).unlink(missing_ok=True)
+    for old in folder.iterdir():
+        if old.is_dir() and not old.is_symlink():
+            if old != fresh.parent:
+                shutil.rmtree(old)
+        else:
+            old.unlink()
+    for new in sorted(fresh.iterdir(), key=lambda path: path.name == last):
+        new.replace(folder / new.name)
 
 
 def check_alone(folder: Path, own: Collection[str]) -> None:

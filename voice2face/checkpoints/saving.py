@@ -27,7 +27,7 @@ def save_checkpoint(
     output_size: int,
     card: str,
 ) -> Path:
-    """Write a checkpoint; an older one at that place is replaced as a whole.
+    """Write a checkpoint; an older one at that place is replaced, see ``whole_folders``.
 
     Args:
         folder: a new folder, an empty one, or an older checkpoint.
@@ -41,7 +41,7 @@ def save_checkpoint(
         OutputError: the place cannot be written to, or holds something else.
     """
     folder = expanded(folder).absolute()
-    with fresh_folder(folder, checkpoint_file_names) as fresh:
+    with fresh_folder(folder, checkpoint_file_names, MODEL_INDEX) as fresh:
         for part, component in components.items():
             component.save_pretrained(fresh / part)
             tidy(fresh / part)
@@ -67,7 +67,7 @@ def copy_checkpoint(source: Path, folder: str | os.PathLike[str]) -> Path:
     folder = expanded(folder).absolute()
     files = read_model_index(source)["files"]
     extra = [MODEL_INDEX] + ([CARD] if (source / CARD).is_file() else [])
-    with fresh_folder(folder, checkpoint_file_names) as fresh:
+    with fresh_folder(folder, checkpoint_file_names, MODEL_INDEX) as fresh:
         for name in (*files, *extra):
             target = fresh / name
             target.parent.mkdir(exist_ok=True)

@@ -130,7 +130,7 @@ def export_onnx(pipe: Voice2FacePipeline, folder: str | os.PathLike[str]) -> Pat
     samples = pipe.speech_encoder.window_samples
     face_check = pipe.method.face_check
 
-    with fresh_folder(folder, exported_file_names) as fresh:
+    with fresh_folder(folder, exported_file_names, SAMPLING_FILE) as fresh:
         write_network(
             fresh / "speech_encoder.onnx",
             pipe.speech_encoder,

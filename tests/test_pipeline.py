@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import io
 import os
 import pickle
@@ -15,6 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import numpy as np
 import pyarrow as pa
@@ -654,8 +656,9 @@ def test_a_type_alone_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
     assert pipe.to(dtype=torch.float64).dtype == torch.float64
     assert pipe.to(torch.float32).dtype == torch.float32, "a type alone, as torch's own to takes"
-    with pytest.raises(DeviceError, match=r"cannot be of type torch\.int8"):
-        pipe.to(dtype=torch.int8)
+    for dtype in (torch.int8, torch.float8_e4m3fn, "float32", torch.complex64):
+        with pytest.raises(DeviceError, match=r"cannot be of type .*; give one of torch\.float16"):
+            pipe.to(dtype=dtype)
 
 
 def test_what_was_halved_stays_so_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -664,6 +667,44 @@ def test_what_was_halved_stays_so_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     assert pipe._dtype_on(torch.device("cuda")) == torch.float32
     assert pipe.half()._dtype_on(torch.device("cuda")) == torch.float16
     assert pipe.to("cpu").dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("types", "same"),
+    [
+        ((torch.float32, torch.float64, torch.float32), True),
+        ((torch.bfloat16,), True),
+        ((torch.float16, torch.float16), True),
+        ((torch.float16, torch.float32), False),
+        ((torch.bfloat16, torch.float64), False),
+        ((torch.bfloat16, torch.float16), False),
+    ],
+)
+def test_weights_that_were_rounded_before_are_not_the_checkpoints(
+    types: tuple[torch.dtype, ...], same: bool
+) -> None:
+    parts = {"output_size": 48, "checkpoint_sha256": "its own"}
+    pipes = [Voice2FacePipeline(**tiny_components(), **parts) for _ in range(2)]
+    for dtype in types:
+        pipes[0].to(dtype=dtype)
+        pipes[1] = pipes[1].half() if dtype == torch.float16 else pipes[1].to(dtype)
+    for pipe in pipes:
+        assert pipe.checkpoint_sha256 == ("its own" if same else None)
+    fresh = Voice2FacePipeline(**tiny_components()).to(types[-1]).face_decoder.state_dict()
+    kept = pipes[0].face_decoder.state_dict()
+    assert all(torch.equal(fresh[name], kept[name]) for name in fresh) == same
+
+
+def test_a_checkpoint_without_faces_has_no_retriever(tiny_pipeline: Voice2FacePipeline) -> None:
+    assert not hasattr(tiny_pipeline, "retriever")
+    assert getattr(tiny_pipeline, "retriever", "none") == "none"
+    assert "retriever" not in dict(inspect.getmembers(tiny_pipeline))
+    create_autospec(tiny_pipeline)
+    for error in (SettingError, AttributeError):
+        with pytest.raises(error, match="retrieves no faces"):
+            _ = tiny_pipeline.retriever
+        with pytest.raises(error, match="retrieves no faces"):
+            tiny_pipeline.retriever = "another"
 
 
 def test_the_largest_seeds() -> None:

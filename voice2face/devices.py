@@ -13,6 +13,7 @@ from torch import Tensor
 
 from voice2face.errors import DeviceError
 
+NETWORK_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BFLOAT16_CAPABILITY = (8, 0)  # of CUDA devices that compute in it
 LACKS_OF_MEMORY = (
     *("can't allocate memory", "not enough memory", "out of memory"),  # Linux, Windows, CUDA

@@ -47,6 +47,10 @@ class SettingError(Voice2FaceError, ValueError):
     """An argument has a value outside its range."""
 
 
+class NoRetrieverError(SettingError, AttributeError):
+    """The checkpoint's method retrieves no faces; the pipeline has no such attribute."""
+
+
 class OutputError(Voice2FaceError):
     """A picture cannot be written where it was asked for."""
 

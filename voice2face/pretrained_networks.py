@@ -26,6 +26,7 @@ from voice2face.checkpoints.saving import save_checkpoint
 from voice2face.compilation import compile_networks, leave_uncompiled, record_networks
 from voice2face.components import component_files, load_component
 from voice2face.devices import (
+    NETWORK_TYPES,
     at_once,
     choose_device,
     default_dtype,
@@ -33,7 +34,13 @@ from voice2face.devices import (
     move,
     own_types,
 )
-from voice2face.errors import ArchitectureError, CompileError, DeviceError, SettingError
+from voice2face.errors import (
+    ArchitectureError,
+    CompileError,
+    DeviceError,
+    NoRetrieverError,
+    SettingError,
+)
 from voice2face.finishing import Finishing
 from voice2face.methods import METHODS
 from voice2face.models import (
@@ -194,12 +201,12 @@ class PretrainedNetworks:
         """The faces that Fine-portraitist draws from; assign another to draw from its faces.
 
         Raises:
-            SettingError: the checkpoint's method retrieves no faces, or the new retriever's
-                embeddings or latents are of other sizes.
+            NoRetrieverError: the checkpoint's method retrieves no faces.
+            SettingError: the new retriever's embeddings or latents are of other sizes.
         """
         found: FaceRetriever | None = self.method.parts().get("retriever")
         if found is None:
-            raise SettingError(f"{self.name} ({self.method.name}) retrieves no faces")
+            raise NoRetrieverError(f"{self.name} ({self.method.name}) retrieves no faces")
         return found
 
     @retriever.setter
@@ -228,18 +235,21 @@ class PretrainedNetworks:
             device: ``None`` or ``"auto"`` takes CUDA, else MPS, else the CPU; where only a type is
                 given, here or as ``dtype``, the networks stay where they are.
             dtype: as of ``from_pretrained``; after ``half``, float16 on every GPU. What rounded the
-                weights stays: load them anew for full precision.
+                weights stays, and they are no longer the checkpoint's in another type: load them
+                anew for full precision.
 
         Raises:
-            DeviceError: there is no such device, or the type is none of floating point.
+            DeviceError: there is no such device, or networks cannot be of that type.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         chosen = self.device if device is None and dtype is not None else choose_device(device)
         dtype = dtype or self._dtype_on(chosen)
-        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise DeviceError(f"networks cannot be of type {dtype!r}; give torch.float32, say")
+        if dtype not in NETWORK_TYPES:
+            known = ", ".join(map(str, NETWORK_TYPES))
+            raise DeviceError(f"networks cannot be of type {dtype!r}; give one of {known}")
         self._leave_uncompiled()
+        self._note_rounding(dtype)
         try:
             for network in self._networks():
                 move(network, chosen, torch.float32 if isinstance(network, PRECISE) else dtype)
@@ -258,10 +268,16 @@ class PretrainedNetworks:
         Meant for GPUs without bfloat16. On a CPU it works, several times slower than float32.
         """
         self._leave_uncompiled()
+        self._note_rounding(torch.float16)
         for network in self._networks():
             if not isinstance(network, PRECISE):
                 network.half()
         return self
+
+    def _note_rounding(self, dtype: torch.dtype) -> None:
+        """Say of weights that were rounded to another type before that no checkpoint holds them."""
+        if dtype != self.dtype and self.dtype.itemsize < torch.float32.itemsize:
+            self.checkpoint_sha256 = None
 
     def enable_model_cpu_offload(
         self, device: str | torch.device | None = None, *, dtype: torch.dtype | None = None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from voice2face import Voice2FacePipeline
 from voice2face.app import Limits
@@ -19,10 +23,14 @@ README = Path(__file__).parents[1] / "README.md"
 GUIDE = README.parent / "docs" / "guide.md"
 
 
+def section_of(heading: str) -> str:
+    return GUIDE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
 def rows_of(heading: str) -> dict[str, set[str]]:
     """Names in the second column of a section's table, by the names in its first column."""
-    section = GUIDE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    cells = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    lines = section_of(heading).splitlines()
+    cells = [line.split("|")[1:3] for line in lines if line.startswith("| `")]
     return {
         first.replace("`", "").strip(): set(re.findall("`([a-z_]+)`", second))
         for first, second in cells
@@ -67,3 +75,21 @@ def test_the_numbers_that_are_promised_are_those_that_count() -> None:
     assert (limits.recording_seconds, limits.jobs) == (600.0, 8)
     assert "a drawing may take three minutes" in guide
     assert limits.drawing_seconds == 180.0
+
+
+def test_portraits_are_drawn_again_as_the_guide_shows(
+    tiny_pipeline: Voice2FacePipeline,
+    recording: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(recording, "other.wav")
+    portrait = tiny_pipeline("talk.wav", num_inference_steps=2, variety=0.5)[0]
+    portrait.save("face.png")
+    names: dict[str, Any] = {"pipe": tiny_pipeline, "portrait": portrait}
+    [shown] = re.findall("```python\n(.*?)```", section_of("The same portrait again"), re.DOTALL)
+    exec(shown, names)
+    assert names["again"].png() == names["made_again"].portrait.png() == portrait.png()
+    assert capsys.readouterr().out == "()\n"

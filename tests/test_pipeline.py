@@ -355,6 +355,14 @@ def test_map_takes_a_seed_for_each(tiny_pipeline: Voice2FacePipeline, tone: np.n
     assert np.abs(pixels(one.image) - pixels(other.image)).max() > 1
     drawn = [portrait.seed for portrait in tiny_pipeline.map(recordings, **settings)]
     assert len(set(drawn)) == 3, "at random"
+    last = 2**63 - 1
+    stream = tiny_pipeline.map(iter(recordings), seed=last, batch_size=1, **settings)
+    assert next(stream).seed == last
+    with pytest.raises(SettingError, match=r"seed is a whole number from 0 to 2\*\*63 - 1, not"):
+        next(stream)
+    for seed in (torch.tensor(3), np.array(3), b"12", "12"):
+        with pytest.raises(SettingError, match="seed is a whole number"):
+            tiny_pipeline.map(recordings, seed=seed, **settings)
     with pytest.raises(SettingError, match="fewer seeds than recordings"):
         list(tiny_pipeline.map(recordings, seed=[1, 2], **settings))
     with pytest.raises(SettingError, match="seed is a whole number"):
@@ -877,6 +885,16 @@ def test_portraits_copy_and_pickle(portraits: Portraits) -> None:
 def test_mean_face_is_the_average(portraits: Portraits) -> None:
     mean = np.mean([np.asarray(image, float) for image in portraits.images], 0)
     assert np.abs(np.asarray(portraits.mean_face()) - mean).max() <= 0.5 + 1e-6
+
+
+def test_numbers_of_numpy_are_taken_where_python_s_are(
+    portraits: Portraits, tmp_path: Path
+) -> None:
+    for ending in ("jpg", "webp"):
+        saved = portraits[0].save(tmp_path / f"numpy.{ending}", quality=np.int64(90))
+        plain = portraits[0].save(tmp_path / f"python.{ending}", quality=90)
+        assert saved.read_bytes() == plain.read_bytes()
+    assert portraits.grid(np.int64(2)).size == (96, 96)
 
 
 def test_a_saved_grid_is_marked_too(portraits: Portraits, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,6 +216,70 @@ def test_other_pictures_are_refused(content: str, tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(path, pnginfo=info)
     with pytest.raises(PictureError, match=r"cannot be read|how it was made"):
         read_portrait(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("guidance_scale", np.float32(1.7)),
+        ("guidance_scale", Fraction(3, 2)),
+        ("variety", np.float16(0.3)),
+        ("num_inference_steps", np.uint8(3)),
+        ("guidance_every", np.int64(2)),
+        ("eta", Fraction(1, 3)),
+    ],
+)
+def test_numbers_of_any_kind_are_written_as_they_are_used(
+    name: str, value: Any, tiny_pipeline: Voice2FacePipeline, recording: str
+) -> None:
+    sampler = "ddim" if name == "eta" else "unipc"
+    settings = {"seed": 3, "num_inference_steps": 2, "sampler": sampler, name: value}
+    portrait = tiny_pipeline(recording, **settings)[0]
+    assert type(getattr(portrait.settings, name)) in (int, float)
+    saved = read_portrait(io.BytesIO(portrait.png()))
+    assert saved.settings == portrait.settings
+    assert replay(saved, recording, tiny_pipeline).differences == ()
+
+
+def test_a_portrait_kept_as_bytes_is_read(
+    tiny_pipeline: Voice2FacePipeline, recording: str
+) -> None:
+    portrait = tiny_pipeline(recording, seed=3, num_inference_steps=2)[0]
+    png = portrait.png()
+    for kept in (png, bytearray(png), memoryview(png), io.BytesIO(png)):
+        saved = read_portrait(kept)
+        assert (saved.seed, saved.settings) == (3, portrait.settings)
+        assert saved.provenance == portrait.provenance
+        assert np.array_equal(saved.pixels, np.asarray(portrait.image))
+    closed, text = io.BytesIO(png), io.StringIO("no picture")
+    closed.close()
+    for other in (png[:-100], b"", closed, text, io.BytesIO(b"x"), None, 3):
+        with pytest.raises(PictureError, match=r"cannot be read as a picture"):
+            read_portrait(other)
+
+
+def test_pictures_that_are_too_large_are_not_read_to_their_end(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voice2face.picture_files.LARGEST_PICTURE_BYTES", 100)
+    for given in (picture, picture.read_bytes(), picture.open("rb")):
+        with pytest.raises(PictureError, match="no portrait"):
+            read_portrait(given)
+
+
+def test_a_portrait_is_drawn_again_by_its_settings(
+    tiny_pipeline: Voice2FacePipeline, recording: str
+) -> None:
+    settings = {"sampler": "ddim", "eta": 0.3, "variety": 0.5, "watermark": False}
+    portrait = tiny_pipeline(recording, seed=3, num_inference_steps=2, **settings)[0]
+    arguments = portrait.settings.as_arguments()
+    voice = tiny_pipeline.listen(recording)
+    for again in (
+        tiny_pipeline(recording, seed=portrait.seed, **arguments)[0],
+        tiny_pipeline.draw([voice], [portrait.seed], **arguments)[0],
+        next(tiny_pipeline.map([recording], seed=[portrait.seed], progress=False, **arguments)),
+    ):
+        assert again.png() == portrait.png()
 
 
 def test_the_packaged_checkpoint_replays(

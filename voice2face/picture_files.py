@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
@@ -29,6 +29,7 @@ SYNTHETIC_NOTE = (
     "Synthetic portrait made from a voice by a neural network. It shows nobody: "
     "age and sex follow the voice, everything else is invented."
 )
+PictureSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -57,7 +58,7 @@ def encode_marked(
         OutputError: the format cannot hold a picture of that size.
         SettingError: the quality is out of range.
     """
-    check_whole("quality", quality, BEST_QUALITY)
+    quality = check_whole("quality", quality, BEST_QUALITY)
     marks: dict[str, Any] = {"xmp": _XMP.encode(), "quality": quality}
     if format_name == "PNG":
         info = PngInfo()
@@ -122,45 +123,65 @@ def format_of(path: Path) -> str:
     return FORMATS[path.suffix.lower()]
 
 
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+def open_picture(picture: PictureSource) -> Image.Image:
     """Read a picture as RGB, with what is written in it.
+
+    Args:
+        picture: its path, its bytes, or a file object.
 
     Raises:
         PictureError: it is missing, too large, or no picture that Pillow reads.
     """
-    with readable_picture(path) as image:
+    with readable_picture(picture) as image:
         return image.convert("RGB")
 
 
-def read_info(path: str | os.PathLike[str]) -> dict[Any, Any]:
+def read_info(picture: PictureSource) -> dict[Any, Any]:
     """Read what is written in a picture before its pixels, and none of these.
 
     Raises:
         PictureError: as of ``open_picture``.
     """
-    with readable_picture(path) as image:
+    with readable_picture(picture) as image:
         return dict(image.info)
 
 
 @contextmanager
-def readable_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Give a picture file to read from.
+def readable_picture(picture: PictureSource) -> Iterator[Image.Image]:
+    """Give a picture to read from.
 
     Raises:
         PictureError: it is missing, too large, or no picture that Pillow reads.
     """
-    path = expanded(path)
+    name = name_of_picture(picture)
     try:
-        if path.stat().st_size > LARGEST_PICTURE_BYTES:
-            raise PictureError(f"{path} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
-        with Image.open(path) as image:
+        data = beginning_of(picture, LARGEST_PICTURE_BYTES + 1)
+        if len(data) > LARGEST_PICTURE_BYTES:
+            raise PictureError(f"{name} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
+        with Image.open(io.BytesIO(data)) as image:
             yield image
     except PictureError:
         raise
     except UnidentifiedImageError as error:
         raise PictureError(
-            f"{path} cannot be read as a picture: it is none, or of a format that Pillow lacks"
+            f"{name} cannot be read as a picture: it is none, or of a format that Pillow lacks"
         ) from error
     except Exception as error:  # Pillow's formats raise whatever they like
         reason = getattr(error, "strerror", None) or error  # without the path once more
-        raise PictureError(f"{path} cannot be read as a picture: {reason}") from error
+        raise PictureError(f"{name} cannot be read as a picture: {reason}") from error
+
+
+def beginning_of(picture: PictureSource, most: int) -> bytes:
+    """The first bytes of a picture, at most so many."""
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return bytes(picture[:most])
+    if isinstance(picture, str | os.PathLike):
+        with expanded(picture).open("rb") as file:
+            return file.read(most)
+    return picture.read(most)
+
+
+def name_of_picture(picture: PictureSource) -> str:
+    """What a complaint calls a picture."""
+    given_path = isinstance(picture, str | os.PathLike)
+    return str(expanded(picture)) if given_path else "the given picture"

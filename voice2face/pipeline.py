@@ -166,7 +166,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         """
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SettingError(f"output_type is pil, np, pt or latent, not {output_type!r}")
-        check_whole("num_images", num_images, MOST_IMAGES)
+        num_images = check_whole("num_images", num_images, MOST_IMAGES)
         settings = self.settings(
             preset=preset,
             num_inference_steps=num_inference_steps,
@@ -237,7 +237,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             SettingError: an argument is out of range; raised at once, before any is taken. Or
                 there are fewer seeds than recordings.
         """
-        check_whole("batch_size", batch_size, MOST_IMAGES)
+        batch_size = check_whole("batch_size", batch_size, MOST_IMAGES)
         check_several(recordings)
         if on_error not in ("raise", "return"):
             raise SettingError(f"on_error is raise or return, not {on_error!r}")
@@ -419,8 +419,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         settings = Settings(
             **chosen._asdict(), eta=eta, variety=variety, watermark=watermark, checkpoint=self.name
         )
-        settings.check(self.scheduler.config.num_train_timesteps)
-        return settings
+        return settings.checked(self.scheduler.config.num_train_timesteps)
 
     def _sample(
         self,

@@ -166,8 +166,7 @@ class Portraits(Sequence[Portrait]):
             SettingError: the columns are out of range, or there are no pictures.
         """
         self._check_any()
-        columns = 4 if columns is None else columns
-        check_whole("columns", columns, MOST_COLUMNS)
+        columns = check_whole("columns", 4 if columns is None else columns, MOST_COLUMNS)
         return side_by_side(self.images, min(columns, len(self.items)))
 
     def save_grid(

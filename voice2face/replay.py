@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 
 from voice2face import __version__
 from voice2face.errors import PictureError, SettingError
-from voice2face.picture_files import open_picture, read_info
+from voice2face.picture_files import PictureSource, name_of_picture, open_picture, read_info
 from voice2face.portrait import DETAIL, Portrait, Provenance
 from voice2face.settings import Settings
 
@@ -63,26 +62,29 @@ class Replay:
     differences: tuple[str, ...]
 
 
-def read_portrait(path: str | os.PathLike[str]) -> SavedPortrait:
-    """Read a PNG that ``Portrait.save`` wrote.
+def read_portrait(picture: PictureSource) -> SavedPortrait:
+    """Read a PNG that ``Portrait.save`` wrote, or ``Portrait.png`` gave.
+
+    Args:
+        picture: its path, its bytes, or a file object.
 
     Raises:
         PictureError: it is missing, or does not say how it was made, as only PNGs do.
     """
-    image = open_picture(path)
-    return SavedPortrait(np.asarray(image), *making_of(path, image.info))
+    image = open_picture(picture)
+    return SavedPortrait(np.asarray(image), *making_of(picture, image.info))
 
 
-def read_making(path: str | os.PathLike[str]) -> Making:
+def read_making(picture: PictureSource) -> Making:
     """Read how a portrait was made, and none of its pixels.
 
     Raises:
         PictureError: as of ``read_portrait``.
     """
-    return making_of(path, read_info(path))
+    return making_of(picture, read_info(picture))
 
 
-def making_of(path: str | os.PathLike[str], info: Mapping[Any, Any]) -> Making:
+def making_of(picture: PictureSource, info: Mapping[Any, Any]) -> Making:
     """How a portrait was made, by what is written in its file.
 
     Raises:
@@ -109,8 +111,8 @@ def making_of(path: str | os.PathLike[str], info: Mapping[Any, Any]) -> Making:
         )
     except (KeyError, ValueError) as error:
         raise PictureError(
-            f"{path} does not say how it was made ({error}); it is no PNG that Portrait.save "
-            "wrote, or another program saved it again"
+            f"{name_of_picture(picture)} does not say how it was made ({error}); it is no PNG that "
+            "Portrait.save wrote, or another program saved it again"
         ) from error
 
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
 from itertools import count, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from voice2face.errors import SettingError
 from voice2face.settings import is_whole
@@ -55,11 +55,25 @@ def seeds_in_turn(seed: int | Iterable[int] | None, recordings: int = 1) -> Iter
         SettingError: a seed is no whole number from 0 on; a first one at once, others in their
             turn.
     """
+    seeds: Iterable[int | None]
     if seed is None:
-        return (choose_seeds(1, None, None)[0] for _ in repeat(None))
-    if isinstance(seed, Iterable) and not isinstance(seed, str):
-        return (choose_seeds(1, one, None)[0] for one in seed)
-    return count(choose_seeds(recordings, seed, None)[0])
+        seeds = repeat(None)
+    elif is_several(seed):
+        seeds = seed
+    else:
+        seeds = count(choose_seeds(recordings, seed, None)[0])
+    return (choose_seeds(1, one, None)[0] for one in seeds)
+
+
+def is_several(given: int | Iterable[int]) -> TypeGuard[Iterable[int]]:
+    """Whether it can be gone through; arrays and tensors of a single number cannot."""
+    if isinstance(given, str | bytes):
+        return False
+    try:
+        iter(given)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
 
 
 def seed_of_name(name: str, seed: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeGuard, get_type_hints
 
@@ -71,23 +71,29 @@ class Settings:
     guidance_every: int = 1
     variety: float = 1.0
 
-    def check(self, most_steps: int) -> None:
-        """Refuse numbers out of range.
+    def checked(self, most_steps: int) -> Settings:
+        """These settings with numbers of Python alone, as they are written in pictures.
 
         Raises:
-            SettingError: says which number, and its range.
+            SettingError: a number is out of range; says which, and its range.
         """
-        check_whole("num_inference_steps", self.num_inference_steps, most_steps)
-        check_number("guidance_scale", self.guidance_scale, HIGHEST_GUIDANCE)
-        check_whole("guidance_every", self.guidance_every, most_steps)
-        check_number("variety", self.variety, 1.0)
-        check_number("eta", self.eta, 1.0)
         if not isinstance(self.watermark, bool):
             raise SettingError(f"watermark is True or False, not {self.watermark!r}")
-        if self.sampler not in SAMPLERS:
+        if not isinstance(self.sampler, str) or self.sampler not in SAMPLERS:
             raise SettingError(f"sampler is {', '.join(SAMPLERS)}, not {self.sampler!r}")
-        if self.eta > 0.0 and self.sampler != "ddim":
+        settings = replace(
+            self,
+            num_inference_steps=check_whole(
+                "num_inference_steps", self.num_inference_steps, most_steps
+            ),
+            guidance_scale=check_number("guidance_scale", self.guidance_scale, HIGHEST_GUIDANCE),
+            guidance_every=check_whole("guidance_every", self.guidance_every, most_steps),
+            variety=check_number("variety", self.variety, 1.0),
+            eta=check_number("eta", self.eta, 1.0),
+        )
+        if settings.eta > 0.0 and settings.sampler != "ddim":
             raise SettingError(f"eta is of DDIM; with it, say sampler='ddim', not {self.sampler!r}")
+        return settings
 
     def as_arguments(self) -> dict[str, Any]:
         """The arguments that make a pipeline draw so: all but the checkpoint."""
@@ -124,24 +130,26 @@ def noise_scale(variety: float) -> float:
     return LEAST_NOISE + (1.0 - LEAST_NOISE) * variety
 
 
-def check_whole(name: str, value: object, most: int) -> None:
-    """Refuse what is no whole number from 1 to ``most``.
+def check_whole(name: str, value: object, most: int) -> int:
+    """Refuse what is no whole number from 1 to ``most``, and return the others as Python's.
 
     Raises:
         SettingError: says which argument, and its range.
     """
     if not is_whole(value) or not 1 <= value <= most:
         raise SettingError(f"{name} is 1 to {most}, not {value!r}")
+    return int(value)
 
 
-def check_number(name: str, value: object, most: float) -> None:
-    """Refuse what is no number from 0 to ``most``.
+def check_number(name: str, value: object, most: float) -> float:
+    """Refuse what is no number from 0 to ``most``, and return the others as Python's.
 
     Raises:
         SettingError: says which argument, and its range.
     """
     if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= float(value) <= most:
         raise SettingError(f"{name} is 0 to {most:g}, not {value!r}")
+    return float(value)
 
 
 def fill_preset(
@@ -166,7 +174,7 @@ def fill_preset(
     Raises:
         SettingError: there is no such preset, or the distilled denoiser cannot do what is asked.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise SettingError(f"preset is {', '.join(PRESETS)}, not {preset!r}")
     usual = PRESETS[preset]
     given: dict[str, Any] = {

@@ -42,6 +42,7 @@ from voice2face.errors import (
     DeviceError,
     NoSpeechError,
     OutputError,
+    PictureError,
     SettingError,
 )
 from voice2face.listening import Voice, speech_of
@@ -55,6 +56,7 @@ from voice2face.settings import (
     DEFAULT_VARIETY,
     PRESETS,
 )
+from voice2face.step_callback import StepCallback
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,6 +147,20 @@ def test_output_types_show_the_same_picture(
         np.testing.assert_array_equal(np.round(picture * 255), pixels(image))
 
 
+def test_a_callback_may_return_nothing(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
+    def look(
+        _pipe: Voice2FacePipeline, step: int, _timestep: int, _state: dict[str, Tensor]
+    ) -> None:
+        seen.append(step)
+
+    seen: list[int] = []
+    told: StepCallback = look
+    settings = {"seed": 3, "num_inference_steps": 2, "output_type": "latent"}
+    watched = tiny_pipeline(tone, 16_000, callback_on_step_end=told, **settings)
+    assert seen == [0, 1]
+    assert torch.equal(watched, tiny_pipeline(tone, 16_000, **settings))
+
+
 def test_callback_sees_the_latents_and_may_change_them(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
 ) -> None:
@@ -191,9 +207,50 @@ def test_what_is_told_of_steps_drawn_again_is_a_function(
 
 
 def test_decode_says_which_latents_it_takes(tiny_pipeline: Voice2FacePipeline) -> None:
-    for latents in (torch.zeros(4, 8, 8), np.zeros((1, 4, 8, 8), np.float32)):
-        with pytest.raises(SettingError, match=r"\(images, channels, size, size\)"):
+    for latents in (
+        torch.zeros(4, 8, 8),
+        np.zeros((1, 4, 8, 8), np.float32),
+        torch.zeros(1, 4, 64, 64),
+        torch.zeros(1, 16, 8, 8),
+        torch.tensor(3),
+        None,
+    ):
+        with pytest.raises(SettingError, match=r"size, size\), .* here \(images, 4, 8, 8\)"):
             tiny_pipeline.decode(latents)
+    assert tiny_pipeline.decode(torch.zeros(2, 4, 8, 8, dtype=torch.float64)).shape[0] == 2
+
+
+def test_encode_says_which_pictures_it_takes(
+    tiny_pipeline: Voice2FacePipeline, portraits: Portraits, tmp_path: Path
+) -> None:
+    for faces in (None, 3, "face.png", [None], [np.zeros((8, 8, 3), np.uint8)], []):
+        with pytest.raises(SettingError, match=r"encode takes a list of pictures|no faces"):
+            tiny_pipeline.encode(faces)
+    half = tmp_path / "half.jpg"
+    portraits[0].save(half)
+    half.write_bytes(half.read_bytes()[:-200])
+    with Image.open(half) as face, pytest.raises(PictureError, match=r"half\.jpg cannot be read"):
+        tiny_pipeline.encode([face])
+
+
+def test_draw_says_what_it_takes(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:
+    voice = tiny_pipeline.listen(tone, 16_000)
+    for voices in ((one for one in [voice]), None, 3, np.array(3), voice):
+        with pytest.raises(SettingError, match="draw takes a list of voices"):
+            tiny_pipeline.draw(voices, [1])
+    for seeds in ((one for one in [1]), None, 3, np.array(3), torch.tensor(3), "1"):
+        with pytest.raises(SettingError, match="draw takes a list of seeds"):
+            tiny_pipeline.draw([voice], seeds)
+    assert tiny_pipeline.draw((voice,), np.array([5]), num_inference_steps=1).seeds == [5]
+
+
+@pytest.mark.parametrize("name", ["preset", "sampler"])
+@pytest.mark.parametrize("value", [["fast"], {"ddim"}, np.array(["fast", "ddim"]), 3])
+def test_names_are_texts(tiny_pipeline: Voice2FacePipeline, name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=f"{name} is "):
+        tiny_pipeline.settings(**{name: value})
+    with pytest.raises(SettingError, match="guidance_scale is 0 to 20"):
+        tiny_pipeline.settings(guidance_scale=np.array([1.0, 2.0]))
 
 
 def test_a_misspelt_setting_is_named_by_its_call(tiny_pipeline: Voice2FacePipeline) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from benchmarks.retrieval import NEIGHBOURS, compare, table
+from tests.conftest import tiny_portraitist, tiny_retriever
+from voice2face import Voice2FacePipeline
 from voice2face.errors import ArchitectureError, OutputError, SettingError
 from voice2face.models.face_entries import (
     EIGHT_BITS,
@@ -21,6 +24,7 @@ from voice2face.models.face_entries import (
 )
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.nearest_search import ExactSearch, FaissSearch
+from voice2face.own_faces import OwnFace, retriever_over
 
 KINDS = [ExactSearch, FaissSearch]
 
@@ -254,3 +258,32 @@ def test_texts_survive_packing(texts: list[str]) -> None:
 def test_endless_texts_are_refused() -> None:
     with pytest.raises(SettingError, match="at most 200 bytes"):
         pack(["a" * 201])
+
+
+def test_retrievers_are_kept_where_a_text_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tiny_retriever().save_pretrained("~/kept") == tmp_path / "kept"
+    assert FaceRetriever.load(str(tmp_path / "kept")).entries.ids == tiny_retriever().entries.ids
+    with pytest.raises(ArchitectureError, match="missing"):
+        FaceRetriever.load("missing")
+
+
+@pytest.mark.parametrize("odd", [1, None, "x" * 201, "\udcff"])
+def test_ids_and_licences_are_texts(odd: Any, tiny_pipeline: Voice2FacePipeline) -> None:
+    entries = tiny_retriever().entries
+    for texts in ("ids", "licences"):
+        changed = entries._replace(**{texts: (*getattr(entries, texts)[1:], odd)})
+        with pytest.raises(SettingError, match="texts of at most 200 bytes"):
+            FaceRetriever(changed)
+    for own in (OwnFace(odd, None, None, "CC0"), OwnFace("me", None, None, odd)):
+        with pytest.raises(SettingError, match="texts of at most 200 bytes"):
+            retriever_over(tiny_pipeline, [own])
+
+
+def test_what_is_no_retriever_is_refused() -> None:
+    pipe = Voice2FacePipeline(**tiny_portraitist(), output_size=48)
+    for other in (None, [tiny_retriever()], tiny_retriever().entries):
+        with pytest.raises(SettingError, match="retriever is a FaceRetriever"):
+            pipe.retriever = other

@@ -56,7 +56,7 @@ class OutputError(Voice2FaceError):
 
 
 class PictureError(Voice2FaceError):
-    """The picture is no portrait that this package wrote, or not one that tells how."""
+    """The picture cannot be read, or is no portrait that this package wrote and that tells how."""
 
 
 class CredentialError(Voice2FaceError):

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from voice2face.errors import SettingError
-from voice2face.models.face_entries import Entries
+from voice2face.models.face_entries import Entries, check_texts
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.pipeline import Voice2FacePipeline
 
@@ -43,21 +44,26 @@ def retriever_over(pipe: Voice2FacePipeline, faces: Iterable[OwnFace]) -> FaceRe
 
     Raises:
         AudioError: a voice cannot be used.
-        SettingError: there are no faces, or two have the same id.
+        PictureError: a face's picture cannot be read to its end.
+        SettingError: there are no faces, two have the same id, or an id or a licence is no text of
+            at most 200 bytes.
     """
-    entries = [
-        (
-            pipe.listen(own.voice).embedding[None].float().cpu(),
-            pipe.encode([own.face]).cpu(),
-            pipe.encode([own.face], bottom_only=True).cpu(),
-            own.id,
-            own.licence,
-        )
-        for own in faces
-    ]
+    entries = [entry_of(pipe, own) for own in faces]
     if not entries:
         raise SettingError("a retriever needs at least one entry; there are no faces")
     speech, whole, bottoms, ids, licences = zip(*entries, strict=True)
     return FaceRetriever(
         Entries(torch.cat(speech), torch.cat(whole), torch.cat(bottoms), ids, licences)
+    )
+
+
+def entry_of(pipe: Voice2FacePipeline, own: OwnFace) -> tuple[Tensor, Tensor, Tensor, str, str]:
+    """What a retriever holds of one face; see ``retriever_over``."""
+    check_texts((own.id, own.licence))
+    return (
+        pipe.listen(own.voice).embedding[None].float().cpu(),
+        pipe.encode([own.face]).cpu(),
+        pipe.encode([own.face], bottom_only=True).cpu(),
+        own.id,
+        own.licence,
     )

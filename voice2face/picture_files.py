@@ -171,6 +171,19 @@ def readable_picture(picture: PictureSource) -> Iterator[Image.Image]:
         raise PictureError(f"{name} cannot be read as a picture: {reason}") from error
 
 
+def resized(image: Image.Image, side: int) -> Image.Image:
+    """A square RGB picture of another one, which may not have been read from its file yet.
+
+    Raises:
+        PictureError: it cannot be read to its end.
+    """
+    try:
+        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    except Exception as error:  # Pillow's formats raise whatever they like
+        name = getattr(image, "filename", None) or "the given picture"
+        raise PictureError(f"{name} cannot be read as a picture: {error}") from error
+
+
 def beginning_of(picture: PictureSource, most: int) -> bytes:
     """The first bytes of a picture, at most so many."""
     if isinstance(picture, bytes | bytearray | memoryview):
@@ -183,5 +196,6 @@ def beginning_of(picture: PictureSource, most: int) -> bytes:
 
 def name_of_picture(picture: PictureSource) -> str:
     """What a complaint calls a picture."""
-    given_path = isinstance(picture, str | os.PathLike)
-    return str(expanded(picture)) if given_path else "the given picture"
+    if isinstance(picture, str | os.PathLike):
+        return str(expanded(picture))
+    return "the given picture"

@@ -21,7 +21,7 @@ from voice2face.listening import Speech, Voice, hear, speech_of
 from voice2face.portrait import Portrait, Portraits, Provenance
 from voice2face.prefetch import in_batches, read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
-from voice2face.seeds import choose_seeds, seeds_in_turn
+from voice2face.seeds import choose_seeds, is_several, seeds_in_turn
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -128,9 +128,10 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``{"array", "sampling_rate"}`` dictionary.
             sample_rate: samples a second, for arrays and tensors; files say their own.
             num_images: pictures to make, 1 to 1024.
-            seed: of the first picture; the k-th has ``seed + k`` and is the same picture alone.
-                Drawn at random where neither seed nor generator is given. Where the checkpoint's
-                face check sees no face, or a badly drawn one, the seed goes on to draw another.
+            seed: of the first picture; the k-th has ``seed + k`` and is the same picture, alone or
+                in a batch, up to a level of 255 in single pixels. Drawn at random where neither
+                seed nor generator is given. Where the checkpoint's face check sees no face, or a
+                badly drawn one, the seed goes on to draw another.
             generator: draws the first seed, in diffusers' manner.
             preset: ``"fast"``, ``"balanced"`` or ``"best"``: sampler, steps and guidance, as
                 ``voice2face.settings.PRESETS`` lists them; the next four replace one of them.
@@ -152,9 +153,10 @@ class Voice2FacePipeline(PretrainedNetworks):
                 float32 in [0, 1]; ``"pt"`` for ``(images, 3, size, size)`` in [0, 1];
                 ``"latent"`` for Z^f.
             callback_on_step_end: called with pipeline, step, timestep and ``{"latents": Z^t}``;
-                returns a dictionary whose ``"latents"`` go on. With a method of two stages the
-                step counts on through both; of more than 256 pictures (CUDA: 1,024) it starts anew
-                for each so many. It is not called for what is drawn again.
+                returns a dictionary whose ``"latents"`` go on, or ``None`` to leave them as they
+                are. With a method of two stages the step counts on through both; of more than 256
+                pictures (CUDA: 1,024) it starts anew for each so many. It is not called for what
+                is drawn again.
 
         Returns:
             ``Portraits``, or the array or tensor that ``output_type`` names.
@@ -342,9 +344,9 @@ class Voice2FacePipeline(PretrainedNetworks):
             SettingError: an argument is out of range, or there is not one seed for each voice.
             DeviceError: the device ran out of memory.
         """
-        if isinstance(voices, Voice):
+        if isinstance(voices, Voice) or not isinstance(voices, Sized) or not is_several(voices):
             raise SettingError("draw takes a list of voices; give [voice]")
-        if not isinstance(seeds, Sized):
+        if not isinstance(seeds, Sized) or not is_several(seeds):
             raise SettingError("draw takes a list of seeds; give [seed]")
         if not all(isinstance(voice, Voice) for voice in voices):
             raise SettingError("draw takes what listen returns, and calling the pipeline does both")

@@ -53,7 +53,8 @@ class Portrait:
 
     Attributes:
         image: RGB, 256x256 with the released checkpoint.
-        seed: makes the same picture again, alone or in any batch.
+        seed: makes the same picture again, alone or in a batch, up to a level of 255 in single
+            pixels.
         evidence: what the recording told.
         settings: how the picture was drawn.
         provenance: what the picture was made from.
@@ -193,7 +194,9 @@ class Portraits(Sequence[Portrait]):
         return save_marked(self.grid(columns), path, {}, quality=quality, signer=signer)
 
     def mean_face(self) -> Image.Image:
-        """The average of the pictures: what they have in common, which is what the voice told.
+        """The average of the pictures.
+
+        Besides sex and age, it shows what the training faces have in common.
 
         Raises:
             SettingError: there are no pictures.

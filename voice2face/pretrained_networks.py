@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -55,6 +55,7 @@ from voice2face.models import (
 from voice2face.models.bottom_face import bottom_face
 from voice2face.offload import Offload
 from voice2face.onnx.runtime import run_by_onnxruntime
+from voice2face.picture_files import resized
 from voice2face.pixels import to_model_range
 from voice2face.settings import BACKENDS
 
@@ -211,7 +212,10 @@ class PretrainedNetworks:
 
     @retriever.setter
     def retriever(self, retriever: FaceRetriever) -> None:
-        old, new = self.retriever.entries, retriever.entries
+        old = self.retriever.entries
+        if not isinstance(retriever, FaceRetriever):
+            raise SettingError(f"retriever is a FaceRetriever, not a {type(retriever).__name__}")
+        new = retriever.entries
         for name in ("speech", "faces"):
             shapes = [tuple(getattr(entries, name).shape[1:]) for entries in (old, new)]
             if shapes[0] != shapes[1]:
@@ -442,18 +446,15 @@ class PretrainedNetworks:
 
         Raises:
             SettingError: there are no faces, or they are no pictures of Pillow's.
+            PictureError: a picture cannot be read to its end.
         """
-        one = isinstance(faces, Image.Image)
-        given = [] if one else list(faces)
-        if one or not all(isinstance(face, Image.Image) for face in given):
+        given = list(faces) if isinstance(faces, Iterable) else [faces]
+        if not isinstance(faces, Iterable) or not all(isinstance(f, Image.Image) for f in given):
             raise SettingError("encode takes a list of pictures as Image.open gives; give [face]")
         if not given:
             raise SettingError("there are no faces to encode")
         side = self.face_encoder.config.image_size
-        pixels = [
-            np.asarray(face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
-            for face in given
-        ]
+        pixels = [np.asarray(resized(face, side)) for face in given]
         images = to_model_range(np.stack(pixels))
         if bottom_only:
             images = bottom_face(images)
@@ -481,10 +482,12 @@ class PretrainedNetworks:
             DeviceError: the device ran out of memory.
         """
         decoder = self.face_decoder
-        if not isinstance(latents, Tensor) or latents.ndim != 4:
+        channels, side = decoder.config.latent_channels, decoder.latent_size
+        if not isinstance(latents, Tensor) or latents.shape[1:] != (channels, side, side):
             raise SettingError(
                 "decode takes a tensor of latents, (images, channels, size, size), as "
-                "output_type='latent' gives it; of one picture: latents[:1]"
+                f"output_type='latent' gives it, here (images, {channels}, {side}, {side}); of one "
+                "picture: latents[:1]"
             )
         with self._turn(decoder):
             size, shape = self.output_size, (self.output_size, self.output_size, 3)

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
 from itertools import count, repeat
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from voice2face.errors import SettingError
 from voice2face.settings import is_whole
@@ -58,19 +58,20 @@ def seeds_in_turn(seed: int | Iterable[int] | None, recordings: int = 1) -> Iter
     seeds: Iterable[int | None]
     if seed is None:
         seeds = repeat(None)
-    elif is_several(seed):
+    elif isinstance(seed, Iterable) and is_several(seed):
         seeds = seed
     else:
-        seeds = count(choose_seeds(recordings, seed, None)[0])
+        first: Any = seed
+        seeds = count(choose_seeds(recordings, first, None)[0])
     return (choose_seeds(1, one, None)[0] for one in seeds)
 
 
-def is_several(given: int | Iterable[int]) -> TypeGuard[Iterable[int]]:
+def is_several(given: object) -> bool:
     """Whether it can be gone through; arrays and tensors of a single number cannot."""
     if isinstance(given, str | bytes):
         return False
     try:
-        iter(given)  # type: ignore[arg-type]
+        iter(given)  # type: ignore[call-overload]
     except TypeError:
         return False
     return True

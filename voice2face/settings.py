@@ -184,6 +184,8 @@ def fill_preset(
         "guidance_every": guidance_every,
     }
     replaced = {name: value for name, value in given.items() if value is not None}
+    if not all(isinstance(value, str | Real) for value in replaced.values()):
+        return usual._replace(**replaced)  # ``Settings.checked`` says what is wrong with it
     if sampler == DISTILLED:
         if distilled is None:
             raise SettingError("this checkpoint was not distilled; choose another sampler")

@@ -13,7 +13,9 @@ from voice2face.methods.guided_sampling import LatentCallback
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline
 
-StepCallback = Callable[["Voice2FacePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+StepCallback = Callable[
+    ["Voice2FacePipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None
+]
 
 
 def latent_callback(pipe: Voice2FacePipeline, on_step_end: StepCallback) -> LatentCallback:
@@ -21,7 +23,8 @@ def latent_callback(pipe: Voice2FacePipeline, on_step_end: StepCallback) -> Late
 
     Args:
         pipe: the pipeline that draws.
-        on_step_end: called with it, step, timestep and ``{"latents": Z^t}``; its answer is checked.
+        on_step_end: called with it, step, timestep and ``{"latents": Z^t}``; its answer is checked,
+            and without one, or without latents in it, those that it was given go on.
 
     Raises:
         SettingError: it is no function. What is returned raises it where the answer is no
@@ -34,7 +37,7 @@ def latent_callback(pipe: Voice2FacePipeline, on_step_end: StepCallback) -> Late
         if answer is not None and not isinstance(answer, Mapping):
             raise SettingError(
                 "callback_on_step_end returns the dictionary that it was given, with other "
-                f"latents if it likes, not a {type(answer).__name__}"
+                f"latents if it likes, or None, not a {type(answer).__name__}"
             )
         changed = (answer or {}).get("latents", latents)
         if not isinstance(changed, Tensor) or changed.shape != latents.shape:

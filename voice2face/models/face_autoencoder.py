@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ class ResidualBlock(nn.Module):
         normed = self.norm(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         update = self.conv1(F.silu(normed))
         return hidden + self.conv2(F.silu(update))
+
+
+def latent_size_of(config: Any) -> int:
+    """Side of the square latent of an encoder or a decoder, in positions."""
+    halvings = len(config.block_channels) - 1
+    side: int = config.image_size // (config.patch_size * 2**halvings)
+    return side
 
 
 class FaceEncoder(Network):
@@ -88,9 +95,7 @@ class FaceEncoder(Network):
     @property
     def latent_size(self) -> int:
         """Side of the square latent in positions."""
-        return self.config.image_size // (
-            self.config.patch_size * 2 ** (len(self.config.block_channels) - 1)
-        )
+        return latent_size_of(self.config)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode faces.
@@ -158,6 +163,11 @@ class FaceDecoder(Network):
         self.body = nn.Sequential(*layers)
         self.to_pixels = nn.Conv2d(widths[-1], 3 * patch_size**2, 3, padding=1)
         self.unpatchify = nn.PixelShuffle(patch_size)
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the square latent in positions."""
+        return latent_size_of(self.config)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode latents.

@@ -55,6 +55,8 @@ def check_entries(entries: Entries) -> None:
     count = len(ids)
     if count == 0:
         raise SettingError("a retriever needs at least one entry")
+    check_texts(ids)
+    check_texts(licences)
     if len(set(ids)) != count:
         raise SettingError("two entries have the same id")
     if {len(speech), len(faces), len(bottoms), len(licences)} != {count}:
@@ -93,7 +95,7 @@ def write_entries(folder: Path, entries: Entries, metadata: Mapping[str, str]) -
 
     Raises:
         OutputError: the folder cannot be written to.
-        SettingError: an id or a licence note is too long.
+        SettingError: an id or a licence note is no text, or too long.
     """
     ids, id_ends = pack(entries.ids)
     licences, licence_ends = pack(entries.licences)
@@ -155,11 +157,28 @@ def finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.float()).all())
 
 
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse ids or licence notes that cannot be written.
+
+    Raises:
+        SettingError: one is no text, or too long.
+    """
+    for text in texts:
+        try:
+            fits = isinstance(text, str) and len(text.encode()) <= LONGEST_TEXT_BYTES
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            raise SettingError(
+                f"ids and licence notes are texts of at most {LONGEST_TEXT_BYTES} bytes, "
+                f"not {text!r:.60}"
+            )
+
+
 def pack(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Texts as the bytes of all, one after the other, and where each ends."""
+    check_texts(texts)
     encoded = [text.encode() for text in texts]
-    if any(len(text) > LONGEST_TEXT_BYTES for text in encoded):
-        raise SettingError(f"ids and licence notes have at most {LONGEST_TEXT_BYTES} bytes")
     ends = torch.tensor([len(text) for text in encoded]).cumsum(0)
     return torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8), ends
 

@@ -6,6 +6,7 @@ id and a licence note. No entry holds a picture or a recording.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -24,6 +25,7 @@ from voice2face.models.face_entries import (
     write_entries,
 )
 from voice2face.models.nearest_search import ExactSearch, FaissSearch, Search
+from voice2face.paths import expanded
 
 NEAREST_ALONE, MOST_NEIGHBOURS = 1, 256
 
@@ -168,7 +170,7 @@ class FaceRetriever:
             take(self.entries, kept), self._kind, top_k=self.top_k, temperature=self.temperature
         )
 
-    def save_pretrained(self, folder: Path) -> Path:
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write the entries, in half precision or less, to a folder that ``load`` reads.
 
         An older file is replaced once the new one is complete.
@@ -181,11 +183,16 @@ class FaceRetriever:
             metadata["top_k"] = str(self.top_k)
         if self.temperature is not None:
             metadata["temperature"] = repr(float(self.temperature))
+        folder = expanded(folder)
         write_entries(folder, self.entries, metadata)
         return folder
 
     @classmethod
-    def load(cls, folder: Path, search: type[ExactSearch | FaissSearch] = ExactSearch) -> Self:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        search: type[ExactSearch | FaissSearch] = ExactSearch,
+    ) -> Self:
         """Read what ``save_pretrained`` wrote; latents are mapped from the file.
 
         They are read once here, to be checked, and again when they are retrieved.
@@ -193,6 +200,7 @@ class FaceRetriever:
         Raises:
             ArchitectureError: the file is missing, damaged, or holds something else.
         """
+        folder = expanded(folder)
         entries, metadata = read_entries(folder)
         temperature = metadata.get("temperature")
         try:

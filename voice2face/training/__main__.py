@@ -51,6 +51,13 @@ def main(command_line: Sequence[str] | None = None) -> None:
             from voice2face.devices import choose_device
 
             arguments.device = choose_device(arguments.device)
+        if hasattr(arguments, "resume"):
+            from voice2face.training.options import begun_with
+            from voice2face.training.resuming import STATE, refuse_other_options
+
+            arguments.begun_with = begun_with(arguments)
+            if arguments.resume:
+                refuse_other_options(arguments.out / STATE, arguments.begun_with)
         stage.main(arguments)
     except Voice2FaceError as error:
         raise SystemExit(f"{parser.prog} {arguments.stage}: {error}") from None

@@ -192,7 +192,7 @@ def train_denoiser(
     Args:
         arguments: of ``add_denoiser_options``.
         encoders: of stage 1.
-        prior: shifts every latent.
+        prior: shifts every latent; of no faces where nothing does.
         quality: of ``quality_settings``.
         pairs: batches to train on, and held-out ones.
         beside_channels: of what the denoiser sees beside the noisy latent.
@@ -203,7 +203,6 @@ def train_denoiser(
     denoiser, prediction_type = denoiser_to_train(arguments, encoders, quality, beside_channels)
     set_dropout(denoiser, options.dropout)
     schedule = noise_schedule(prediction_type)
-    schedule.save_pretrained(out / "scheduler")
     move(denoiser, device)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in denoiser.parameters() if parameter.requires_grad],
@@ -212,6 +211,9 @@ def train_denoiser(
         weight_decay=0.01,
     )
     loop = TrainingLoop(denoiser, optimizer, options_from(arguments, LoopOptions))
+    schedule.save_pretrained(out / "scheduler")
+    if prior.config.num_faces:
+        prior.save_pretrained(out / "face_prior")
     stage = DenoiserTraining(
         denoiser,
         prior.to(device),

@@ -56,6 +56,5 @@ def main(arguments: argparse.Namespace) -> None:
     train = encoders.encode(arguments, "train", arguments.moves)
     held_out = encoders.encode(arguments, "validation")
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
-    prior.save_pretrained(arguments.out / "face_prior")
     pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]
     train_denoiser(arguments, encoders, prior, quality_settings(train.faces), (pairs[0], pairs[1]))

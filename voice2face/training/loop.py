@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from voice2face.errors import SettingError
 from voice2face.training.kept_files import fingerprint
+from voice2face.training.resuming import BEGUN_WITH, STATE, state_errors
 from voice2face.whole_files import replace_file
 
 logger = logging.getLogger("voice2face.training")
@@ -52,6 +53,7 @@ class LoopOptions:
         evaluate_every: seconds between two evaluations on held-out data.
         save_every: seconds between two saved states.
         seed: of everything random; each step draws from seed, first weights and step alone.
+        begun_with: what is noted in the state of how the run was asked for.
 
     Raises:
         SettingError: there is no time, or no step.
@@ -69,6 +71,7 @@ class LoopOptions:
     evaluate_every: float = 300.0
     save_every: float = 180.0
     seed: int = 0
+    begun_with: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.time_budget <= 0 or self.max_steps < 1:
@@ -164,7 +167,7 @@ class TrainingLoop(Generic[Networks]):
 
     @property
     def _state_file(self) -> Path:
-        return self.options.out / "training_state.safetensors"
+        return self.options.out / STATE
 
     def save_state(self) -> None:
         """Write networks, average, optimiser and progress into one safetensors file."""
@@ -175,26 +178,41 @@ class TrainingLoop(Generic[Networks]):
         for index, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).contiguous().clone()
-        metadata = {"progress": json.dumps(vars(self.progress))}
+        metadata = {
+            "progress": json.dumps(vars(self.progress)),
+            BEGUN_WITH: json.dumps(self.options.begun_with),
+        }
         replace_file(self._state_file, lambda path: save_file(tensors, path, metadata))
 
     def _load_state(self) -> None:
-        with safe_open(self._state_file, "pt") as file:
-            self.progress = Progress(**json.loads(file.metadata()["progress"]))
-        tensors = load_file(self._state_file)
-        for prefix, module in (("networks", self.networks), ("averaged", self.averaged)):
-            start = len(prefix) + 1
-            module.load_state_dict(
-                {name[start:]: value for name, value in tensors.items() if name.startswith(prefix)}
-            )
-        state: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for name, value in tensors.items():
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/")
-                state[int(index)][key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
+        with state_errors(self._state_file):
+            with safe_open(self._state_file, "pt") as file:
+                self.progress = Progress(**json.loads(file.metadata()["progress"]))
+            tensors = load_file(self._state_file)
+            for prefix, module in (("networks/", self.networks), ("averaged/", self.averaged)):
+                of_module = {
+                    name.removeprefix(prefix): value
+                    for name, value in tensors.items()
+                    if name.startswith(prefix)
+                }
+                module.load_state_dict(of_module)
+            state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for name, value in tensors.items():
+                if name.startswith("optimizer/"):
+                    _, index, key = name.split("/")
+                    state[int(index)][key] = value
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         logger.info("resumed at step %d, %.0f s", self.progress.step, self.progress.elapsed)
+        if self.fraction_done() >= 1.0:
+            logger.warning(
+                "nothing more is learnt, as the budget of this run is spent: to go on, give a "
+                "--time-budget over %.0f (it is %.0f) and --max-steps over %d (it is %d)",
+                self.progress.elapsed,
+                self.options.time_budget,
+                self.progress.step,
+                self.options.max_steps,
+            )
 
     def fraction_done(self) -> float:
         """Share of the run that is over, by time or by steps, whichever is further."""

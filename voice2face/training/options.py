@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voice2face.training.loop import LoopOptions
 from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
@@ -65,7 +66,9 @@ def load_split(
 
 def checksum_of_split(arguments: argparse.Namespace, split: str) -> str:
     """Checksum of all that ``load_split`` reads, for notes of what was made of it."""
-    tables = [arguments.pairs] if arguments.pairs else [arguments.faces, arguments.voices]
+    tables = [arguments.pairs] if arguments.pairs else [arguments.faces]
+    if not arguments.pairs and hasattr(arguments, "voices"):  # a decoder's training hears nothing
+        tables.append(arguments.voices)
     return _checksum(tuple(map(tuple, tables)), split, arguments.limit)
 
 
@@ -125,7 +128,13 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         default=LoopOptions.ema_decay,
         help="decay of the averaged weights (default: %(default)s)",
     )
-    loop.add_argument("--resume", action="store_true", help="continue from the state in --out")
+    loop.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from the state in --out, with the options that the run was begun with: "
+        "budget, steps, --cooldown, --evaluate-every, --device, --compile and --latents alone may "
+        "change",
+    )
     loop.add_argument(
         "--evaluate-every",
         type=float,
@@ -146,3 +155,20 @@ def options_from(arguments: argparse.Namespace, kind: type[Options]) -> Options:
     """
     names = {field.name for field in fields(kind)}
     return kind(**{name: value for name, value in vars(arguments).items() if name in names})
+
+
+def begun_with(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of a run and the checksum of its tables, as JSON holds them."""
+    options = {name: _as_json(name, value) for name, value in sorted(vars(arguments).items())}
+    tables = [checksum_of_split(arguments, split) for split in ("train", "validation")]
+    return {"options": options, "tables": tables}
+
+
+def _as_json(name: str, value: object) -> Any:
+    """Places as whole paths, so that a run may go on from another working directory."""
+    is_place = isinstance(value, Path) or (
+        name in ("checkpoint", "critic") and isinstance(value, str) and Path(value).exists()
+    )
+    if is_place:
+        return str(Path(str(value)).absolute())
+    return json.loads(json.dumps(value, default=str))

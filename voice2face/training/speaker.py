@@ -156,12 +156,12 @@ def main(arguments: argparse.Namespace) -> None:
     encoder.speaker_std.copy_(said.flatten(0, 1).std(0))
     for part in (encoder.recurrent, encoder.to_speaker):
         part.requires_grad_(False)
-    face_encoder.save_pretrained(out / "face_encoder")
-    face_decoder.save_pretrained(out / "face_decoder")
 
     networks = SpeakerNetworks(encoder).to(device)
     trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.1)
     loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    face_encoder.save_pretrained(out / "face_encoder")
+    face_decoder.save_pretrained(out / "face_decoder")
     stage = SpeakerTraining(networks, said, embedded, voices, pairing, held_out, out, device)
     loop.run(stage.step, stage.evaluate)

@@ -641,6 +641,7 @@ def test_the_command_distils_a_checkpoint_and_resumes(run: Distilled, tmp_path: 
     shards = sorted((out / "trajectories" / "train").iterdir())
     assert [shard.name for shard in shards] == [f"{k:05}.safetensors" for k in range(3)]
     assert all(len(load_file(shard)["speech"]) == 6 for shard in shards)
+    assert set(json.loads((out / "learnt_with.json").read_text())["networks"]) == {"denoiser"}
     kept = [shards[0], out / "trajectories" / "reader.safetensors"]
     written = [file.stat().st_mtime_ns for file in kept]
     train(*run.line, "--out", out, "--max-steps", 3, "--resume")

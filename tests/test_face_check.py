@@ -317,6 +317,7 @@ def test_the_command_trains_a_check_that_is_released(
     parts = ["--collaborative", checkpoint, "--diffusion", checkpoint, "--face-check", out]
     released = tmp_path / "released"
     run("release", *parts, "--to", released, "--manifest", tmp_path / "manifest.json")
+    assert set(json.loads((out / "learnt_with.json").read_text())["networks"]) == {"face_encoder"}
     pipe = Voice2FacePipeline.from_pretrained(released, device="cpu")
     trained = FaceCheck.from_pretrained(out / "face_check")
 

@@ -57,6 +57,7 @@ from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
+from voice2face.training.learnt_with import weights_fingerprint
 from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update, logged
 from voice2face.training.losses import (
     PerceptualLoss,
@@ -190,6 +191,9 @@ def test_the_decoder_of_stage_1_learns_to_draw_larger_pictures(
     larger += ["--perceptual-weights", tables["squeezenet1_0"]]
     run("decoder", *larger, "--out", tmp_path, *SHORT)
     assert (tmp_path / "reconstructions.png").is_file()
+    encoder = load_component(FaceEncoder, stage_one / "face_encoder")
+    noted = json.loads((tmp_path / "learnt_with.json").read_text())["networks"]
+    assert noted == {"face_encoder": weights_fingerprint(encoder)}
 
 
 @pytest.mark.usefixtures("quick_evaluation")
@@ -322,12 +326,15 @@ def test_two_stages_make_a_checkpoint(
     stage_two: Path,
     tmp_path: Path,
     tone: np.ndarray,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     released, manifest = tmp_path / "released", tmp_path / "manifest.json"
     stages = ["--collaborative", stage_one, "--diffusion", stage_two]
     listing = ["--to", released, "--manifest", manifest]
     own = ["--licence", "CC0-1.0", "--training-data", "faces of mine", "CC0-1.0"]
-    run("release", *stages, *listing, *own)
+    with caplog.at_level("WARNING"):
+        run("release", *stages, *listing, *own)
+    assert "does not say which networks it learnt with" not in caplog.text
     run("release", *listing)
     entry = json.loads(manifest.read_text())["checkpoints"]["released"]
     assert entry["licence"] == "CC0-1.0"

@@ -27,6 +27,7 @@ from voice2face.models import (
 from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.augmentation import augment_voices, random_crop
 from voice2face.training.contact_sheets import contact_sheet
+from voice2face.training.learnt_with import labelled_attributes_of, note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import (
     PerceptualLoss,
@@ -203,6 +204,7 @@ def main(arguments: argparse.Namespace) -> None:
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
     loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    note_learnt_with(arguments.out, {}, labelled_attributes_of(voices))
     stage = CollaborativeTraining(
         networks,
         faces,

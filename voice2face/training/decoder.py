@@ -28,6 +28,7 @@ from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.drawn_portraits import drawn_portraits
+from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import PerceptualLoss, weighted
 from voice2face.training.mixed_precision import mixed_precision
@@ -289,6 +290,7 @@ def main(arguments: argparse.Namespace) -> None:
         weight_decay=0.0,
     )
     loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    note_learnt_with(arguments.out, {"face_encoder": encoder})
     stage = DecoderTraining(
         networks,
         start,

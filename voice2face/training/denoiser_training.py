@@ -23,6 +23,7 @@ from voice2face.settings import Settings
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import LatentPairs
+from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop, logged
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.noise_schedule import draw_timesteps, noise_schedule
@@ -214,6 +215,8 @@ def train_denoiser(
     schedule.save_pretrained(out / "scheduler")
     if prior.config.num_faces:
         prior.save_pretrained(out / "face_prior")
+    parts = {"face_encoder": encoders.face_encoder, "speech_encoder": encoders.speech_encoder}
+    note_learnt_with(out, parts)
     stage = DenoiserTraining(
         denoiser,
         prior.to(device),

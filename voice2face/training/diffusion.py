@@ -54,6 +54,8 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     encoders = Encoders.load(arguments.encoders)
     train = encoders.encode(arguments, "train", arguments.moves)
+    if arguments.heard_attributes:
+        train.check_labels()
     held_out = encoders.encode(arguments, "validation")
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
     pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]

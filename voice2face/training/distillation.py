@@ -39,6 +39,7 @@ from voice2face.training.face_doubt import FaceDoubt
 from voice2face.training.few_step_student import Student
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
+from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.low_rank import make_low_rank
 from voice2face.training.options import (
@@ -287,4 +288,5 @@ def main(arguments: argparse.Namespace) -> None:
         networks, original, student, portraits, train, held_out, options, arguments.out
     )
     loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    note_learnt_with(arguments.out, {original.name: original.denoiser})
     loop.run(stage.step, stage.evaluate)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.models import (
     SPEECH_ENCODERS,
     FaceDecoder,
@@ -23,7 +24,7 @@ from voice2face.training.latents import EncodedTables, encode_tables
 from voice2face.training.options import checksum_of_split, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.part_folders import part_folder
-from voice2face.training.tables import FaceTable, VoiceTable
+from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,19 @@ class Encoded:
     voices: VoiceTable
     pairing: Pairing
     tables: EncodedTables
+
+    def check_labels(self) -> None:
+        """Refuse to tell a denoiser sex and age that nobody labelled.
+
+        Raises:
+            SettingError: no face, or no voice, is labelled with both.
+        """
+        for kind, rows in (("face", self.faces), ("voice", self.voices)):
+            if not ((rows.sex != UNKNOWN) & (rows.age != UNKNOWN)).any():
+                raise SettingError(
+                    f"--heard-attributes tells the denoiser sex and age, but no {kind} is labelled "
+                    "with both: add columns gender and age to the tables, or leave the option out"
+                )
 
 
 @dataclass(frozen=True)

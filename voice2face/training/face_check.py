@@ -29,6 +29,7 @@ from voice2face.training.drawn_portraits import drawn_portraits, retrieved_from
 from voice2face.training.face_detection import LEAST_BESIDE
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint, kept_tensor
+from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import PerceptualLoss
 from voice2face.training.options import (
@@ -253,4 +254,5 @@ def main(arguments: argparse.Namespace) -> None:
     )
     stage = FaceCheckTraining(check, train, held_out, options, arguments.out, pipe)
     loop = TrainingLoop(check, optimizer, options_from(arguments, LoopOptions))
+    note_learnt_with(arguments.out, {"face_encoder": pipe.face_encoder})
     loop.run(stage.step, stage.evaluate)

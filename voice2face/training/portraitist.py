@@ -76,6 +76,8 @@ def main(arguments: argparse.Namespace) -> None:
     encoders = Encoders.load(arguments.encoders)
     retriever = FaceRetriever.load(arguments.retriever)
     encoded = {split: encoders.encode(arguments, split) for split in ("train", "validation")}
+    if arguments.heard_attributes:
+        encoded["train"].check_labels()
     train, held_out = (
         portraitist_pairs(stage, split, of_split, encoders, retriever, arguments)
         for split, of_split in encoded.items()

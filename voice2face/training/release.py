@@ -21,7 +21,9 @@ from voice2face.methods import METHODS
 from voice2face.models import FewStepUpdate
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
+from voice2face.training.learnt_with import refuse_other_networks, unlabelled_attributes
 
+NO_LABELS = "No voice that it learnt from was labelled with"
 SAID = ("licence", "training_data", "hub")
 OF_STAGES = (
     *("collaborative", "decoder", "diffusion", "distillation", "face_check"),
@@ -106,14 +108,31 @@ def load_parts(folders: dict[str, Path]) -> dict[str, Any]:
     return {part: load_component(kind, folders[part]) for part, kind in kinds.items()}
 
 
-def gather(folders: dict[str, Path], to: Path, *, output_size: int, card: str | None) -> None:
-    """Write the checkpoint in half precision, each part from where it lies."""
-    components = load_parts(folders)
+def gather(components: dict[str, Any], to: Path, *, output_size: int, card: str | None) -> None:
+    """Write the checkpoint in half precision."""
     for component in components.values():
         if isinstance(component, torch.nn.Module):
             torch.nn.Module.to(component, torch.float16)
     pipe = Voice2FacePipeline(**components, output_size=output_size, name=to.name, card=card)
     pipe.save_pretrained(to)
+
+
+def card_without_labels(card: str | None, name: str, unlabelled: list[str]) -> str | None:
+    """The model card, which says where sex and age mean nothing as no voice was labelled.
+
+    Args:
+        card: as it is; ``None`` for that of a new checkpoint.
+        name: of the checkpoint.
+        unlabelled: of ``unlabelled_attributes``.
+    """
+    if card is not None and NO_LABELS in card:
+        lines = card.splitlines(keepends=True)
+        card = "".join(line for line in lines if not line.startswith(NO_LABELS))
+    if not unlabelled:
+        return card
+    card = card or f"# {name}\n\nA checkpoint of voice2face, without a model card yet.\n"
+    said = f"{NO_LABELS} {' and '.join(unlabelled)}: what its evidence says of it means nothing."
+    return f"{card.rstrip()}\n\n{said}\n"
 
 
 def describe(folder: Path, report: Path | None) -> dict[str, Any]:
@@ -239,12 +258,11 @@ def main(arguments: argparse.Namespace) -> None:
     to = Path(arguments.to).absolute()
     folders = places(arguments)
     if folders:
-        gather(
-            folders,
-            to,
-            output_size=arguments.output_size,
-            card=read_card(to),
-        )
+        components = load_parts(folders)
+        refuse_other_networks({name: getattr(arguments, name) for name in OF_STAGES}, components)
+        unlabelled = unlabelled_attributes(arguments.collaborative)
+        card = card_without_labels(read_card(to), to.name, unlabelled)
+        gather(components, to, output_size=arguments.output_size, card=card)
         leave_out_shared(to)
         print(to)
     said: dict[str, Any] = {} if arguments.licence is None else {"licence": arguments.licence}

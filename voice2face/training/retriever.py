@@ -21,6 +21,7 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.clip_embeddings import embed_clips
 from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.latents import encode_faces
+from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.options import add_data_options, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.part_folders import part_folder
@@ -118,3 +119,5 @@ def main(arguments: argparse.Namespace) -> None:
         faces, voices, rows, face_encoder, speech_encoder, arguments.licence, device
     )
     FaceRetriever(entries).save_pretrained(arguments.out)
+    parts = {"face_encoder": face_encoder, "speech_encoder": speech_encoder}
+    note_learnt_with(arguments.out, parts)

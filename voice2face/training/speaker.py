@@ -19,6 +19,7 @@ from voice2face.components import load_component
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latents import encode_faces, encode_voices
+from voice2face.training.learnt_with import labelled_attributes_of, note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import contrastive_loss, head_losses, weighted
 from voice2face.training.options import (
@@ -161,6 +162,7 @@ def main(arguments: argparse.Namespace) -> None:
     trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.1)
     loop = TrainingLoop(networks, optimizer, options_from(arguments, LoopOptions))
+    note_learnt_with(out, {}, labelled_attributes_of(voices))
     face_encoder.save_pretrained(out / "face_encoder")
     face_decoder.save_pretrained(out / "face_decoder")
     stage = SpeakerTraining(networks, said, embedded, voices, pairing, held_out, out, device)

@@ -22,7 +22,8 @@ from voice2face.training.latent_pairs import (
 )
 from voice2face.training.latents import FARTHEST_MOVE, EncodedTables, encode_tables, moved
 from voice2face.training.pairing import RaggedLists, TruePairs
-from voice2face.training.tables import QUALITY_COLUMNS, UNKNOWN, FaceTable, VoiceTable
+from voice2face.training.quality_columns import QUALITY_COLUMNS
+from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 FACES, VARIANTS = 6, 3
 YAW = QUALITY_COLUMNS.index("yaw")

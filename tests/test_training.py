@@ -25,6 +25,7 @@ import pytest
 import soundfile as sf
 import torch
 from diffusers.models.resnet import ResnetBlock2D
+from PIL import Image
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel
 
@@ -973,6 +974,74 @@ def test_a_recording_without_samples_is_refused() -> None:
     sf.write(encoded, np.zeros(0), SAMPLE_RATE, format="WAV")
     with pytest.raises(SettingError, match="without samples: leave it out"):
         decode_voice(encoded.getvalue())
+
+
+def sound(samples: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    sf.write(encoded, samples, SAMPLE_RATE, format="WAV")
+    return encoded.getvalue()
+
+
+def test_recordings_that_are_silent_or_of_several_channels_are_refused() -> None:
+    with pytest.raises(SettingError, match="a silent recording: leave it out"):
+        decode_voice(sound(np.zeros(100)))
+    with pytest.raises(SettingError, match="hold mono audio, this has 2 channels"):
+        decode_voice(sound(np.random.default_rng(0).uniform(-0.3, 0.3, (100, 2))))
+    with pytest.raises(SettingError, match="its recording is empty"):
+        decode_voice(b"")
+
+
+def write_faces(file: Path, *rows: dict[str, Any]) -> str:
+    """A table of square faces that the rows say more, or something else, of."""
+    square = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(square, "PNG")
+    said = {name: None for row in rows for name in row} | {"image": square.getvalue()}
+    faces = [{"id": f"f{k}"} | said | row for k, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(faces), file)
+    return str(file)
+
+
+def test_pictures_that_are_no_squares_and_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path,
+) -> None:
+    wide = io.BytesIO()
+    Image.new("RGB", (8, 5)).save(wide, "PNG")
+    for row, complaint in (
+        ({"image": wide.getvalue()}, "row 'f1' cannot be used: its picture has 8 x 5 pixels"),
+        ({"image": None}, "row 'f1' cannot be used: its picture is empty"),
+        ({"sharpness": float("nan")}, "row 'f1' cannot be used: sharpness is nan"),
+        ({"yaw": float("inf")}, "row 'f1' cannot be used: yaw is inf"),
+    ):
+        with pytest.raises(SettingError, match=complaint):
+            load_faces(write_faces(tmp_path / "faces.parquet", {}, row), None, 8)
+
+
+def test_numbers_that_some_rows_lack_are_the_median_of_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    yaws = [0.5, None, -0.1, 0.1]
+    file = write_faces(tmp_path / "faces.parquet", *({"yaw": yaw} for yaw in yaws))
+    with caplog.at_level("WARNING"):
+        quality = load_faces(file, None, 8).quality
+    assert quality[:, 1] == pytest.approx([0.5, 0.1, -0.1, 0.1])
+    assert not quality[:, [0, 2, 3, 4, 5]].any(), "what no row has"
+    assert caplog.messages == [
+        "1 of 4 rows have no yaw: the median of the others stands for it",
+    ]
+
+
+def test_a_run_ends_when_no_gradient_is_finite_any_more(tmp_path: Path) -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    options = LoopOptions(out=tmp_path, max_steps=100)
+    loop = TrainingLoop(network, torch.optim.SGD(network.parameters(), 1.0), options)
+
+    def step(number: int, _: np.random.Generator) -> dict[str, torch.Tensor]:
+        bad = 1.0 if number == 10 else float("inf")
+        return {"loss": bad * network.weight.sum()}
+
+    with pytest.raises(SettingError, match="20 steps in a row were skipped"):
+        loop.run(step, lambda _: {})
+    assert loop.progress.step == 30, "one good step between them counts"
 
 
 def test_encoders_of_a_checkpoint_that_shares_them_are_found(

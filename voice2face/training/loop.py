@@ -33,6 +33,7 @@ logger = logging.getLogger("voice2face.training")
 
 LOG = "log.jsonl"
 ENDING = (signal.SIGTERM, signal.SIGINT)
+MOST_SKIPPED = 20  # steps in a row
 TERMINATED = 128 + signal.SIGTERM  # as a shell says it
 
 
@@ -158,6 +159,7 @@ class TrainingLoop(Generic[Networks]):
         )
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self._ended_by: signal.Signals | None = None
+        self._skipped = 0
         options.out.mkdir(parents=True, exist_ok=True)
         if options.resume and self._state_file.exists():
             self._load_state()
@@ -240,6 +242,7 @@ class TrainingLoop(Generic[Networks]):
                 returns figures for the log.
 
         Raises:
+            SettingError: no gradient is finite any more.
             KeyboardInterrupt: Ctrl-C ended it, when all is saved.
             SystemExit: SIGTERM did, so that nobody takes it for a run that is done.
         """
@@ -301,8 +304,16 @@ class TrainingLoop(Generic[Networks]):
         if all(math.isfinite(float(norm)) for norm in norms):
             self.optimizer.step()
             self.averaged.update_parameters(self.networks)
+            self._skipped = 0
         else:
             logger.warning("step %d skipped: gradient is not finite", number)
+            self._skipped += 1
+            if self._skipped == MOST_SKIPPED:
+                raise SettingError(
+                    f"{MOST_SKIPPED} steps in a row were skipped, as their gradients were not "
+                    "finite: nothing is learnt any more; look at the tables, or try a smaller "
+                    "learning rate"
+                )
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _evaluate(self, evaluate: Callable[[Networks], dict[str, float]]) -> None:

@@ -25,10 +25,10 @@ from voice2face.audio import SAMPLE_RATE
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.pixels import to_model_range
+from voice2face.training.quality_columns import quality_of, without_gaps
 
 SEXES = ("female", "male")
 UNKNOWN = -1
-QUALITY_COLUMNS = ("sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 ADULT_YEARS = 20
 
 logger = logging.getLogger("voice2face.training")
@@ -172,8 +172,19 @@ def row_errors(row: Mapping[str, Any]) -> Iterator[None]:
 
 
 def decode_face(encoded: bytes, image_size: int) -> np.ndarray:
-    """Decode one encoded picture to ``(image_size, image_size, 3)`` uint8 RGB."""
+    """Decode one encoded picture to ``(image_size, image_size, 3)`` uint8 RGB.
+
+    Raises:
+        SettingError: there is none, or it is no square.
+    """
+    if not encoded:
+        raise SettingError("its picture is empty")
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    if picture.width != picture.height:
+        raise SettingError(
+            f"its picture has {picture.width} x {picture.height} pixels, and faces are aligned in "
+            "squares"
+        )
     return np.asarray(picture.resize((image_size, image_size), Image.Resampling.LANCZOS))
 
 
@@ -181,25 +192,25 @@ def decode_voice(encoded: bytes) -> np.ndarray:
     """Decode one encoded recording, mono at 16 kHz, to int16 samples.
 
     Raises:
-        SettingError: the recording has another rate, or is empty.
+        SettingError: the recording has another rate or several channels, is empty or silent.
     """
+    if not encoded:
+        raise SettingError("its recording is empty")
     samples, rate = sf.read(io.BytesIO(encoded), dtype="int16", always_2d=True)
     if rate != SAMPLE_RATE:
         raise SettingError(f"tables hold audio at {SAMPLE_RATE} Hz, this is at {rate} Hz")
+    if samples.shape[1] > 1:
+        raise SettingError(f"tables hold mono audio, this has {samples.shape[1]} channels")
     if len(samples) == 0:
         raise SettingError("a recording without samples: leave it out")
+    if samples.min() == samples.max():
+        raise SettingError("a silent recording: leave it out")
     return np.ascontiguousarray(samples[:, 0])
 
 
 def label_index(names: Sequence[str], value: str | None) -> int:
     """Index of a label among the known names, or ``UNKNOWN``."""
     return names.index(value) if value in names else UNKNOWN
-
-
-def quality_of(row: dict[str, Any]) -> list[float]:
-    """The picture-quality numbers of a row; those that are missing count as 0."""
-    values = [float(row.get(column) or 0.0) for column in QUALITY_COLUMNS]
-    return [float(np.log(max(values[0], 1.0))), *values[1:]]
 
 
 def load_faces(
@@ -219,9 +230,7 @@ def load_faces(
             age.append(label_index(AGE_DECADES, row.get("age")))
             quality.append(quality_of(row))
             ids.append(str(row["id"]))
-    return FaceTable(
-        np.stack(images), np.array(sex), np.array(age), np.array(quality, np.float32), ids
-    )
+    return FaceTable(np.stack(images), np.array(sex), np.array(age), without_gaps(quality), ids)
 
 
 def load_voices(

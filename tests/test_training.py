@@ -1016,6 +1016,28 @@ def test_pictures_that_are_no_squares_and_numbers_that_are_not_finite_are_refuse
             load_faces(write_faces(tmp_path / "faces.parquet", {}, row), None, 8)
 
 
+def test_labels_that_are_not_understood_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ages = ["25", "30-39", "25.0", "70", "112", "70-79", "20-29 ", "1990", "130", None, ""]
+    rows = [{"age": age, "gender": "Female" if age == "25" else None} for age in ages]
+    with caplog.at_level("INFO"):
+        faces = load_faces(write_faces(tmp_path / "faces.parquet", *rows), None, 8)
+    assert faces.age.tolist() == [0, 1, 0, 5, 5, *[UNKNOWN] * 6]
+    said = "faces (None): unknown are the sex of 11 of 11 ('Female' is not understood) and the age "
+    said += "of 6 of 11 ('70-79' is not understood)"
+    assert caplog.messages == [faces.unknown_labels] == [said]
+    years = write_faces(tmp_path / "years.parquet", *({"age": age} for age in (20, 39, 70)))
+    assert load_faces(years, None, 8).age.tolist() == [0, 1, 5]
+    fractions = write_faces(tmp_path / "f.parquet", {"age": 25.0}, {"age": float("nan")})
+    unlabelled = load_faces(fractions, None, 8)
+    assert unlabelled.age.tolist() == [0, UNKNOWN]
+    assert unlabelled.unknown_labels.endswith("age of 1 of 2"), "nothing was said"
+    voices = VoiceTable([np.zeros(1)], np.zeros(1), np.zeros(1), *[["a"]] * 4)
+    with pytest.raises(SettingError, match=r"with any voice; faces \(None\): unknown are the sex"):
+        AttributeBridge(faces, voices)
+
+
 def test_numbers_that_some_rows_lack_are_the_median_of_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

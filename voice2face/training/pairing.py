@@ -70,7 +70,10 @@ class AttributeBridge:
             if UNKNOWN not in (sex, age) and (int(sex), int(age)) in clips:
                 rows[int(sex), int(age)].append(row)
         if not rows:
-            raise SettingError("no face shares sex and age decade with any voice")
+            unknown = filter(None, (faces.unknown_labels, voices.unknown_labels))
+            raise SettingError(
+                "; ".join(["no face shares sex and age decade with any voice", *unknown])
+            )
         self.groups = sorted(rows)
         self.faces_of_group = RaggedLists([rows[group] for group in self.groups])
         weights = self.faces_of_group.sizes ** (1.0 - BALANCE)

@@ -30,6 +30,7 @@ from voice2face.training.quality_columns import quality_of, without_gaps
 SEXES = ("female", "male")
 UNKNOWN = -1
 ADULT_YEARS = 20
+OLDEST_YEARS = 120
 
 logger = logging.getLogger("voice2face.training")
 
@@ -44,6 +45,7 @@ class FaceTable:
         age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
         quality: ``(N, 6)`` float32, ``QUALITY_COLUMNS`` with the logarithm of sharpness.
         ids: the rows' identifiers.
+        unknown_labels: how many rows' sex or age is unknown, in words; empty where none is.
     """
 
     images: np.ndarray
@@ -51,6 +53,7 @@ class FaceTable:
     age: np.ndarray
     quality: np.ndarray
     ids: list[str]
+    unknown_labels: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +82,7 @@ class VoiceTable:
         ids: the rows' identifiers.
         corpus: where the rows come from; empty where unknown.
         licence: what each row may be used for; empty where unknown.
+        unknown_labels: how many rows' sex or age is unknown, in words; empty where none is.
     """
 
     waveforms: list[np.ndarray]
@@ -88,6 +92,7 @@ class VoiceTable:
     ids: list[str]
     corpus: list[str]
     licence: list[str]
+    unknown_labels: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -208,9 +213,51 @@ def decode_voice(encoded: bytes) -> np.ndarray:
     return np.ascontiguousarray(samples[:, 0])
 
 
-def label_index(names: Sequence[str], value: str | None) -> int:
-    """Index of a label among the known names, or ``UNKNOWN``."""
-    return names.index(value) if value in names else UNKNOWN
+class Labels:
+    """Sex and age of the rows of a table, as far as they are labelled and understood.
+
+    Args:
+        kind: what the rows are.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.sex: list[int] = []
+        self.age: list[int] = []
+        self._not_understood: dict[str, str] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Read those of one more row."""
+        sex, age = row.get("gender"), row.get("age")
+        self.sex.append(SEXES.index(sex) if sex in SEXES else UNKNOWN)
+        self.age.append(decade_of(age))
+        for name, value, index in (("sex", sex, self.sex[-1]), ("age", age, self.age[-1])):
+            if index == UNKNOWN and str(value) not in ("None", "", "nan"):
+                self._not_understood.setdefault(name, repr(value)[:40])
+
+    def unknown(self) -> str:
+        """How many are unknown, in words, with one that is not understood; goes to the log, too."""
+        said = []
+        for name, values in (("sex", self.sex), ("age", self.age)):
+            if missing := values.count(UNKNOWN):
+                example = self._not_understood.get(name)
+                why = f" ({example} is not understood)" if example else ""
+                said.append(f"{name} of {missing} of {len(values)}{why}")
+        if not said:
+            return ""
+        words = f"{self.kind}: unknown are the {' and the '.join(said)}"
+        logger.log(logging.WARNING if self._not_understood else logging.INFO, "%s", words)
+        return words
+
+
+def decade_of(age: object) -> int:
+    """Index into ``AGE_DECADES`` of a label that names a decade or whole years, or ``UNKNOWN``."""
+    if age in AGE_DECADES:
+        return AGE_DECADES.index(str(age))
+    years = re.fullmatch(r"(\d{2,3})(\.0)?", str(age))
+    if years is None or not ADULT_YEARS <= int(years[1]) <= OLDEST_YEARS:
+        return UNKNOWN
+    return min((int(years[1]) - ADULT_YEARS) // 10, len(AGE_DECADES) - 1)
 
 
 def load_faces(
@@ -222,15 +269,22 @@ def load_faces(
     column: str = "image",
 ) -> FaceTable:
     """Read and decode the faces of one split (errors: ``read_rows``, ``row_errors``)."""
-    images, sex, age, quality, ids = [], [], [], [], []
+    images, quality, ids = [], [], []
+    labels = Labels(f"faces ({split})")
     for row in tqdm(read_rows(paths, split, limit), desc=f"faces ({split})", unit="face"):
         with row_errors(row):
             images.append(decode_face(row[column], image_size))
-            sex.append(label_index(SEXES, row.get("gender")))
-            age.append(label_index(AGE_DECADES, row.get("age")))
+            labels.add(row)
             quality.append(quality_of(row))
             ids.append(str(row["id"]))
-    return FaceTable(np.stack(images), np.array(sex), np.array(age), without_gaps(quality), ids)
+    return FaceTable(
+        np.stack(images),
+        np.array(labels.sex),
+        np.array(labels.age),
+        without_gaps(quality),
+        ids,
+        labels.unknown(),
+    )
 
 
 def load_voices(
@@ -241,14 +295,24 @@ def load_voices(
     speaker_column: str = "speaker",
 ) -> VoiceTable:
     """Read and decode the recordings of one split (errors: ``read_rows``, ``row_errors``)."""
-    waveforms, sex, age, speaker, ids, corpus, licence = [], [], [], [], [], [], []
+    waveforms: list[np.ndarray] = []
+    speaker, ids, corpus, licence = [], [], [], []
+    labels = Labels(f"voices ({split})")
     for row in tqdm(read_rows(paths, split, limit), desc=f"voices ({split})", unit="clip"):
         with row_errors(row):
             waveforms.append(decode_voice(row["audio"]))
-            sex.append(label_index(SEXES, row.get("gender")))
-            age.append(label_index(AGE_DECADES, row.get("age")))
+            labels.add(row)
             speaker.append(str(row[speaker_column]))
             ids.append(str(row["id"]))
             corpus.append(str(row.get("corpus") or ""))
             licence.append(str(row.get("licence") or ""))
-    return VoiceTable(waveforms, np.array(sex), np.array(age), speaker, ids, corpus, licence)
+    return VoiceTable(
+        waveforms,
+        np.array(labels.sex),
+        np.array(labels.age),
+        speaker,
+        ids,
+        corpus,
+        licence,
+        labels.unknown(),
+    )

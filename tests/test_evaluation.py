@@ -40,6 +40,7 @@ from voice2face.evaluation.face_parts import nearness_to_own, students_t
 from voice2face.evaluation.groups import groups_of, measure_groups
 from voice2face.evaluation.instruments import Instruments, load_artist
 from voice2face.evaluation.judge import FaceFeatures, Judge, Verdict
+from voice2face.evaluation.pairs import rows_to_measure
 from voice2face.evaluation.pictures import face_found, sharpness
 from voice2face.evaluation.quality import add_quality
 from voice2face.evaluation.real_faces import random_faces
@@ -132,6 +133,20 @@ def test_what_is_not_labelled_neither_teaches_nor_counts(tables: dict[str, str])
     assert share is not None
     assert (share.value, share.cases) == (1.0, 2)
     assert share_of_known(right, np.full(3, UNKNOWN), ["a", "b", "c"]) is None
+
+
+def test_pairs_that_were_trained_on_are_not_measured(
+    tables: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        rows = rows_to_measure(Path(tables["pairs-0"]))
+    assert {row["split"] for row in rows} == {"test"}
+    assert "the 8 rows of split test are measured, 16 left out" in caplog.text
+    assert len(rows_to_measure(Path(tables["pairs-dev"]))) == 8, "where nothing says a split, all"
+    learnt = pq.read_table(tables["pairs-0"]).to_pylist()[:8]
+    pq.write_table(pa.Table.from_pylist(learnt), tmp_path / "pairs-dev.parquet")
+    with pytest.raises(SettingError, match="no row of split 'test'"):
+        rows_to_measure(tmp_path / "pairs-dev.parquet")
 
 
 def test_unlabelled_test_speakers_and_plain_pairs_are_measured_as_far_as_they_go(

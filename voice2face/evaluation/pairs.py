@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from voice2face.audio import SAMPLE_RATE
@@ -58,7 +59,7 @@ class TruePeople:
 
 
 def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeople:
-    """Read pairs and keep the first usable recording of each person.
+    """Read the pairs to measure and keep the first usable recording of each person.
 
     The columns ``audio``, ``face`` and ``person`` are needed; ``face_frontal`` and ``speech2face``
     are other answers to compare with, where they are there.
@@ -66,7 +67,7 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
     Raises:
         SettingError: a row cannot be used.
     """
-    rows = list(read_rows(str(file), None, None))
+    rows = rows_to_measure(file)
     faces = faces_in(rows, "face")
     others = [column for column in OTHER_ANSWERS if column in rows[0]]
     with row_errors(rows[0]):
@@ -100,6 +101,20 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
         means / np.linalg.norm(means, axis=1, keepdims=True),
         Verdict(verdict.sex[kept], verdict.age[kept]),
     )
+
+
+def rows_to_measure(file: Path) -> list[dict[str, Any]]:
+    """The rows of split ``test``; all of them where the table has no column ``split``.
+
+    Raises:
+        SettingError: there are none.
+    """
+    if "split" not in pq.read_schema(file).names:
+        return list(read_rows(str(file), None, None))
+    rows = list(read_rows(str(file), "test", None))
+    others = pq.read_metadata(file).num_rows - len(rows)
+    logger.info("%s: the %d rows of split test are measured, %d left out", file, len(rows), others)
+    return rows
 
 
 def faces_in(rows: list[dict[str, Any]], column: str) -> np.ndarray:

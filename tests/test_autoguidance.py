@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import copy
+from argparse import Namespace
+from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import tiny_components
+from voice2face import Voice2FacePipeline
+from voice2face.errors import SettingError
 from voice2face.methods.guided_sampling import Autoguidance, DenoisingLoop, sample_guided
 from voice2face.models import Denoiser
 from voice2face.sampling import split_prediction
 from voice2face.settings import Settings
+from voice2face.training.distilled_denoiser import DistilledDenoiser
+from voice2face.training.teacher_trajectories import autoguidance_of
 
 SPEECH = torch.nn.functional.normalize(
     torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
@@ -83,6 +90,26 @@ def test_both_denoisers_are_told_the_same_of_a_voice() -> None:
         for autoguidance in (None, Autoguidance(less, 3.0))
     ]
     torch.testing.assert_close(*drawn, atol=1e-4, rtol=1e-4)
+
+
+def test_a_weaker_denoiser_predicts_the_same_of_the_same_latents(tmp_path: Path) -> None:
+    components = tiny_components("v_prediction")
+    pipe = Voice2FacePipeline(**components, output_size=48, name="tiny").to("cpu")
+    original = DistilledDenoiser(pipe, "denoiser")
+    arguments = Namespace(weaker=tmp_path, autoguidance=2.5)
+    weaker_denoiser().save_pretrained(tmp_path / "denoiser")
+    assert autoguidance_of(original, arguments) is not None, "which says nothing, as lowest_loss"
+    components["scheduler"].save_pretrained(tmp_path / "scheduler")
+    assert autoguidance_of(original, arguments) is not None
+    tiny_components("epsilon")["scheduler"].save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(SettingError, match="learnt with --prediction-type epsilon, what is dist"):
+        autoguidance_of(original, arguments)
+    components["scheduler"].save_pretrained(tmp_path / "scheduler")
+    for name, value in {"beside_channels": 4, "latent_size": 16, "latent_channels": 8}.items():
+        other = Denoiser.from_config(dict(components["denoiser"].config), **{name: value})
+        other.save_pretrained(tmp_path / "denoiser")
+        with pytest.raises(SettingError, match=f"has a {name} of {value}"):
+            autoguidance_of(original, arguments)
 
 
 def test_a_scale_of_one_or_an_equal_denoiser_guides_nowhere() -> None:

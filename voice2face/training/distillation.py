@@ -128,7 +128,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="output folder of stage 2 after less training, or an older checkpoint: its denoiser "
-        "shows what to guide away from as portraits are drawn to learn from (default: nothing)",
+        "shows what to guide away from as portraits are drawn to learn from; of the same "
+        "--prediction-type, over the same latents (default: nothing)",
     )
     parser.add_argument(
         "--autoguidance",

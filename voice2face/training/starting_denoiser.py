@@ -23,6 +23,15 @@ ATTRIBUTES_EMPHASIS = 1.6
 PUBLISHED_PREDICTION = "epsilon"
 
 
+def learnt_prediction(folder: Path) -> str | None:
+    """What the denoiser of a stage's output, or of a checkpoint, predicts; ``None`` if unsaid."""
+    schedule = part_folder(folder, "scheduler")
+    if not schedule.is_dir():
+        return None
+    learnt: str = load_component(DDIMScheduler, schedule).config.prediction_type
+    return learnt
+
+
 def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[Denoiser, str]:
     """The denoiser to go on from, and what it predicts.
 
@@ -36,15 +45,14 @@ def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[D
     """
     own = folder / f"{stage}_denoiser"
     denoiser = load_component(Denoiser, own if own.is_dir() else folder / "denoiser")
-    schedule = part_folder(folder, "scheduler")
-    if not schedule.is_dir():
+    learnt = learnt_prediction(folder)
+    if learnt is None:
         if prediction_type is None:
             raise SettingError(
                 f"{folder} has no scheduler that tells what its denoiser predicts; say "
                 "--prediction-type"
             )
         return denoiser, prediction_type
-    learnt = load_component(DDIMScheduler, schedule).config.prediction_type
     if prediction_type not in (None, learnt):
         raise SettingError(
             f"the denoiser in {folder} learnt with --prediction-type {learnt}, not "

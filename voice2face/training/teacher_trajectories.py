@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from voice2face.components import load_component
+from voice2face.errors import SettingError
 from voice2face.methods.guided_sampling import Autoguidance
 from voice2face.models import Denoiser
 from voice2face.settings import Settings
@@ -18,6 +19,7 @@ from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.options import checksum_of_split
 from voice2face.training.pairing import Pairing
+from voice2face.training.starting_denoiser import learnt_prediction
 from voice2face.training.trajectories import (
     Trajectories,
     draw_trajectories,
@@ -25,17 +27,36 @@ from voice2face.training.trajectories import (
     kept_trajectories,
 )
 
+ALIKE = ("latent_channels", "latent_size", "beside_channels", "speech_dim")
 SHARD = 64  # portraits a file
 
 
 def autoguidance_of(
     original: DistilledDenoiser, arguments: argparse.Namespace
 ) -> Autoguidance | None:
-    """Guidance away from the denoiser that ``--weaker`` names; ``None`` without it."""
+    """Guidance away from the denoiser that ``--weaker`` names; ``None`` without it.
+
+    Raises:
+        SettingError: it predicts something else, or sees other latents.
+    """
     if arguments.weaker is None:
         return None
     folders = [arguments.weaker / name for name in (original.name, "denoiser")]
     weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0]))
+    teacher = original.teacher.scheduler.config.prediction_type
+    predicted = learnt_prediction(arguments.weaker) or teacher
+    if predicted != teacher:
+        raise SettingError(
+            f"--weaker {arguments.weaker} learnt with --prediction-type {predicted}, what is "
+            f"distilled with {teacher}: it guides nowhere"
+        )
+    for name in ALIKE:
+        its, own = weaker.config[name], original.denoiser.config[name]
+        if its != own:
+            raise SettingError(
+                f"--weaker {arguments.weaker} has a {name} of {its}, what is distilled of {own}: "
+                "give an earlier run of the same stage over the same latents"
+            )
     return Autoguidance(weaker.to(original.denoiser.device), arguments.autoguidance)
 
 

@@ -10,9 +10,10 @@ import os
 import shutil
 import signal
 import zipfile
-from argparse import Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -652,6 +653,20 @@ def test_training_stops_when_the_time_is_up(tables: dict[str, str], tmp_path: Pa
     run("collaborative", *data, *shape, "--out", tmp_path, "--time-budget", 0.01)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 1
+
+
+@pytest.mark.parametrize("stage", command.STAGES)
+def test_the_help_says_what_is_done_by_default(stage: str) -> None:
+    parser = ArgumentParser()
+    module = command.MODULES.get(stage, stage)
+    import_module(f"voice2face.training.{module}").add_arguments(parser)
+    nothing = (None, False, SUPPRESS)
+    silent = [
+        action.dest
+        for action in parser._actions
+        if not any(action.default is one for one in nothing) and "default" not in action.help
+    ]
+    assert silent == []
 
 
 def test_data_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -177,13 +177,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_loop_options(parser)
     add_perceptual_option(parser)
     parser.add_argument(
-        "--image-size", type=int, default=128, help="side of the training pictures in pixels"
+        "--image-size",
+        type=int,
+        default=128,
+        help="side of the training pictures in pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--latent-channels", type=int, default=16, help="channels of the face latent"
+        "--latent-channels",
+        type=int,
+        default=16,
+        help="channels of the face latent (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=CollaborativeOptions.batch_size, help="pairs a step"
+        "--batch-size",
+        type=int,
+        default=CollaborativeOptions.batch_size,
+        help="pairs a step (default: %(default)s)",
     )
 
 

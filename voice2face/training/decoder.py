@@ -243,10 +243,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_perceptual_option(parser)
     parser.add_argument(
-        "--image-size", type=int, default=192, help="side of the decoded pictures in pixels"
+        "--image-size",
+        type=int,
+        default=192,
+        help="side of the decoded pictures in pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=DecoderOptions.batch_size, help="pictures a step"
+        "--batch-size",
+        type=int,
+        default=DecoderOptions.batch_size,
+        help="pictures a step (default: %(default)s)",
     )
 
 

@@ -257,7 +257,10 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         "with (default: that of --start-from, without it epsilon)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=DiffusionOptions.batch_size, help="latents a step"
+        "--batch-size",
+        type=int,
+        default=DiffusionOptions.batch_size,
+        help="latents a step (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-rate",
@@ -271,11 +274,20 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
         help="compile the denoiser: a minute at the start, then quicker steps",
     )
     parser.add_argument(
-        "--block-channels", type=int, nargs="+", default=[128, 256], help="widths of the UNet"
+        "--block-channels",
+        type=int,
+        nargs="+",
+        default=[128, 256],
+        help="widths of the UNet (default: 128 256)",
     )
-    parser.add_argument("--layers-per-block", type=int, default=1, help="depth of a level")
     parser.add_argument(
-        "--cross-attention-dim", type=int, default=256, help="width of the voice's tokens"
+        "--layers-per-block", type=int, default=1, help="depth of a level (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cross-attention-dim",
+        type=int,
+        default=256,
+        help="width of the voice's tokens (default: %(default)s)",
     )
     parser.add_argument(
         "--heard-attributes",

@@ -196,7 +196,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=int,
         default=DistillationOptions.batch_size,
-        help="sampling steps to imitate in each training step",
+        help="sampling steps to imitate in each training step (default: %(default)s)",
     )
 
 

@@ -213,7 +213,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of AdamW (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=FaceCheckOptions.batch_size, help="latents a step"
+        "--batch-size",
+        type=int,
+        default=FaceCheckOptions.batch_size,
+        help="latents a step (default: %(default)s)",
     )
 
 

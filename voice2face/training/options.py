@@ -114,7 +114,9 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="seconds of training, resumes included (default: %(default)s)",
     )
-    loop.add_argument("--max-steps", type=int, default=10**9, help="optimiser steps at most")
+    loop.add_argument(
+        "--max-steps", type=int, default=10**9, help="optimiser steps at most (default: no limit)"
+    )
     loop.add_argument(
         "--cooldown",
         type=float,
@@ -142,7 +144,9 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="seconds between evaluations (default: %(default)s)",
     )
-    loop.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    loop.add_argument(
+        "--seed", type=int, default=0, help="seed of everything random (default: %(default)s)"
+    )
     loop.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 

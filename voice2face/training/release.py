@@ -235,7 +235,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"output folder of the distillation of its {half}_denoiser (default: none)",
         )
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
-    parser.add_argument("--output-size", type=int, default=256, help="side of saved pictures")
+    parser.add_argument(
+        "--output-size", type=int, default=256, help="side of saved pictures (default: %(default)s)"
+    )
     parser.add_argument("--report", type=Path, help="report.json of the evaluation command")
     parser.add_argument("--licence", help="of the weights (default: as the manifest says)")
     parser.add_argument(

@@ -101,7 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what faces and voices may be used for; kept with each entry, and with it the voice's "
         "own licence where the table names one",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the pairs that are drawn")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the pairs that are drawn (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 

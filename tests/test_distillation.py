@@ -191,9 +191,9 @@ def test_fine_portraitist_draws_both_stages_in_few_steps(tone: np.ndarray, tmp_p
         fine.save_pretrained(tmp_path / "fine"), device="cpu"
     )
     torch.testing.assert_close(again(tone, 16_000, seed=5, **asked), drawn, atol=2e-2, rtol=2e-2)
-    before = again.method.denoisers(), again.method.walk("few_step_upper_denoiser")
+    before = again.method.denoisers(), again.method.denoising_loop("few_step_upper_denoiser")
     again.retriever = components["retriever"]
-    after = again.method.denoisers(), again.method.walk("few_step_upper_denoiser")
+    after = again.method.denoisers(), again.method.denoising_loop("few_step_upper_denoiser")
     assert after == before, "what draws stays as it was moved, cast, compiled or recorded"
     assert preset_of(again.settings("fast")) == Preset("distilled", 4, 2.0, 1)
     assert sorted(again.method.denoisers()) == [

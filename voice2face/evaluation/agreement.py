@@ -28,6 +28,22 @@ class Share(NamedTuple):
         return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%}, n={self.cases})"
 
 
+class Difference(NamedTuple):
+    """A difference of two shares over the same people, with its 95 % interval.
+
+    The interval is that of people's draws; where it is the same for all people, it is as far around
+    it as one of them may be without showing in that many (Clopper and Pearson 1934).
+    """
+
+    value: float
+    low: float
+    high: float
+    people: int
+
+    def __str__(self) -> str:
+        return f"{self.value:+.1%} ({self.low:+.1%} to {self.high:+.1%}, n={self.people})"
+
+
 def bootstrap_share(right: np.ndarray, owners: Sequence[str] | np.ndarray) -> Share:
     """Share of true entries, its interval found by drawing owners with replacement.
 
@@ -52,6 +68,30 @@ def bootstrap_share(right: np.ndarray, owners: Sequence[str] | np.ndarray) -> Sh
     elif not right.any():
         low, high = 0.0, 1.0 - least
     return Share(float(right.mean()), float(low), float(high), len(right))
+
+
+def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Difference | None:
+    """Mean of ours minus theirs, its interval found by drawing people with replacement.
+
+    Args:
+        ours: ``(N,)``, a number from 0 to 1 for each person; NaN where there is none.
+        theirs: ``(N,)``, of the same people.
+
+    Returns:
+        Over the people who have both numbers; ``None`` where nobody has.
+    """
+    differences = np.asarray(ours, float) - np.asarray(theirs, float)
+    differences = differences[~np.isnan(differences)]
+    count = len(differences)
+    if count == 0:
+        return None
+    value = float(differences.mean())
+    if (differences == differences[0]).all():
+        unseen = 1.0 - 0.025 ** (1 / count)
+        return Difference(value, max(value - unseen, -1.0), min(value + unseen, 1.0), count)
+    drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    low, high = np.percentile(differences[drawn].mean(1), [2.5, 97.5])
+    return Difference(value, float(low), float(high), count)
 
 
 def share_of_known(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
+from voice2face.evaluation.answers import read_answers
 from voice2face.evaluation.autoencoder import measure_autoencoder
 from voice2face.evaluation.groups import groups_of, measure_groups
 from voice2face.evaluation.instruments import Artist, Instruments
@@ -17,18 +19,27 @@ from voice2face.training.tables import load_voices
 
 
 def evaluate(
-    artist: Artist, data: Path, networks: Path, out: Path, *, limit: int | None = None
+    artist: Artist,
+    data: Path,
+    networks: Path,
+    out: Path,
+    *,
+    limit: int | None = None,
+    answers: Sequence[tuple[str, Path]] = (),
 ) -> Report:
-    """Measure a checkpoint on the test split and write sheets of its pictures.
+    """Measure a checkpoint on the test split; write sheets of its pictures, and each true pair.
 
     Args:
         artist: the checkpoint, and how it draws every portrait.
         data: folder with ``faces-*.parquet`` and ``voices-*.parquet``, and ``pairs-dev.parquet``
             for the comparison with true faces.
         networks: folder with the face-recognition network and the SqueezeNet features.
-        out: folder of the sheets.
+        out: folder of the sheets and of ``cases.csv``.
         limit: rows to read of each split, for a trial run.
+        answers: names and tables of what other methods answer to the true pairs' voices.
     """
+    pairs = data / "pairs-dev.parquet"
+    other_methods = read_answers(answers, pairs)
     pipe = artist.pipe
     report = Report()
     faces = str(data / "faces-*.parquet")
@@ -46,9 +57,8 @@ def evaluate(
     measure_groups(portraits, instruments, groups_of(faces, "test", limit), report)
     measure_memory(portraits, instruments, report, out)
     measure_steadiness(artist, instruments, heard, report)
-    pairs = data / "pairs-dev.parquet"
     if pairs.is_file():
-        measure_pairs(artist, instruments, pairs, report, out)
+        measure_pairs(artist, instruments, pairs, report, out, other_methods=other_methods)
     return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from voice2face.audio import SAMPLE_RATE
 from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import Share, bootstrap_share, within_one_decade
+from voice2face.evaluation.cases import Cases, add_differences, write_cases
 from voice2face.evaluation.instruments import FACE_SIZE, Artist, Instruments
 from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.quality import add_quality
@@ -32,6 +33,12 @@ logger = logging.getLogger("voice2face.evaluation")
 
 SEEDS = 4
 OTHER_ANSWERS = ("face_frontal", "speech2face")
+OURS = "voice2face"
+NAMES = (
+    OURS,
+    *("Speech2Face", "mean face", "true face, frontal"),
+    *("random real face of that sex", "random real face of the sex and age heard"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class TruePeople:
 
     Attributes:
         people: names.
+        ids: of the pairs; names where the table has none.
         voices: one recording a person, as the checkpoint hears it.
         faces: true faces, ``(N, 192, 192, 3)`` uint8.
         frontal: the true faces turned frontal; ``None`` where the table has none.
@@ -50,6 +58,7 @@ class TruePeople:
     """
 
     people: np.ndarray
+    ids: np.ndarray
     voices: list[Voice]
     faces: np.ndarray
     frontal: np.ndarray | None
@@ -77,7 +86,7 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
     voices: dict[str, Voice] = {}
     kept: list[int] = []
     for k, row in enumerate(tqdm(rows, desc="listening", unit="clip")):
-        if names[k] in voices or not all(row[column] for column in others):
+        if names[k] in voices or not is_comparable(row):
             continue
         with row_errors(row):
             waveform = decode_voice(row["audio"])
@@ -94,6 +103,7 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
     means = np.stack([features[names == person].mean(0) for person in people])
     return TruePeople(
         people,
+        np.array([str(rows[k].get("id") or names[k]) for k in kept]),
         list(voices.values()),
         faces[kept],
         frontal,
@@ -101,6 +111,11 @@ def load_people(artist: Artist, instruments: Instruments, file: Path) -> TruePeo
         means / np.linalg.norm(means, axis=1, keepdims=True),
         Verdict(verdict.sex[kept], verdict.age[kept]),
     )
+
+
+def is_comparable(row: Mapping[str, Any]) -> bool:
+    """Whether a pair has all the other answers that its table has columns for."""
+    return all(row[column] for column in OTHER_ANSWERS if column in row)
 
 
 def rows_to_measure(file: Path) -> list[dict[str, Any]]:
@@ -131,14 +146,29 @@ def faces_in(rows: list[dict[str, Any]], column: str) -> np.ndarray:
 
 
 def measure_pairs(
-    artist: Artist, instruments: Instruments, file: Path, report: Report, out: Path
+    artist: Artist,
+    instruments: Instruments,
+    file: Path,
+    report: Report,
+    out: Path,
+    *,
+    other_methods: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Compare answers to each voice with the true face; writes a sheet of them.
+    """Compare answers to each voice with the true face; writes a sheet of them, and each case.
 
     Whether the voice is heard and whether the picture is good is seen in portraits of one seed
     each, as people use them. The person is looked for in portraits that share their seeds, so
     that what sets them apart comes from the voices: in each picture, and in the average of several,
     which lies nearer to every face. Of Speech2Face, the mean face and the true one there is one.
+    Of what other methods answer, the first picture is the one to be judged.
+
+    Args:
+        artist: the checkpoint, and how it draws.
+        instruments: measure.
+        file: the table of pairs.
+        report: takes the figures.
+        out: folder of the sheet and of ``cases.csv``.
+        other_methods: pictures ``(seeds, 192, 192, 3)`` uint8, by name and id.
     """
     truth = load_people(artist, instruments, file)
     count = len(truth.people)
@@ -148,7 +178,7 @@ def measure_pairs(
     ]
     own = artist.draw(truth.voices, list(range(count)))
     mean_face = instruments.training_faces.images.mean(0).round().astype(np.uint8)
-    answers = {"voice2face": (own, shared)}
+    answers = {OURS: (own, shared)}
     for name, pictures in {
         "Speech2Face": truth.published,
         "mean face": np.repeat(mean_face[None], count, 0),
@@ -162,12 +192,33 @@ def measure_pairs(
     }.items():
         drawn = [random_faces(instruments.other_faces, *labels, seed=seed) for seed in range(SEEDS)]
         answers[name] = (drawn[0], drawn)
+    for name, by_id in other_methods.items():
+        made = list(np.stack([by_id[pair] for pair in truth.ids], 1))
+        answers[name] = (made[0], made)
+    cases = {}
     for name, (pictures, repeated) in answers.items():
-        add_voice(report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth)
+        said = add_voice(
+            report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth
+        )
         features = [instruments.features(images).numpy() for images in repeated]
         add_person(report, f"the person is met: {name}", features, truth)
-        add_quality(report, f"the picture is good: {name}", pictures, truth.people, instruments)
-    sheet = [truth.faces, truth.frontal, truth.published, own, *shared]
+        found, hidden = add_quality(
+            report, f"the picture is good: {name}", pictures, truth.people, instruments
+        )
+        judged = np.arange(count) if name == OURS else np.zeros(count, int)
+        cases[name] = Cases(
+            judged,
+            said,
+            found,
+            hidden,
+            np.stack(features),
+            truth.verdict,
+            truth.face_features,
+        )
+    write_cases(out / "cases.csv", truth.ids, truth.people, cases)
+    add_differences(report, cases.pop(OURS), cases)
+    of_others = [answers[name][0] for name in other_methods]
+    sheet = [truth.faces, truth.frontal, truth.published, own, *shared, *of_others]
     save_sheet([row for row in sheet if row is not None], out / "pairs.png")
 
 
@@ -181,14 +232,19 @@ def save_sheet(rows: list[np.ndarray], file: Path) -> None:
 
 def add_voice(
     report: Report, group: str, instruments: Instruments, pictures: np.ndarray, truth: TruePeople
-) -> None:
-    """Enter the agreement of sex and age between answers and true faces, by the same judge."""
+) -> Verdict:
+    """Enter the agreement of sex and age between answers and true faces, by the same judge.
+
+    Returns:
+        What it says of the answers.
+    """
     said = instruments.judge(pictures)
     sex = said.sex == truth.verdict.sex
     age = within_one_decade(said.age, truth.verdict.age)
     report.add(group, "sex", bootstrap_share(sex, truth.people))
     report.add(group, "age within 10 years", bootstrap_share(age, truth.people))
     add_common_answer(report, group, truth.verdict.age, truth.people)
+    return said
 
 
 def add_person(report: Report, group: str, each: list[np.ndarray], truth: TruePeople) -> None:

@@ -39,7 +39,7 @@ def add_quality(
     pictures: np.ndarray,
     people: np.ndarray,
     instruments: Instruments,
-) -> None:
+) -> tuple[np.ndarray, np.ndarray]:
     """Enter how near pictures come to the test faces, whether they show a face and are sharp.
 
     Args:
@@ -48,10 +48,14 @@ def add_quality(
         pictures: ``(N, size, size, 3)`` uint8.
         people: whose each of them is, N names; those of one are drawn together for intervals.
         instruments: measure.
+
+    Returns:
+        Whether a face is found in each picture, and whether eyes are hidden.
     """
     found = np.array([face_found(image) for image in pictures])
     report.add(group, "a face is found", bootstrap_share(found, people))
-    report.add(group, "eyes are hidden", bootstrap_share(hidden_eyes(pictures), people))
+    hidden = hidden_eyes(pictures)
+    report.add(group, "eyes are hidden", bootstrap_share(hidden, people))
     made = picture_features(pictures, instruments.perceptual)
     true = instruments.pictured_test_faces
     report.add(group, "Fréchet distance", frechet_distance(made, true))
@@ -61,6 +65,7 @@ def add_quality(
     distance = frechet_distance(scale * recognised, scale * instruments.recognised_test_faces)
     report.add(group, "Fréchet distance, recognition features", distance)
     add_spread(report, group, pictures, made, instruments)
+    return found, hidden
 
 
 def add_spread(

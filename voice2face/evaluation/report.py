@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voice2face.evaluation.agreement import Share
+from voice2face.evaluation.agreement import Difference, Share
 from voice2face.evaluation.distribution import Estimate
 
 logger = logging.getLogger("voice2face.evaluation")
 
-Figure = Share | Estimate | float | int
+Figure = Share | Difference | Estimate | float | int
 
 
 @dataclass
@@ -37,9 +37,11 @@ class Report:
         """Read what ``as_json`` made."""
 
         def figure(value: Any) -> Figure:
-            if isinstance(value, dict):
-                return Share(**value) if "cases" in value else Estimate(**value)
-            return value if isinstance(value, int) else float(value)
+            if not isinstance(value, dict):
+                return value if isinstance(value, int) else float(value)
+            if "people" in value:
+                return Difference(**value)
+            return Share(**value) if "cases" in value else Estimate(**value)
 
         return cls(
             {

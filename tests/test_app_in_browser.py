@@ -283,6 +283,7 @@ def test_portraits_stay_where_no_others_are_drawn(
     page.draw()
     assert "cannot be read" in page["problem"].text
     assert page.seeds() == [5, 6, 7, 8]
+    assert page["told"].is_displayed(), "and so does what is known of their voice"
 
 
 def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -84,6 +84,11 @@ class Disk(io.BytesIO):
             raise OSError(5, "Input/output error")
         return super().read(count)
 
+    def readinto(self, buffer: Any) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
 
 class AsyncFile:
     """An upload, as Starlette holds it."""
@@ -116,6 +121,23 @@ def test_file_objects_are_read_from_where_they_are_or_anew_at_their_end(
         np.testing.assert_array_equal(load_audio(file), tone)
     for file in (written, within, tagged):
         np.testing.assert_array_equal(load_audio(file), tone, err_msg="once more")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
+def test_recordings_inside_other_files_are_read(kind: str, tone: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone, SAMPLE_RATE, format=kind)
+    within = io.BytesIO(b"x" * 1000 + buffer.getvalue())
+    within.seek(1000)
+    np.testing.assert_array_equal(load_audio(within), load_audio(buffer.getvalue()))
+    assert within.tell() == 1000
+
+
+def test_what_gives_bytearrays_is_read(tone: np.ndarray, wav: bytes) -> None:
+    file = Body(wav)
+    honest = file.read
+    file.read = lambda count=-1: bytearray(honest(count))
+    np.testing.assert_array_equal(load_audio(file), tone)
 
 
 FILE_ERRORS = {

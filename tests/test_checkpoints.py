@@ -504,6 +504,35 @@ def test_mounts_are_filled(
         assert describe_files(mount).keys() > read_model_index(mount)["files"].keys()
 
 
+def test_what_a_crash_left_in_a_mount_is_in_nobodys_way(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = tmp_path / "mount"
+    left = mount / f"{whole_folders.prefix_of(mount)}abc" / "fresh"
+    left.mkdir(parents=True)
+    (left / "half.safetensors").write_bytes(b"half")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == mount)
+    for _ in ("empty", "an older checkpoint"):
+        tiny_pipeline.save_pretrained(mount)
+        assert describe_files(mount).keys() > read_model_index(mount)["files"].keys()
+    assert (left / "half.safetensors").exists(), "it may be of somebody who saves right now"
+
+
+def test_an_empty_folder_holds_nothing_until_all_is_there(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, honest = tmp_path / "empty", whole_folders.replace_contents
+
+    def replace(fresh: Path, place: Path, last: str) -> None:
+        assert not any(folder.iterdir()), "a crash before this leaves it as it was"
+        honest(fresh, place, last)
+
+    folder.mkdir()
+    monkeypatch.setattr(whole_folders, "replace_contents", replace)
+    tiny_pipeline.save_pretrained(folder)
+    assert read_model_index(folder)["files"].keys() < describe_files(folder).keys()
+
+
 def test_a_checkpoint_that_was_not_finished_is_none(
     tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,9 +108,11 @@ def test_portraits_that_were_drawn_with_other_settings_are_counted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    def told(*more: str, model: str = checkpoint) -> str:
-        assert main([str(recordings), "-o", str(tmp_path / "out"), "--model", model, *more]) == 0
-        return capsys.readouterr().out.partition("0 made, 4 there already, 0 failed\n")[2]
+    def told(*more: str, model: str = checkpoint, failed: int = 0) -> str:
+        words = [str(recordings), "-o", str(tmp_path / "out"), "--model", model, *more]
+        assert main(words) == (failed > 0)
+        counted = f"0 made, {4 - failed} there already, {failed} failed\n"
+        return capsys.readouterr().out.partition(counted)[2]
 
     (recordings / "broken.wav").unlink()
     told("--steps", "1", "--seed", "1")
@@ -131,7 +133,7 @@ def test_portraits_that_were_drawn_with_other_settings_are_counted(
     for name in ("deep/b.png", "deep/c.flac.png", "deep/c.wav.png"):
         (tmp_path / "out" / name).write_text("says nothing")
     one = "1 of them was drawn with other settings; --overwrite makes it again\n"
-    assert told("--steps", "2") == one
+    assert told("--steps", "2", failed=3) == one
 
 
 @pytest.mark.parametrize("preset", [["--preset", name] for name in PRESETS])
@@ -569,14 +571,61 @@ def test_a_run_shows_bars_on_terminals_alone(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("again", [[], ["--overwrite"]])
+def test_what_is_no_portrait_is_neither_replaced_nor_taken_for_one(
+    again: list[str],
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (recordings / "broken.wav").unlink()
+    Image.new("RGB", (50, 50), "red").save(recordings / "a.png")
+    before = (recordings / "a.png").read_bytes()
+    arguments = [str(recordings), "-o", str(recordings), "--model", checkpoint, "--steps", "1"]
+    assert main([*arguments, *again, "--report", str(tmp_path / "run.json")]) == 1
+    printed = capsys.readouterr()
+    assert "3 made, 0 there already, 1 failed" in printed.out
+    assert "a.png is there and is no portrait of voice2face" in printed.err
+    assert (recordings / "a.png").read_bytes() == before
+    [row] = [row for row in json.loads((tmp_path / "run.json").read_text()) if row["error"]]
+    assert row["recording"] == str(recordings / "a.wav")
+    assert row["status"] == "failed"
+
+
+def test_a_report_keeps_portraits_whose_recordings_are_out_of_sight(
+    recordings: Path, checkpoint: str, tmp_path: Path
+) -> None:
+    (recordings / "broken.wav").unlink()
+    file = tmp_path / "run.json"
+    arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint]
+    arguments += ["--steps", "1", "--report", str(file)]
+    assert main(arguments) == 0
+    before = {row["recording"]: row for row in json.loads(file.read_text())}
+    (recordings / "deep").rename(tmp_path / "away")
+    assert main(arguments) == 0
+    told = {row["recording"]: row for row in json.loads(file.read_text())}
+    there = {name: row | {"status": "there already"} for name, row in before.items()}
+    assert told == there
+    (tmp_path / "out" / "deep" / "b.png").unlink()
+    assert main(arguments) == 0
+    left = {row["portrait"] for row in json.loads(file.read_text())}
+    assert left == {row["portrait"] for row in told.values()} - {
+        str(tmp_path / "out" / "deep" / "b.png")
+    }
+
+
 def test_a_sheet_leaves_damaged_portraits_out(
     recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (recordings / "broken.wav").unlink()
     out, sheet = tmp_path / "out", tmp_path / "all.png"
-    out.mkdir()
-    (out / "a.png").write_text("no picture")
     arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
+    assert main(arguments) == 0
+    data = (out / "a.png").read_bytes()
+    (out / "a.png").write_bytes(data[: len(data) // 2])
+    for name in ("deep/b.png", "deep/c.flac.png", "deep/c.wav.png"):
+        (out / name).unlink()
     assert main([*arguments, "--contact-sheet", str(sheet)]) == 0
     printed = capsys.readouterr()
     assert "3 made, 1 there already, 0 failed" in printed.out

@@ -40,8 +40,8 @@ def fresh_folder(
             check_alone(place, own_files(place))
         place.parent.mkdir(parents=True, exist_ok=True)
         stays = place.exists() and has_to_stay(place)
-        space_in = place if stays else place.parent
-        with tempfile.TemporaryDirectory(dir=space_in, prefix=f".{place.name}.") as space:
+        space_in = place if stays and place.is_mount() else place.parent
+        with tempfile.TemporaryDirectory(dir=space_in, prefix=prefix_of(place)) as space:
             fresh = Path(space) / "fresh"
             fresh.mkdir()
             yield fresh
@@ -66,6 +66,11 @@ def followed(folder: Path) -> Path:
         raise OutputError(f"{folder} cannot be written: {error}; choose another place") from error
 
 
+def prefix_of(folder: Path) -> str:
+    """How the folders begin in which others are filled first, and which a crash may leave."""
+    return f".{folder.name}.voice2face-"
+
+
 def has_to_stay(folder: Path) -> bool:
     """Whether a folder is to be filled rather than exchanged for another.
 
@@ -81,7 +86,7 @@ def replace_contents(fresh: Path, folder: Path, last: str) -> None:
     A crash leaves a folder without the file that comes last.
 
     Args:
-        fresh: in a folder of its own within the other.
+        fresh: in a folder of its own, which lies in the other or beside it.
         folder: the other.
         last: name of that file, which of the old ones is the first to go.
 
@@ -90,9 +95,10 @@ def replace_contents(fresh: Path, folder: Path, last: str) -> None:
     """
     (folder / last).unlink(missing_ok=True)
     for old in folder.iterdir():
+        if old.name.startswith(prefix_of(folder)):
+            continue  # this one's space, or that of somebody who saves at the same time
         if old.is_dir() and not old.is_symlink():
-            if old != fresh.parent:
-                shutil.rmtree(old)
+            shutil.rmtree(old)
         else:
             old.unlink()
     for new in sorted(fresh.iterdir(), key=lambda path: path.name == last):
@@ -109,6 +115,8 @@ def check_alone(folder: Path, own: Collection[str]) -> None:
     within = folder.rglob("*") if any(folder.iterdir()) else ()
     for path in within:
         name = path.relative_to(folder).as_posix()
+        if name.startswith(prefix_of(folder)):
+            continue
         if (path.is_symlink() or not path.is_dir()) and name not in own:
             raise OutputError(f"{folder} holds other files, {name}; choose an empty folder")
 

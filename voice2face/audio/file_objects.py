@@ -6,6 +6,7 @@ import inspect
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any, TypeVar
 
 from voice2face.errors import AudioDecodeError, AudioFormatError
@@ -20,25 +21,33 @@ Value = TypeVar("Value")
 class Watched:
     """A file that keeps what it raises: libsndfile cannot pass it on, and takes it for the end.
 
+    Args:
+        file: that can be sought in.
+        start: the place in it that is taken for the beginning, as libsndfile may go back there.
+
     Attributes:
         error: what was raised first.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
+    def __init__(self, file: IO[bytes], start: int) -> None:
+        self.file, self.start = file, start
         self.error: Exception | None = None
+        if hasattr(file, "readinto"):  # which spares a copy of all that is read
+            self.readinto = partial(self._tried, 0, file.readinto)
 
     def read(self, count: int) -> bytes:
         """Up to ``count`` bytes; none where that fails."""
-        return self._tried(b"", self.file.read, count)
+        return bytes(self._tried(b"", self.file.read, count))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the file, and say where that is."""
-        return self._tried(0, self.file.seek, offset, whence)
+        if whence == io.SEEK_SET:
+            offset += self.start
+        return self._tried(self.start, self.file.seek, offset, whence) - self.start
 
     def tell(self) -> int:
         """The place in the file."""
-        return self._tried(0, self.file.tell)
+        return self._tried(self.start, self.file.tell) - self.start
 
     def _tried(self, otherwise: Value, call: Callable[..., Value], *arguments: int) -> Value:
         try:
@@ -75,13 +84,13 @@ def reading(file: Any, where: str) -> Iterator[Watched]:
         raise
     except Exception as error:
         raise _unreadable(where, error) from error
-    watched = Watched(file)
+    watched = Watched(file, start)
     try:
         yield watched
     finally:
         if watched.error is not None:
             raise _unreadable(where, watched.error) from watched.error
-        watched.seek(start)
+        watched.seek(0)
 
 
 def _check_binary(file: Any, where: str) -> None:
@@ -94,7 +103,7 @@ def _check_binary(file: Any, where: str) -> None:
         )
     if isinstance(nothing, str):
         raise AudioFormatError(f"{where} is open as text; open it as bytes, with mode 'rb'")
-    if not isinstance(nothing, bytes):
+    if not isinstance(nothing, (bytes, bytearray, memoryview)):
         raise AudioFormatError(f"{where}: its read() gives {type(nothing).__name__}, not bytes")
 
 

@@ -8,10 +8,11 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from voice2face.commands.options import add_pipeline_options
+from voice2face.commands.options import add_pipeline_options, number_argument
 from voice2face.errors import AppError
 from voice2face.fast_import import import_pipeline
 
+HIGHEST_PORT = 65_535
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MOST_CONNECTIONS = 64
 SECONDS_TO_FINISH = 2
@@ -44,7 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to listen at (default: 127.0.0.1)",
     )
-    parser.add_argument("--port", type=int, default=7860, help="port to listen at (default: 7860)")
+    parser.add_argument(
+        "--port",
+        type=number_argument(int, 0, HIGHEST_PORT),
+        default=7860,
+        help="port to listen at (default: %(default)s)",
+    )
     add_pipeline_options(parser, "--checkpoint")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file, for HTTPS")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate")

@@ -12,6 +12,10 @@ from types import FrameType
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+class Ended(KeyboardInterrupt):
+    """Raised by a signal; Python ends itself by SIGINT where it has seen the class above alone."""
+
+
 @contextmanager
 def ending_as_interrupts() -> Iterator[None]:
     """While this lasts, the first SIGTERM or SIGHUP raises ``KeyboardInterrupt``.
@@ -31,7 +35,7 @@ def ending_as_interrupts() -> Iterator[None]:
         nonlocal ended_by
         if ended_by is None:
             ended_by = signal.Signals(number)
-            raise KeyboardInterrupt
+            raise Ended
 
     ours = [each for each in ENDING if signal.getsignal(each) is signal.SIG_DFL]
     for each in ours:

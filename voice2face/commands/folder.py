@@ -7,7 +7,6 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,12 @@ from voice2face.portrait import Portrait
 from voice2face.recordings import advice_on, find_recordings, portrait_paths
 from voice2face.replay import Making, read_making
 from voice2face.seeds import choose_seeds
-from voice2face.whole_files import check_folder_writable, check_writable, is_of_full_disk
+from voice2face.whole_files import (
+    check_folder_writable,
+    check_no_folder,
+    check_writable,
+    is_of_full_disk,
+)
 
 
 @ending_as_interrupts()
@@ -69,11 +73,14 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     names = [name_of(recording, options.audio) for recording in recordings]
     paths = portrait_paths(names, output)
     pairs = list(zip(recordings, paths, strict=True))
-    there = [(recording, path) for recording, path in pairs if is_there(path)]
-    skipped = set() if options.overwrite else set(there)
-    waiting = [pair for pair in pairs if pair not in skipped]
+    makings, in_the_way = look_at_places(pairs)
+    skipped = in_the_way.keys() | (() if options.overwrite else makings.keys())
+    waiting = [(recording, path) for recording, path in pairs if recording not in skipped]
     files = [expanded(file) for file in (options.report, options.contact_sheet) if file is not None]
     check_no_portrait(files, paths)
+    for file in files:
+        check_no_folder(file)
+    earlier = {} if options.report is None else read_report(expanded(options.report))
     parents = {path.parent for _, path in waiting}
     for parent in parents | {output}:
         make_folder(parent)
@@ -81,15 +88,18 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         check_folder_writable(parent)
     for file in files:
         check_writable(file)
-    earlier = {} if options.report is None else read_report(expanded(options.report))
-    makings = {} if options.quiet and options.report is None else read_makings(there)
     known = {str(path): left_out(path) for path in unread}
-    for recording, path in there:
-        known[str(recording)] = there_already(recording, path, makings.get(recording), earlier)
+    for recording, path in pairs:
+        if recording in makings:
+            known[str(recording)] = there_already(recording, path, makings[recording], earlier)
+        elif recording in in_the_way:
+            known[str(recording)] = failed(recording, path, in_the_way[recording])
+    others = of_other_recordings(earlier, pairs)
     kept = None if options.report is None else ReportFile(expanded(options.report))
 
     def told() -> list[Outcome]:
-        return [known[str(path)] for path in sorted(recordings + unread) if str(path) in known]
+        reached = [known[str(path)] for path in sorted(recordings + unread) if str(path) in known]
+        return reached + others
 
     began = time.monotonic()
     drawing = draw(waiting, options)  # its errors leave an earlier report as it is
@@ -108,49 +118,88 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
     count = dict.fromkeys(("made", "there already", "failed"), 0)
     for outcome in known.values():
         count[outcome.status] = count.get(outcome.status, 0) + 1
-    if not options.quiet:
-        rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
-        print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
-        others = 0 if options.overwrite else drawn_otherwise(makings, options)
-        if others:
-            were, them = ("was", "it") if others == 1 else ("were", "them")
-            print(
-                f"{others} of them {were} drawn with other settings; --overwrite makes {them} again"
-            )
-    if options.contact_sheet is not None:
-        write_sheet([path for path in paths if is_there(path)], expanded(options.contact_sheet))
+    try:
+        if not options.quiet:
+            rate = f", {count['made'] / seconds:.1f} a second" if count["made"] else ""
+            print(", ".join(f"{number} {status}" for status, number in count.items()) + rate)
+            if not options.overwrite:
+                tell_of_other_settings(drawn_otherwise(makings, options))
+    finally:  # whether or not anything can be printed
+        if options.contact_sheet is not None:
+            portraits = [path for recording, path in pairs if recording not in in_the_way]
+            write_sheet(filter(is_there, portraits), expanded(options.contact_sheet))
     return count["failed"] == 0 and not unreadable
 
 
-def is_there(portrait: Path) -> bool:
-    """Whether a portrait is there; an empty file, as a crash may leave, is none."""
+def tell_of_other_settings(count: int) -> None:
+    """Say how many of the portraits that are there were drawn with other settings, if any."""
+    if count:
+        were, them = ("was", "it") if count == 1 else ("were", "them")
+        print(f"{count} of them {were} drawn with other settings; --overwrite makes {them} again")
+
+
+def is_there(file: Path) -> bool:
+    """Whether a file is there; an empty one, as a crash may leave, is none."""
     try:
-        status = portrait.stat()
+        status = file.stat()
     except OSError:
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
-def read_makings(there: Iterable[tuple[Path, Path]]) -> dict[Path, Making]:
-    """How portraits were made, by recording, of those that say it."""
-    makings = {}
-    for recording, path in there:
-        with suppress(PictureError):
+def look_at_places(
+    pairs: Iterable[tuple[Path, Path]],
+) -> tuple[dict[Path, Making], dict[Path, str]]:
+    """What lies where portraits go.
+
+    Args:
+        pairs: recordings, and where their portraits go.
+
+    Returns:
+        By recording, how the portraits that are there were made; and why what is there is none.
+    """
+    makings, in_the_way = {}, {}
+    for recording, path in pairs:
+        if not is_there(path):
+            continue
+        try:
             makings[recording] = read_making(path)
-    return makings
+        except PictureError:
+            in_the_way[recording] = (
+                f"{path} is there and is no portrait of voice2face; move it away, or choose "
+                "another folder"
+            )
+    return makings, in_the_way
 
 
 def there_already(
-    recording: Path,
-    path: Path,
-    making: Making | None,
-    earlier: Mapping[tuple[str, str], Outcome],
+    recording: Path, path: Path, making: Making, earlier: Mapping[tuple[str, str], Outcome]
 ) -> Outcome:
     """What is known of a portrait that is there, from itself and from an earlier report."""
     there = Outcome(str(recording), str(path), "there already")
     told = earlier.get(places(recording, path), there)
-    seed = told.seed if making is None else making.seed
-    return replace(told, recording=there.recording, portrait=there.portrait, seed=seed)
+    return replace(told, recording=there.recording, portrait=there.portrait, seed=making.seed)
+
+
+def of_other_recordings(
+    earlier: Mapping[tuple[str, str], Outcome], pairs: Iterable[tuple[Path, Path]]
+) -> list[Outcome]:
+    """What an earlier report told of portraits that are there, but not of these recordings.
+
+    Their folder may be gone for a while, or cannot be read.
+    """
+    these = {places(recording, path) for recording, path in pairs}
+    return [
+        outcome
+        for place, outcome in earlier.items()
+        if place not in these and outcome.portrait and is_there(Path(outcome.portrait))
+    ]
+
+
+def failed(recording: Path, path: Path, reason: str) -> Outcome:
+    """What becomes of a recording that gets no portrait, which is printed, too."""
+    print(f"voice2face: {reason}", file=sys.stderr)
+    return Outcome(str(recording), str(path), "failed", error=reason)
 
 
 def left_out(recording: Path) -> Outcome:

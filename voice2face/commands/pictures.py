@@ -17,7 +17,7 @@ from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, recording_of
 from voice2face.picture_files import format_of, open_picture
 from voice2face.replay import read_portrait, replay
-from voice2face.whole_files import check_folder_of
+from voice2face.whole_files import check_writable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,7 +91,7 @@ def replay_picture(options: argparse.Namespace) -> bool:
     """Make the picture again; tells whether it came out the same."""
     if options.output is not None:
         format_of(options.output)
-        check_folder_of(expanded(options.output))
+        check_writable(expanded(options.output))
     saved = read_portrait(options.picture)
     name = options.model or saved.settings.checkpoint
     if options.model is None and name not in manifest()["checkpoints"]:

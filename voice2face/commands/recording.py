@@ -19,7 +19,7 @@ from voice2face.paths import (
 from voice2face.picture_files import format_of, numbered
 from voice2face.replay import read_portrait
 from voice2face.seeds import choose_seeds
-from voice2face.whole_files import check_folder_of
+from voice2face.whole_files import check_writable
 
 
 def make_portraits(options: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def make_portraits(options: argparse.Namespace) -> None:
         )
     output = place_of(audio, options)
     format_of(output)
-    check_folder_of(expanded(output))
+    check_writable(numbered(expanded(output), options.num_images)[-1])
     seeds = choose_seeds(options.num_images, options.seed, None)
 
     import_pipeline()

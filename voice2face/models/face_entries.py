@@ -5,7 +5,7 @@ No entry holds a picture or a recording.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from voice2face.errors import ArchitectureError, OutputError, SettingError
+from voice2face.tensor_files import save_tensors
 from voice2face.whole_files import replace_file
 
 ENTRIES_FILE = "entries.safetensors"
@@ -43,6 +43,25 @@ class Entries(NamedTuple):
     bottoms: Tensor
     ids: tuple[str, ...]
     licences: tuple[str, ...]
+
+    def __reduce__(self) -> tuple[Callable[..., Entries], tuple[object, ...]]:
+        """How entries are pickled: PyTorch reads no pickled numbers of eight bits, but bytes."""
+        latents = (
+            values.view(torch.uint8) if values.dtype == EIGHT_BITS else values
+            for values in (self.faces, self.bottoms)
+        )
+        return unpickled, (self.speech, *latents, self.ids, self.licences)
+
+
+def unpickled(
+    speech: Tensor, faces: Tensor, bottoms: Tensor, ids: tuple[str, ...], licences: tuple[str, ...]
+) -> Entries:
+    """Entries whose latents of eight bits came as bytes."""
+    faces, bottoms = (
+        values.view(EIGHT_BITS) if values.dtype == torch.uint8 else values
+        for values in (faces, bottoms)
+    )
+    return Entries(speech, faces, bottoms, ids, licences)
 
 
 def check_entries(entries: Entries) -> None:
@@ -108,7 +127,7 @@ def write_entries(folder: Path, entries: Entries, metadata: Mapping[str, str]) -
         "licences": licences,
         "licence_ends": licence_ends,
     }
-    write = partial(save_file, tensors, metadata={"format": FORMAT, **metadata})
+    write = partial(save_tensors, tensors, metadata={"format": FORMAT, **metadata})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / ENTRIES_FILE, write)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from voice2face.errors import ArchitectureError
 from voice2face.models.denoiser import Denoiser
+from voice2face.tensor_files import save_tensors
 
 UPDATE_FILE = "update.safetensors"
 FORMAT = "voice2face few-step update 1"
@@ -100,7 +100,7 @@ class FewStepUpdate:
             "steps": str(self.steps),
             "guidance_scale": str(self.guidance_scale),
         }
-        save_file(tensors, folder / UPDATE_FILE, metadata)
+        save_tensors(tensors, folder / UPDATE_FILE, metadata)
 
     @classmethod
     def load(cls, folder: Path) -> FewStepUpdate:

@@ -42,7 +42,7 @@ function say(message) {
 
 async function use(file) {
   complain("");
-  say("");
+  if (!drawing) say("");
   if (file.size > limits.recording_bytes) {
     const megabytes = Math.round(limits.recording_bytes / 1e6);
     complain(`${file.name} is over ${megabytes} MB; cut out a part, or save it as FLAC or MP3.`);
@@ -194,7 +194,6 @@ const heed = {
 async function drawPortraits() {
   complain("");
   say("Sending the recording");
-  at("told").hidden = true;
   begun = false;
   at("progress").value = 0;
   drawing = new AbortController();
@@ -211,7 +210,7 @@ async function drawPortraits() {
     for await (const { name, content } of draw(recording, settings, signal)) heed[name](content);
   } catch (error) {
     if (begun) faces.clear();
-    at("told").hidden = true;
+    if (begun) at("told").hidden = true;
     say(signal.aborted ? "Stopped." : "");
     if (!signal.aborted) complain(error.message);
     if (!signal.aborted) bringIntoView(at("problem"));

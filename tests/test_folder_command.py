@@ -324,6 +324,8 @@ def test_an_ended_run_leaves_its_report(
         return Outcome(str(recording), str(path), "made", seed=1)
 
     before = {each: signal.signal(each, signal.SIG_DFL) for each in ENDING}
+    # which is ignored where the tests run in the background of a shell
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("voice2face.commands.folder.settle", settled)
     table = tmp_path / "run.csv"
     arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
@@ -331,6 +333,7 @@ def test_an_ended_run_leaves_its_report(
         code = main([*arguments, "--report", str(table)])
     except SystemExit as ended:
         code = ended.code
+    signal.signal(signal.SIGINT, interrupted)
     after = {each: signal.signal(each, handler) for each, handler in before.items()}
     assert code == 128 + number
     assert "nothing half-written was left" in capsys.readouterr().err

@@ -326,7 +326,7 @@ def test_an_ended_run_leaves_its_report(
     before = {each: signal.signal(each, signal.SIG_DFL) for each in ENDING}
     # which is ignored where the tests run in the background of a shell
     interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr("voice2face.commands.folder.settle", settled)
+    monkeypatch.setattr("voice2face.commands.folder_drawing.settle", settled)
     table = tmp_path / "run.csv"
     arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
     try:
@@ -371,7 +371,7 @@ def test_a_run_that_is_killed_leaves_the_report_of_the_batches_before(
             told.append(len(list(csv.DictReader(table.read_text().splitlines()))))
         return Outcome(str(recording), str(path), "made", seed=1)
 
-    monkeypatch.setattr("voice2face.commands.folder.settle", settled)
+    monkeypatch.setattr("voice2face.commands.folder_drawing.settle", settled)
     table = tmp_path / "run.csv"
     arguments = [str(recordings), "-o", str(tmp_path / "out"), "--model", checkpoint, "-q"]
     arguments += ["--report", str(table), "--batch-size", "2", "--steps", "1"]

@@ -205,7 +205,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> dict[torch.nn.Module, str]:
 def offloaded(
     places: dict[torch.nn.Module, str], monkeypatch: pytest.MonkeyPatch
 ) -> Voice2FacePipeline:
-    monkeypatch.setattr("voice2face.pretrained_networks.choose_device", torch.device)
+    monkeypatch.setattr("voice2face.placed_networks.choose_device", torch.device)
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
     pipe.enable_model_cpu_offload("cuda", dtype=torch.float32)
     assert len(places) == 5

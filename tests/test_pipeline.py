@@ -717,7 +717,7 @@ def test_a_type_alone_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise AssertionError("another device was chosen")
 
-    monkeypatch.setattr("voice2face.pretrained_networks.choose_device", fail)
+    monkeypatch.setattr("voice2face.placed_networks.choose_device", fail)
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
     assert pipe.to(dtype=torch.float64).dtype == torch.float64
     assert pipe.to(torch.float32).dtype == torch.float32, "a type alone, as torch's own to takes"
@@ -727,7 +727,7 @@ def test_a_type_alone_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_halved_stays_so_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voice2face.pretrained_networks.default_dtype", lambda _: torch.float32)
+    monkeypatch.setattr("voice2face.placed_networks.default_dtype", lambda _: torch.float32)
     pipe = Voice2FacePipeline(**tiny_components(), output_size=48)
     assert pipe._dtype_on(torch.device("cuda")) == torch.float32
     assert pipe.half()._dtype_on(torch.device("cuda")) == torch.float16

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from copy import copy
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from voice2face.call_settings import CallSettings, DrawSettings, MapSettings
 from voice2face.devices import at_once
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
@@ -34,36 +35,6 @@ from voice2face.settings import (
 )
 from voice2face.several_recordings import check_several, read_speech, unshared
 from voice2face.step_callback import StepCallback, check_callable, latent_callback
-
-
-class DrawSettings(TypedDict, total=False):
-    """How portraits are drawn; see ``Voice2FacePipeline.__call__``."""
-
-    preset: str
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    guidance_every: int | None
-    sampler: str | None
-    eta: float
-    variety: float
-    watermark: bool
-
-
-class CallSettings(DrawSettings, total=False):
-    """What a call may set besides the recording and the kind of its result."""
-
-    num_images: int
-    seed: int | None
-    generator: torch.Generator | None
-    callback_on_step_end: StepCallback | None
-
-
-class MapSettings(DrawSettings, total=False):
-    """What ``map`` may set besides the recordings and what becomes of errors."""
-
-    batch_size: int
-    seed: int | Iterable[int] | None
-    progress: bool
 
 
 class Voice2FacePipeline(PretrainedNetworks):

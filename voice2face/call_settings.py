@@ -1,0 +1,40 @@
+"""What calls of a pipeline may set, as type checkers and editors see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+import torch
+
+from voice2face.step_callback import StepCallback
+
+
+class DrawSettings(TypedDict, total=False):
+    """How portraits are drawn; see ``Voice2FacePipeline.__call__``."""
+
+    preset: str
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    guidance_every: int | None
+    sampler: str | None
+    eta: float
+    variety: float
+    watermark: bool
+
+
+class CallSettings(DrawSettings, total=False):
+    """What a call may set besides the recording and the kind of its result."""
+
+    num_images: int
+    seed: int | None
+    generator: torch.Generator | None
+    callback_on_step_end: StepCallback | None
+
+
+class MapSettings(DrawSettings, total=False):
+    """What ``map`` may set besides the recordings and what becomes of errors."""
+
+    batch_size: int
+    seed: int | Iterable[int] | None
+    progress: bool

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import tiny_components
+from voice2face.data.tables import FaceTable
 from voice2face.models import FaceDecoder
 from voice2face.training.decoder import (
     VIEW,
@@ -22,7 +23,6 @@ from voice2face.training.decoder import (
     random_views,
 )
 from voice2face.training.losses import PerceptualLoss
-from voice2face.training.tables import FaceTable
 
 ADVERSARIAL_FROM = 7
 WEIGHTS = {"perceptual_weight": 0.25, "likeness_weight": 0.75, "adversarial_weight": 0.5}

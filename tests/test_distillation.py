@@ -27,6 +27,7 @@ from tests.conftest import (
     tiny_updates,
 )
 from voice2face import Voice2FacePipeline
+from voice2face.data.tables import FaceTable
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
 from voice2face.models import FaceCheck, FaceRetriever, FewStepUpdate
@@ -51,7 +52,6 @@ from voice2face.training.losses import PerceptualLoss
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.picture_reader import PictureReader
-from voice2face.training.tables import FaceTable
 from voice2face.training.trajectories import Trajectories, draw_trajectories
 
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
+from voice2face.data.tables import UNKNOWN, FaceTable
 from voice2face.errors import SettingError
 from voice2face.evaluation import __main__ as command
 from voice2face.evaluation import (
@@ -51,7 +52,6 @@ from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceRetriever
 from voice2face.settings import PRESETS
 from voice2face.training.losses import PerceptualLoss
-from voice2face.training.tables import UNKNOWN, FaceTable
 
 
 def test_share_and_its_interval() -> None:

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline
-from voice2face.methods.method import MOST_ATTEMPTS
-from voice2face.models import FaceCheck, FaceRetriever
-from voice2face.pixels import to_model_range
-from voice2face.training import __main__ as command
-from voice2face.training.face_detection import (
+from voice2face.data.face_detection import (
     LEAST_BESIDE,
     face_detected,
     times_eyes_found,
     times_found,
 )
+from voice2face.methods.method import MOST_ATTEMPTS
+from voice2face.models import FaceCheck, FaceRetriever
+from voice2face.pixels import to_model_range
+from voice2face.training import __main__ as command
 from voice2face.training.portrait_quality import BrightnessQuantiles, MeasuredPortraits
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.conftest import tiny_components, tiny_portraitist, tiny_retriever
 from voice2face import Voice2FacePipeline
+from voice2face.data.tables import VoiceTable
 from voice2face.errors import SettingError
 from voice2face.methods import FinePortraitist
 from voice2face.models.face_retriever import FaceRetriever
@@ -18,7 +19,6 @@ from voice2face.own_faces import OwnFace, retriever_over
 from voice2face.settings import Settings
 from voice2face.training.latent_pairs import nearest_entries
 from voice2face.training.retriever import encode_entries
-from voice2face.training.tables import VoiceTable
 
 
 class Draws(torch.nn.Module):

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from tests.conftest import tiny_components, tiny_portraitist
+from voice2face.data.quality_columns import QUALITY_COLUMNS
+from voice2face.data.tables import UNKNOWN, FaceTable, VoiceTable
 from voice2face.methods import FinePortraitist
 from voice2face.methods.guided_sampling import DenoisingLoop
 from voice2face.models.face_retriever import FaceRetriever
@@ -22,8 +24,6 @@ from voice2face.training.latent_pairs import (
 )
 from voice2face.training.latents import FARTHEST_MOVE, EncodedTables, encode_tables, moved
 from voice2face.training.pairing import RaggedLists, TruePairs
-from voice2face.training.quality_columns import QUALITY_COLUMNS
-from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 FACES, VARIANTS = 6, 3
 YAW = QUALITY_COLUMNS.index("yaw")

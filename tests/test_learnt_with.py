@@ -11,6 +11,7 @@ import torch
 
 from tests.conftest import tiny_components, tiny_update
 from voice2face import Voice2FacePipeline
+from voice2face.data.tables import load_voices
 from voice2face.training import __main__ as command
 from voice2face.training.learnt_with import (
     LEARNT_WITH,
@@ -19,7 +20,6 @@ from voice2face.training.learnt_with import (
     unlabelled_attributes,
     weights_fingerprint,
 )
-from voice2face.training.tables import load_voices
 
 
 def run(*arguments: object) -> None:

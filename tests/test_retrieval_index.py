@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from voice2face.data.tables import UNKNOWN, FaceTable, VoiceTable
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, Pairing, TruePairs
 from voice2face.training.retriever import draw_pairs
-from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 FACES, VOICES = 60, 50
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from tests.conftest import tiny_components
+from voice2face.data.tables import UNKNOWN, VoiceTable
 from voice2face.models.attribute_heads import AGE_DECADES, SpeechEncoding
 from voice2face.training.clip_embeddings import AT_ONCE, embed_clips
 from voice2face.training.speech_scores import speech_scores
-from voice2face.training.tables import UNKNOWN, VoiceTable
 
 FEMALE, MALE = 0, 1
 

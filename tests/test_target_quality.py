@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from voice2face.data.quality_columns import QUALITY_COLUMNS
+from voice2face.data.tables import FaceTable
 from voice2face.training import target_quality
-from voice2face.training.quality_columns import QUALITY_COLUMNS
-from voice2face.training.tables import FaceTable
 from voice2face.training.target_quality import ASKED_SHIFT, ASKED_SPREAD, quality_settings
 
 SHARPNESS, YAW, PITCH, BRIGHTNESS, CONTRAST, OUTSIDE = range(len(QUALITY_COLUMNS))

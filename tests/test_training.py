@@ -36,6 +36,17 @@ from voice2face import Voice2FacePipeline
 from voice2face.audio import SAMPLE_RATE
 from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS
 from voice2face.components import load_component
+from voice2face.data.excerpts import random_crop
+from voice2face.data.hidden_eyes import hidden_eyes
+from voice2face.data.tables import (
+    UNKNOWN,
+    FaceTable,
+    VoiceTable,
+    decode_voice,
+    load_faces,
+    load_voices,
+    read_rows,
+)
 from voice2face.errors import SettingError
 from voice2face.models import (
     SPEECH_ENCODERS,
@@ -49,13 +60,12 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.pixels import to_uint8
 from voice2face.training import __main__ as command
 from voice2face.training import augmentation, speaker_weights
-from voice2face.training.augmentation import augment_voice, random_crop
+from voice2face.training.augmentation import augment_voice
 from voice2face.training.collaborative import build_networks
 from voice2face.training.decoder import coarse_difference
 from voice2face.training.denoiser_training import DenoiserTraining, DiffusionOptions
 from voice2face.training.diffusion import balanced_prior
 from voice2face.training.discriminators import Discriminators
-from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
@@ -78,15 +88,6 @@ from voice2face.training.options import checksum_of_split, options_from
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.part_folders import part_folder
 from voice2face.training.starting_denoiser import set_dropout
-from voice2face.training.tables import (
-    UNKNOWN,
-    FaceTable,
-    VoiceTable,
-    decode_voice,
-    load_faces,
-    load_voices,
-    read_rows,
-)
 
 
 def run(*arguments: object) -> None:

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from voice2face.components import load_component
+from voice2face.data.tables import load_faces, load_voices
 from voice2face.devices import choose_device
 from voice2face.evaluation.comparison import Comparison
 from voice2face.evaluation.instruments import (
@@ -44,7 +45,6 @@ from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
 from voice2face.training.loop import logged
 from voice2face.training.release import gathered, load_parts
-from voice2face.training.tables import load_faces, load_voices
 
 PORTRAITS_A_VOICE = 2
 PRIOR_SIZES = (100, 500, 1_000, 5_000, 10_000)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voice2face.training.tables import UNKNOWN
+from voice2face.data.tables import UNKNOWN
 
 RESAMPLES = 1000
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from voice2face.data.tables import decode_face, row_errors
 from voice2face.errors import SettingError
 from voice2face.evaluation.instruments import FACE_SIZE
 from voice2face.evaluation.pairs import NAMES, is_comparable, rows_to_measure
-from voice2face.training.tables import decode_face, row_errors
 
 COLUMNS = ("id", "picture")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from voice2face.data.tables import SEXES
 from voice2face.evaluation.agreement import paired_difference, within_one_decade
 from voice2face.evaluation.judge import Verdict
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import ranks, recalled
 from voice2face.models.attribute_heads import AGE_DECADES
-from voice2face.training.tables import SEXES
 
 DIFFERENCES = "differences of voice2face to other answers, true pairs"
 COLUMNS = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voice2face.data.tables import load_voices
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import (
@@ -26,7 +27,6 @@ from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY
-from voice2face.training.tables import load_voices
 
 
 class Comparison:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from voice2face.data.hidden_eyes import hidden_eyes
+from voice2face.data.tables import load_voices
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.answers import read_answers
 from voice2face.evaluation.autoencoder import measure_autoencoder
@@ -14,8 +16,6 @@ from voice2face.evaluation.pairs import measure_pairs
 from voice2face.evaluation.quality import GOOD, add_quality, measure_memory, measure_steadiness
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear, measure_voices
-from voice2face.training.hidden_eyes import hidden_eyes
-from voice2face.training.tables import load_voices
 
 
 def evaluate(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from voice2face.data.tables import read_rows
 from voice2face.evaluation.agreement import share_of_known
 from voice2face.evaluation.distribution import covered_by
 from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
-from voice2face.training.tables import read_rows
 
 TITLE = "test faces by FairFace's group"
 

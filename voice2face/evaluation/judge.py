@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.data.tables import SEXES, UNKNOWN, FaceTable
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import AGE_DECADES
-from voice2face.training.tables import SEXES, UNKNOWN, FaceTable
 
 # from the alignment of the 192-pixel training faces to the 112-pixel recognition template
 TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])

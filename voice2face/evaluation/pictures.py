@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import torch
 
+from voice2face.data.face_detection import face_detected
 from voice2face.pixels import to_model_range
-from voice2face.training.face_detection import face_detected
 from voice2face.training.losses import PerceptualLoss
 
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.excerpts import random_crop
+from voice2face.data.hidden_eyes import hidden_eyes
 from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import bootstrap_share
 from voice2face.evaluation.distribution import (
@@ -24,9 +26,7 @@ from voice2face.evaluation.pictures import (
 )
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices
-from voice2face.training.augmentation import random_crop
 from voice2face.training.contact_sheets import contact_sheet
-from voice2face.training.hidden_eyes import hidden_eyes
 
 GOOD = "the picture is good, test speakers"
 STEADY_VOICES = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voice2face.training.tables import UNKNOWN, FaceTable
+from voice2face.data.tables import UNKNOWN, FaceTable
 
 
 def random_faces(

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from voice2face.data.hidden_eyes import hidden_eyes
 from voice2face.evaluation.agreement import bootstrap_share
 from voice2face.evaluation.comparison import Comparison, run_comparison
 from voice2face.evaluation.instruments import Artist
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.quality import add_spread
 from voice2face.evaluation.sheets import labelled_sheet
-from voice2face.training.hidden_eyes import hidden_eyes
 
 GROUP = "variety"
 VARIETIES = (1.0, 0.7, 0.4, 0.0)

@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.tables import SEXES, UNKNOWN, VoiceTable
 from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.instruments import Artist, Instruments
@@ -21,7 +22,6 @@ from voice2face.evaluation.sheets import captioned_sheet
 from voice2face.listening import Voice
 from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.tables import SEXES, UNKNOWN, VoiceTable
 
 logger = logging.getLogger("voice2face.evaluation")
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from voice2face.data.tables import load_faces, load_voices
 from voice2face.evaluation.agreement import bootstrap_share
 from voice2face.evaluation.instruments import add_checkpoint_option, add_drawing_options
 from voice2face.evaluation.measuring_command import (
@@ -27,7 +28,6 @@ from voice2face.evaluation.measuring_command import (
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.tables import load_faces, load_voices
 from voice2face.watermark import Detection, detect
 
 SIZE = 256

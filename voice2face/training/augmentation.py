@@ -15,14 +15,6 @@ from voice2face.audio import SAMPLE_RATE
 THREADS = 4
 
 
-def random_crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A float32 excerpt of exactly ``samples``; short recordings are repeated."""
-    if len(waveform) < samples:
-        waveform = np.tile(waveform, -(-samples // len(waveform)))
-    start = int(rng.integers(len(waveform) - samples + 1))
-    return waveform[start : start + samples].astype(np.float32) / 32768.0
-
-
 def random_speed(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Play up to 7 % faster or slower, pitch and formants included; length is kept."""
     factor = rng.uniform(0.93, 1.07)

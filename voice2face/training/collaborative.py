@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.excerpts import random_crop
+from voice2face.data.tables import FaceTable, VoiceTable
 from voice2face.devices import move
 from voice2face.models import (
     FaceDecoder,
@@ -25,7 +27,7 @@ from voice2face.models import (
     SpeechEncoder,
 )
 from voice2face.pixels import to_model_range, to_uint8
-from voice2face.training.augmentation import augment_voices, random_crop
+from voice2face.training.augmentation import augment_voices
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.learnt_with import labelled_attributes_of, note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
@@ -45,7 +47,6 @@ from voice2face.training.options import (
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import speech_scores
-from voice2face.training.tables import FaceTable, VoiceTable
 
 logger = logging.getLogger("voice2face.training")
 

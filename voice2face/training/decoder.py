@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.components import load_component
+from voice2face.data.tables import FaceTable, load_faces
 from voice2face.devices import move
 from voice2face.errors import SettingError
 from voice2face.models import FaceDecoder, FaceEncoder
@@ -39,7 +40,6 @@ from voice2face.training.options import (
     options_from,
 )
 from voice2face.training.part_folders import part_folder
-from voice2face.training.tables import FaceTable, load_faces
 from voice2face.training.trajectories import read_trajectories
 
 VIEW = 128

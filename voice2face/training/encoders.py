@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from voice2face.components import load_component
+from voice2face.data.hidden_eyes import hidden_eyes
+from voice2face.data.tables import UNKNOWN, FaceTable, VoiceTable
 from voice2face.errors import SettingError
 from voice2face.models import (
     SPEECH_ENCODERS,
@@ -18,13 +20,11 @@ from voice2face.models import (
     SpeakerEncoder,
     SpeechEncoder,
 )
-from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latents import EncodedTables, encode_tables
 from voice2face.training.options import checksum_of_split, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.part_folders import part_folder
-from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 
 @dataclass(frozen=True)

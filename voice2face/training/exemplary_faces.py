@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from tqdm.auto import tqdm
 
+from voice2face.data.face_detection import face_detected
+from voice2face.data.tables import FaceTable
 from voice2face.models import Denoiser
-from voice2face.training.face_detection import face_detected
-from voice2face.training.tables import FaceTable
 
 LIKE_PORTRAITS = 0.3
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from voice2face.data.face_detection import LEAST_BESIDE
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range
 from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.drawn_portraits import drawn_portraits, retrieved_from
-from voice2face.training.face_detection import LEAST_BESIDE
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.learnt_with import note_learnt_with

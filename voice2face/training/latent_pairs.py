@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voice2face.data.tables import UNKNOWN, FaceTable
 from voice2face.models.face_entries import Entries
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.latents import EncodedTables
 from voice2face.training.pairing import Pairing
-from voice2face.training.tables import UNKNOWN, FaceTable
 
 BOTTOM_NOISE = 0.3
 RETRIEVED_AT_ONCE = 512

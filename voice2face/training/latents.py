@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from voice2face.data.excerpts import random_crop
+from voice2face.data.quality_columns import QUALITY_COLUMNS
+from voice2face.data.tables import FaceTable, VoiceTable
 from voice2face.models import FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.pixels import to_model_range
-from voice2face.training.augmentation import augment_voices, random_crop
+from voice2face.training.augmentation import augment_voices
 from voice2face.training.mixed_precision import mixed_precision
-from voice2face.training.quality_columns import QUALITY_COLUMNS
-from voice2face.training.tables import FaceTable, VoiceTable
 
 YAW = QUALITY_COLUMNS.index("yaw")
 FARTHEST_MOVE = 3

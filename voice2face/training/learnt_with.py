@@ -15,9 +15,9 @@ from pathlib import Path
 from torch import nn
 
 from voice2face.checkpoints.manifest import read_json
+from voice2face.data.tables import UNKNOWN, VoiceTable
 from voice2face.errors import SettingError
 from voice2face.training.kept_files import fingerprint
-from voice2face.training.tables import UNKNOWN, VoiceTable
 from voice2face.whole_files import replace_file
 
 logger = logging.getLogger("voice2face.training")

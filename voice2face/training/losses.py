@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voice2face.data.tables import UNKNOWN, VoiceTable
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import SpeechEncoding
-from voice2face.training.tables import UNKNOWN, VoiceTable
 
 
 def contrastive_loss(speech: Tensor, face: Tensor, matches: Tensor, log_scale: Tensor) -> Tensor:

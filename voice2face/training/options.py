@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from voice2face.data.tables import FaceTable, VoiceTable, load_faces, load_voices, read_rows
 from voice2face.training.loop import LoopOptions
 from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
-from voice2face.training.tables import FaceTable, VoiceTable, load_faces, load_voices, read_rows
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from voice2face.data.tables import UNKNOWN, FaceTable, VoiceTable
 from voice2face.errors import SettingError
-from voice2face.training.tables import UNKNOWN, FaceTable, VoiceTable
 
 PROBED = 256
 BALANCE = 0.5  # 0 draws groups as often as they occur among the faces, 1 all equally often

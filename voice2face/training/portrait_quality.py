@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from voice2face.data.face_detection import times_eyes_found, times_found
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.training.face_detection import times_eyes_found, times_found
 from voice2face.training.photograph_distance import PhotographDistance
 
 BRIGHTNESS_BINS = 16

@@ -13,19 +13,19 @@ import numpy as np
 import torch
 
 from voice2face.components import load_component
+from voice2face.data.hidden_eyes import hidden_eyes
+from voice2face.data.tables import FaceTable, VoiceTable
 from voice2face.errors import SettingError
 from voice2face.models import SPEECH_ENCODERS, FaceEncoder, SpeakerEncoder, SpeechEncoder
 from voice2face.models.bottom_face import bottom_face
 from voice2face.models.face_entries import EIGHT_BITS, Entries
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.clip_embeddings import embed_clips
-from voice2face.training.hidden_eyes import hidden_eyes
 from voice2face.training.latents import encode_faces
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.options import add_data_options, load_split
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.part_folders import part_folder
-from voice2face.training.tables import FaceTable, VoiceTable
 
 MOST_DRAWS = 50
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.components import load_component
+from voice2face.data.tables import FaceTable, VoiceTable
 from voice2face.models import FaceDecoder, FaceEncoder, SpeakerEncoder
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latents import encode_faces, encode_voices
@@ -33,7 +34,6 @@ from voice2face.training.pairing import Pairing
 from voice2face.training.part_folders import part_folder
 from voice2face.training.speaker_weights import read_published
 from voice2face.training.speech_scores import speech_scores
-from voice2face.training.tables import FaceTable, VoiceTable
 
 VARIANTS = 6
 EXCERPT_SECONDS = 3.2

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from voice2face.data.tables import UNKNOWN, VoiceTable
 from voice2face.models import SpeakerEncoder, SpeechEncoder
 from voice2face.training.clip_embeddings import embed_clips
-from voice2face.training.tables import UNKNOWN, VoiceTable
 
 
 def speech_scores(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voice2face.training.tables import FaceTable
+from voice2face.data.tables import FaceTable
 
 FRONTAL_YAW = 0.07
 INSIDE_SHARE = 0.001

@@ -22,10 +22,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.quality_columns import quality_of, without_gaps
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.pixels import to_model_range
-from voice2face.training.quality_columns import quality_of, without_gaps
 
 SEXES = ("female", "male")
 UNKNOWN = -1

@@ -26,7 +26,7 @@ from voice2face.commands.ending_signals import ENDING, ending_as_interrupts
 from voice2face.commands.folder_report import Outcome, read_report, report
 from voice2face.commands.folder_settings import settings_asked
 from voice2face.commands.options import draw_settings
-from voice2face.errors import DeviceError
+from voice2face.errors import DeviceError, OutputError
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.recordings import find_recordings, portrait_paths
 from voice2face.settings import DISTILLED, PRESETS, Preset
@@ -255,9 +255,48 @@ def test_a_report_is_read_again(ending: str, tmp_path: Path) -> None:
         assert list(read_report(file).values()) == there
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_report_that_a_spreadsheet_saved_is_read(
+    encoding: str, delimiter: str, quoting: int, tmp_path: Path
+) -> None:
+    portrait = tmp_path / "café.png"
+    portrait.touch()
+    warnings = "noisy; several, speakers"
+    outcomes = [
+        Outcome("café.wav", str(portrait), "made", 7, "male", "20-29", 1.5, warnings),
+        Outcome("gone.wav", "gone.png", "made", 8, "female", "70+", 12.25),
+        Outcome("naïve.wav", "naïve.png", "failed", error="no audio"),
+    ]
+    table = list(csv.reader(report(outcomes, ".csv").decode().splitlines()))
+    if delimiter == ";":
+        seconds = table[0].index("speech_seconds")
+        table = [
+            [*row[:seconds], row[seconds].replace(".", ","), *row[seconds + 1 :]] for row in table
+        ]
+    file = tmp_path / "run.csv"
+    with file.open("w", encoding=encoding, newline="") as saved:
+        csv.writer(saved, delimiter=delimiter, quoting=quoting).writerows(table)
+    told = [replace(outcome, status="there already", error=None) for outcome in outcomes]
+    assert list(read_report(file).values())[:2] == told[:2]
+
+
+def test_a_report_in_an_encoding_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    portrait = tmp_path / "Привет.png"
+    portrait.touch()
+    outcome = Outcome("Привет.wav", str(portrait), "made", 7, "male", "20-29", 1.5)
+    file = tmp_path / "run.csv"
+    file.write_bytes(report([outcome], ".csv").decode().encode("cp1251"))
+    with pytest.raises(OutputError, match="another program changed it"):
+        read_report(file)
+
+
 @pytest.mark.parametrize(
     "foreign",
     [
+        f"{';'.join(field.name for field in fields(Outcome))}\na.wav;a.png;made;1,5E+9;;;;;\n",
+        f"{';'.join(field.name for field in fields(Outcome))}\na.wav;a.png;made;7;;;5. Mai;;\n",
         "recording,nonsense\n1,2\n",
         f"recording\n{'a' * 200_000}\n",
         f"{','.join(field.name for field in fields(Outcome))}\na.wav,a.png,made,7,,,,,,more\n",

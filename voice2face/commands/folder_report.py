@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from voice2face.errors import OutputError
-from voice2face.paths import resolved
+from voice2face.paths import exists, resolved
 from voice2face.whole_files import write_atomically
 
 REPORT_ENDINGS = (".csv", ".json")
+DELIMITERS = ",;\t"  # the first is what is written, the others are what spreadsheets save
 LEAST_SECONDS = 5.0  # from one report of a run to the next,
 LEAST_TIMES_WRITING = 20.0  # and as many times what writing one takes
 
@@ -96,6 +98,8 @@ def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
 def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
     """What an earlier report tells of portraits; nothing if there is none, or an empty file.
 
+    A spreadsheet may have saved it, with semicolons or tabs, in UTF-16 or cp1252.
+
     Returns:
         By ``places`` of recording and portrait; each as ``"there already"``.
 
@@ -103,9 +107,9 @@ def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
         OutputError: the file is no report, or one that another program changed too much.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        rows = rows_of(text, file.suffix) if text.strip() else []
-        told = [outcome_of(row) for row in rows]
+        texts = possible_texts(file.read_bytes())
+        rows = zip(*(rows_of(text, file.suffix) for text in texts), strict=True)
+        told = [one_that_is_there([outcome_of(reading) for reading in row]) for row in rows]
         return {places(one.recording, one.portrait): one for one in told if one.portrait}
     except FileNotFoundError:
         return {}
@@ -118,30 +122,72 @@ def read_report(file: Path) -> dict[tuple[str, str], Outcome]:
         ) from error
 
 
+def possible_texts(data: bytes) -> list[str]:
+    """What a report's bytes may say.
+
+    Where they are not UTF-8, file names of this system are not, or a spreadsheet saved cp1252.
+
+    Raises:
+        ValueError: they are no text.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return [data.decode("utf-16")]
+    try:
+        return [data.decode("utf-8-sig")]
+    except UnicodeDecodeError:
+        names_as_bytes = data.decode("utf-8-sig", "surrogateescape")
+    if data.startswith(codecs.BOM_UTF8):
+        return [names_as_bytes]
+    try:
+        return [names_as_bytes, data.decode("cp1252")]
+    except UnicodeDecodeError:
+        return [names_as_bytes]
+
+
+def one_that_is_there(readings: Sequence[Outcome]) -> Outcome:
+    """Of what a row may say, that whose recording or portrait is there.
+
+    Raises:
+        ValueError: neither is, and what was heard of the voice would be lost.
+    """
+    first = readings[0]
+    if first.sex is None or all(reading == first for reading in readings):
+        return first
+    for reading in readings:
+        if any(exists(Path(path)) for path in (reading.recording, reading.portrait) if path):
+            return reading
+    raise ValueError("its encoding is not known")
+
+
 def rows_of(text: str, ending: str) -> list[Any]:
     """The rows of a report's text.
 
     Raises:
         ValueError: it is not that of a report.
     """
+    if not text.strip():
+        return []
     if ending.lower() == ".json":
         rows = json.loads(text)
         if not isinstance(rows, list):
             raise ValueError("a report is a list")
         return rows
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    check_columns(reader.fieldnames or ())
-    return list(reader)
+    for delimiter in DELIMITERS:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        if are_columns(reader.fieldnames or ()):
+            return [with_point(row) for row in reader] if delimiter == ";" else list(reader)
+    raise ValueError("a report has other columns")
 
 
-def check_columns(names: Iterable[str]) -> None:
-    """Refuse columns that no report has; in those of older versions, some are missing.
+def are_columns(names: Iterable[str]) -> bool:
+    """Whether a report has these columns; in those of older versions, some are missing."""
+    return set(COLUMNS[:3]) <= set(names) <= set(COLUMNS)
 
-    Raises:
-        ValueError: says so.
-    """
-    if not set(COLUMNS[:3]) <= set(names) <= set(COLUMNS):
-        raise ValueError("a report has other columns")
+
+def with_point(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with a decimal point; spreadsheets save semicolons where they have decimal commas."""
+    seconds = row.get("speech_seconds")
+    return row | {"speech_seconds": seconds.replace(",", ".")} if seconds else row
 
 
 def outcome_of(row: Any) -> Outcome:
@@ -153,7 +199,8 @@ def outcome_of(row: Any) -> Outcome:
     """
     if not isinstance(row, dict):
         raise TypeError("a row has names")
-    check_columns(row)
+    if not are_columns(row):
+        raise ValueError("a row has other columns")
     told: dict[str, Any] = {name: value for name, value in row.items() if value not in (None, "")}
     for name, kind in (("seed", int), ("speech_seconds", float)):
         if name in told:

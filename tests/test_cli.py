@@ -231,6 +231,19 @@ def test_numbers_out_of_range_are_wrong_usage(
     assert f"argument {option}: give {wanted}" in capsys.readouterr().err
 
 
+def test_a_seed_that_leaves_none_for_later_pictures_is_wrong_usage(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["no.wav", f"--seed={2**63 - 3}", "--num-images=4"])
+    assert ended.value.code == 2
+    assert f"argument --seed: give a whole number from 0 to {2**63 - 4}, not" in (
+        capsys.readouterr().err
+    )
+    assert main(["no.wav", f"--seed={2**63 - 4}", "--num-images=4"]) == 1
+    assert "no.wav does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["models", "-h"])
 def test_a_reader_that_has_seen_enough_hears_no_complaint(command: str) -> None:
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

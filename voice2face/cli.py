@@ -220,6 +220,11 @@ def run(words: list[str]) -> bool:
         )
     if len(options.audio) > 1 or is_folder(expanded(options.audio[0])):
         return folder.make_portraits_of_folder(options)
+    most = LARGEST_SEED - options.num_images + 1
+    if options.seed is not None and options.seed > most:
+        parser.error(
+            f"argument --seed: give a whole number from 0 to {most}, not {str(options.seed)!r}"
+        )
     recording.make_portraits(options)
     return True
 

@@ -75,7 +75,7 @@ from voice2face.training.losses import (
     PerceptualLoss,
     age_loss,
     contrastive_loss,
-    sex_loss,
+    known_loss,
 )
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.noise_schedule import (
@@ -767,9 +767,9 @@ def test_contrastive_loss_wants_matches_close() -> None:
 
 def test_unknown_labels_do_not_count() -> None:
     logits = torch.tensor([[4.0, -4.0], [-4.0, 4.0]])
-    with_unknown = sex_loss(logits, torch.tensor([0, UNKNOWN]))
-    torch.testing.assert_close(with_unknown, sex_loss(logits[:1], torch.tensor([0])))
-    assert sex_loss(logits, torch.tensor([UNKNOWN, UNKNOWN])) == 0
+    with_unknown = known_loss(logits, torch.tensor([0, UNKNOWN]))
+    torch.testing.assert_close(with_unknown, known_loss(logits[:1], torch.tensor([0])))
+    assert known_loss(logits, torch.tensor([UNKNOWN, UNKNOWN])) == 0
     ages = torch.zeros(2, 6)
     assert age_loss(ages, torch.tensor([UNKNOWN, UNKNOWN])) == 0
     near, far = torch.zeros(1, 6), torch.zeros(1, 6)

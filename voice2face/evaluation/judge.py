@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from voice2face.data.tables import SEXES, UNKNOWN, FaceTable
+from voice2face.data.tables import SEXES, FaceTable
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import AGE_DECADES
+from voice2face.training.losses import known_loss
 
 # from the alignment of the 192-pixel training faces to the 112-pixel recognition template
 TO_TEMPLATE = np.array([[0.479365, 0.002236, 9.7613], [-0.002236, 0.479365, 24.9783]])
@@ -67,14 +67,6 @@ class FaceFeatures:
         return cv2.warpAffine(
             image, TO_TEMPLATE, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
         )
-
-
-def known_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, mean over the rows ``(N, classes)`` whose label ``(N,)`` is known."""
-    known = labels != UNKNOWN
-    if not known.any():
-        return 0.0 * logits.sum()
-    return F.cross_entropy(logits[known], labels[known])
 
 
 class Judge:

@@ -37,11 +37,12 @@ def contrastive_loss(speech: Tensor, face: Tensor, matches: Tensor, log_scale: T
     return (forward + backward) / 2
 
 
-def sex_loss(logits: Tensor, sex: Tensor) -> Tensor:
-    """Cross-entropy over female and male; rows of unknown sex do not count."""
-    if bool((sex == UNKNOWN).all()):
+def known_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy, mean over the rows ``(N, classes)`` whose label ``(N,)`` is known."""
+    known = labels != UNKNOWN
+    if not bool(known.any()):
         return logits.sum() * 0.0
-    return F.cross_entropy(logits, sex, ignore_index=UNKNOWN, label_smoothing=0.05)
+    return F.cross_entropy(logits[known], labels[known], label_smoothing=label_smoothing)
 
 
 def age_loss(logits: Tensor, age: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def head_losses(
     device = encoding.sex_logits.device
     sex, age = (torch.from_numpy(labels[rows]).to(device) for labels in (voices.sex, voices.age))
     return {
-        "sex": sex_loss(encoding.sex_logits.float(), sex),
+        "sex": known_loss(encoding.sex_logits.float(), sex, label_smoothing=0.05),
         "age": age_loss(encoding.age_logits.float(), age),
     }
 

@@ -147,7 +147,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
         ),
         Part(
             "face check",
-            lambda: None if check is None else check.refused(latents[:1]),
+            lambda: None if check is None else check.confidences(latents[:1]),
             0 if check is None else 1,
             check,
         ),

@@ -137,7 +137,8 @@ class Method(ABC):
         """Draw one face latent for each generator, one that the face check is sure enough of.
 
         Where it is not, the generator that drew the latent goes on to draw another, up to
-        ``MOST_ATTEMPTS`` in all. So what a seed gives does not depend on the batch.
+        ``MOST_ATTEMPTS`` in all, of which the one of highest confidence is kept. So what a seed
+        gives does not depend on the batch.
 
         Args:
             speech: as of ``draw``.
@@ -154,19 +155,22 @@ class Method(ABC):
             return latents
 
         drawn = self.draw(speech, generators, schedule, settings, callback)
-        if self.face_check is None:
+        check = self.face_check
+        if check is None:
             return drawn
         latents, rows = drawn.latents, list(range(len(generators)))
-        looked_at = latents
+        confidences = check.confidences(latents)
         for _ in range(MOST_ATTEMPTS - 1):
-            rows = [rows[k] for k in self.face_check.refused(looked_at)]
+            rows = [row for row in rows if confidences[row] < check.config.least_confidence]
             if not rows:
                 break
             of_rows = [generators[row] for row in rows]
             redraw = redraw_callback if on_redraw_step is not None else None
-            looked_at = self.draw(speech[rows], of_rows, schedule, settings, redraw).latents
+            again = self.draw(speech[rows], of_rows, schedule, settings, redraw).latents
             latents = latents.clone()
-            latents[rows] = looked_at
+            for row, latent, sure in zip(rows, again, check.confidences(again), strict=True):
+                if sure > confidences[row]:
+                    latents[row], confidences[row] = latent, sure
         return drawn._replace(latents=latents)
 
     @abstractmethod

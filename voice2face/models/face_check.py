@@ -58,15 +58,13 @@ class FaceCheck(Network):
         return self.layers(latents)[:, 0]
 
     @torch.no_grad()
-    def refused(self, latents: Tensor) -> list[int]:
-        """Rows in which a face is hardly found, or misshapen.
+    def confidences(self, latents: Tensor) -> list[float]:
+        """Confidences as of ``forward``.
 
         Args:
             latents: as of ``forward``, of any type and on any device.
         """
-        confidences = self(latents.to(self.device, self.dtype)).tolist()
-        least = self.config.least_confidence
-        return [row for row, confidence in enumerate(confidences) if confidence < least]
+        return self(latents.to(self.device, self.dtype)).tolist()
 
 
 def convolution_block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

@@ -1,8 +1,8 @@
 """A portrait without PyTorch: ``python examples/onnx_portrait.py networks/ talk.wav face.png``.
 
-``voice2face export-onnx --to networks/`` writes the networks, of SCLDM here. They run where nothing
-but ``pip install onnxruntime pillow soundfile soxr`` and, in a clone of the repository,
-``pip install --no-deps .`` was done.
+``voice2face export-onnx --to networks/`` writes the networks, those of scldm-192, as this draws by
+SCLDM alone. They run where nothing but ``pip install onnxruntime pillow soundfile soxr`` and, in a
+clone of the repository, ``pip install --no-deps .`` was done.
 """
 
 import json
@@ -26,8 +26,13 @@ class Networks:
     """What ``voice2face export-onnx`` wrote, ready to run."""
 
     def __init__(self, folder: str) -> None:
-        """Open the networks of a folder."""
+        """Open the networks of a folder, and end where they are not of SCLDM."""
         self.facts = json.loads((Path(folder) / "sampling.json").read_text())
+        if self.facts["method"] != "scldm":
+            sys.exit(
+                f"{folder} holds {self.facts['checkpoint']}, of the method {self.facts['method']}; "
+                "this draws by SCLDM alone: voice2face export-onnx scldm-192 --to DIR"
+            )
         self.speech_encoder, self.denoiser, self.face_decoder = (
             open_network(folder, name) for name in ("speech_encoder", "denoiser", "face_decoder")
         )

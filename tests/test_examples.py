@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import json
 import re
 import signal
 import subprocess
@@ -49,6 +50,21 @@ def test_without_arguments_they_say_how_they_are_called(name: str) -> None:
     )
     assert done.returncode == 1
     assert f"python examples/{name}.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_onnx_example_says_of_which_method_it_is(tmp_path: Path, male_speech: Path) -> None:
+    facts = {"method": "fine_portraitist", "checkpoint": "fine-portraitist-192"}
+    (tmp_path / "sampling.json").write_text(json.dumps(facts))
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "onnx_portrait.py", tmp_path, male_speech, "face.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "fine-portraitist-192, of the method fine_portraitist" in done.stderr
+    assert "voice2face export-onnx scldm-192" in done.stderr
     assert "Traceback" not in done.stderr
 
 

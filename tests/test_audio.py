@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import os
 import subprocess
@@ -176,9 +177,9 @@ def test_a_file_without_a_name_is_the_given_one() -> None:
         tempfile.NamedTemporaryFile(suffix="odd.wav") as named,
     ):
         for file in (in_memory, on_disk):
-            with pytest.raises(AudioDecodeError, match=r"^the given file object: not audio"):
+            with pytest.raises(AudioDecodeError, match=r"^the given file object: it is empty"):
                 load_audio(file)
-        with pytest.raises(AudioDecodeError, match=r"odd\.wav: not audio"):
+        with pytest.raises(AudioDecodeError, match=r"odd\.wav: it is empty"):
             load_audio(named)
 
 
@@ -408,7 +409,13 @@ ERRORS = {
         AudioFormatError,
         "pipe.map takes several",
     ),
-    "empty bytes": (lambda _: load_audio(b""), AudioDecodeError, "not audio that can be"),
+    "empty bytes": (lambda _: load_audio(b""), AudioDecodeError, "given bytes: it is empty"),
+    "empty name": (lambda _: load_audio(""), AudioNotFoundError, "an empty name; name a recording"),
+    "base64": (
+        lambda _: load_audio(base64.b64encode(bytes(99_999)).decode()),
+        AudioNotFoundError,
+        "^a text of 133332 characters is no path; of base64, give the bytes: base64.b64decode",
+    ),
     "empty": (lambda _: load_audio(np.zeros(0), 16_000), NoSpeechError, "is empty"),
     "no rate": (lambda _: load_audio(np.zeros(9)), AudioFormatError, "needs its sample_rate"),
     "absurd rate": (lambda _: load_audio(np.zeros(9), 3), AudioFormatError, "sample rate of 3"),
@@ -481,7 +488,11 @@ ERRORS = {
     "wrong keys": (lambda _: load_audio({"wave": 1}), AudioFormatError, "'sampling_rate'"),
     "triple": (lambda _: load_audio((1, 2, 3)), AudioFormatError, "a tuple of 3"),
     "wrong type": (lambda _: load_audio(7), AudioFormatError, "cannot be read from int"),
-    "silent": (lambda _: find_speech(np.zeros(99_999, np.float32)), NoSpeechError, "is silent"),
+    "silent": (
+        lambda _: find_speech(np.zeros(99_999, np.float32)),
+        NoSpeechError,
+        "is silent, or far too quiet; check the microphone",
+    ),
     "constant": (lambda _: find_speech(np.ones(99_999, np.float32)), NoSpeechError, "is silent"),
     "too short": (lambda _: find_speech(_noise(0.5)), NoSpeechError, "only 0.50 s of speech"),
     "a few samples": (lambda _: find_speech(_noise(0.01)), NoSpeechError, "only 0.01 s"),

@@ -59,6 +59,9 @@ def decode(file: Any, where: str) -> tuple[NDArray[np.float32], float]:
         AudioFormatError: it is too long, or has too many channels, or gives no bytes.
     """
     with reading(file, where) as watched:
+        if not watched.read(1):
+            raise AudioDecodeError(f"{where}: it is empty; record it anew, or get the whole file")
+        watched.seek(0)
         return _decode(watched, where)
 
 

@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 from voice2face.audio.decoding import MOST_CHANNELS, check_length, decode, decode_path
 from voice2face.audio.resampling import resample
 from voice2face.audio.waveform import Waveform
-from voice2face.errors import AudioDecodeError, AudioFormatError, NoSpeechError
+from voice2face.errors import (
+    AudioDecodeError,
+    AudioFormatError,
+    AudioNotFoundError,
+    NoSpeechError,
+)
 from voice2face.paths import expanded
 
 LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second
+LONGEST_PATH = 32_767  # characters, of Windows; others take fewer
 LARGEST_SAMPLE = 1e6  # floating-point samples beyond this are no audio
 
 
@@ -160,6 +166,13 @@ def _unpacked(source: Any) -> tuple[Any, Any]:
 
 def _of_file(source: Any) -> tuple[NDArray[Any], float, str]:
     if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise AudioNotFoundError("an empty name; name a recording")
+        if len(os.fspath(source)) > LONGEST_PATH:
+            raise AudioNotFoundError(
+                f"a text of {len(os.fspath(source))} characters is no path; of base64, give the "
+                "bytes: base64.b64decode(text)"
+            )
         path = expanded(source)
         return *decode_path(path), str(path)
     if isinstance(source, (bytes, bytearray, memoryview)):

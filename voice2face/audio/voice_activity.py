@@ -54,7 +54,8 @@ def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
     loud_db = np.quantile(energy_db, 1.0 - loud_share)
     if loud_db < SILENCE_DB:
         raise NoSpeechError(
-            "the recording is silent; check the microphone and that the right track was saved"
+            "the recording is silent, or far too quiet; check the microphone and that the right "
+            "track was saved"
         )
     speech = energy_db > max(loud_db - SPEECH_RANGE_DB, SILENCE_DB)
     if speech.sum() * FRAME_SECONDS < LEAST_SPEECH_SECONDS:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,7 +36,14 @@ def made_up(count: int, first: int = 0) -> Entries:
     speech = torch.nn.functional.normalize(torch.randn(count, 8, generator=generator), dim=1)
     faces, bottoms = torch.randn(2, count, 4, 2, 2, generator=generator)
     names = tuple(f"face-{first + k}" for k in range(count))
-    return Entries(speech, faces, bottoms, names, ("CC BY 4.0",) * count)
+    return Entries(speech, faces, bottoms, names, tuple(f"CC BY {name}" for name in names))
+
+
+def assert_same(found: Entries, expected: Entries) -> None:
+    for one, other in zip(found[:3], expected[:3], strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one.float(), other.float())
+    assert (found.ids, found.licences) == (expected.ids, expected.licences)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,6 +133,10 @@ def test_own_entries_can_be_left_out(kind: type) -> None:
     found = retriever.retrieve(entries.speech[[3, 7]], top_k=2, leave_out=leave_out)
     usual = retriever.retrieve(entries.speech[[3, 7]], top_k=3)
     assert found.ids == (usual.ids[0][1:], usual.ids[1][:2])
+    first, second, third = usual.ids[1]
+    for left_out, nearest in (({first, second}, third), (first, second)):
+        found = retriever.retrieve(entries.speech[[3, 7]], leave_out=[(), left_out])
+        assert found.ids == (usual.ids[0][:1], (nearest,))
 
 
 def test_neighbours_are_mixed_by_softmax() -> None:
@@ -133,8 +146,15 @@ def test_neighbours_are_mixed_by_softmax() -> None:
     weights = (found.scores[0] / 0.5).softmax(0)
     mixed = sum(weight * entries.faces[row] for weight, row in zip(weights, rows, strict=True))
     torch.testing.assert_close(found.faces[0], mixed)
-    sharp = FaceRetriever(entries).retrieve(entries.speech[:1], top_k=3, temperature=1e-4)
-    torch.testing.assert_close(sharp.faces[0], entries.faces[0])
+    for temperature in (1e-4, 1e-42):
+        sharp = FaceRetriever(entries).retrieve(
+            entries.speech[:1], top_k=3, temperature=temperature
+        )
+        torch.testing.assert_close(sharp.faces[0], entries.faces[0])
+    own = FaceRetriever(entries, top_k=3, temperature=0.5).retrieve(3.0 * entries.speech[:1])
+    assert own.ids == found.ids
+    torch.testing.assert_close(own.scores, found.scores)
+    torch.testing.assert_close(own.faces, found.faces)
 
 
 def test_entries_are_added_and_removed_by_id() -> None:
@@ -152,6 +172,43 @@ def test_entries_are_added_and_removed_by_id() -> None:
         both.remove(["face-999"])
     with pytest.raises(SettingError, match="the last"):
         small.remove(small.entries.ids)
+    assert small.remove("face-1").entries.ids == ("face-0", "face-2", "face-3", "face-4")
+
+
+def test_what_is_added_and_what_is_left_stay_as_they_are(tmp_path: Path) -> None:
+    all_entries, rows = made_up(7), [1, 4, 6]
+    first, others = (
+        Entries(*(part[rows] for part in all_entries)) for rows in (np.s_[:4], np.s_[4:])
+    )
+    retriever = FaceRetriever(first, FaissSearch, top_k=2, temperature=0.5)
+    both = retriever.add(others)
+    assert_same(both.entries, all_entries)
+    left = both.remove({f"face-{row}" for row in range(7)} - {f"face-{row}" for row in rows})
+    assert [left.entries.ids[row] for row in range(3)] == ["face-1", "face-4", "face-6"]
+    for part, whole in zip(left.entries[:3], all_entries[:3], strict=True):
+        assert torch.equal(part, whole[rows])
+    assert left.entries.licences == tuple(all_entries.licences[row] for row in rows)
+    again = FaceRetriever.load(left.save_pretrained(tmp_path), FaissSearch)
+    for made in (both, left, again, again.add(first._replace(ids=list("abcd"))).remove("a")):
+        assert (made.top_k, made.temperature) == (2, 0.5)
+        assert isinstance(made.search, FaissSearch)
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [("speech", (3, 9)), ("faces", (3, 4, 2, 3)), ("bottoms", (3, 5, 2, 2))],
+)
+def test_entries_of_other_sizes_cannot_be_added(field: str, shape: tuple[int, ...]) -> None:
+    odd = made_up(3, 100)._replace(**{field: torch.ones(shape)})
+    with pytest.raises(SettingError, match=f"{field} to add are of shape"):
+        FaceRetriever(made_up(4)).add(odd)
+
+
+def test_latents_in_eight_bits_can_be_pickled() -> None:
+    exact = made_up(3)
+    coarse = exact._replace(faces=exact.faces.to(EIGHT_BITS), bottoms=exact.bottoms.to(EIGHT_BITS))
+    for entries in (exact, coarse):
+        assert_same(pickle.loads(pickle.dumps(entries)), entries)
 
 
 def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
@@ -197,14 +254,24 @@ def test_latents_in_eight_bits_stay_so(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"top_k": 0}, "top_k is 1 to 256"),
+        ({"top_k": 257}, "top_k is 1 to 256"),
+        ({"top_k": 2.5}, "top_k is 1 to 256"),
         ({"top_k": 21}, "20 entries are there"),
         ({"temperature": 0.0}, "temperature is above 0"),
+        ({"temperature": float("nan")}, "temperature is above 0"),
+        ({"temperature": "0.1"}, "temperature is above 0"),
         ({"leave_out": []}, "0 lists to leave out"),
     ],
 )
 def test_bad_arguments_are_named(change: dict, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         FaceRetriever(made_up(20)).retrieve(made_up(1).speech, **change)
+
+
+@pytest.mark.parametrize("change", [{"top_k": 0}, {"top_k": True}, {"temperature": -0.1}])
+def test_bad_arguments_are_named_before_a_retriever_is_kept(change: dict) -> None:
+    with pytest.raises(SettingError, match=f"{next(iter(change))} is"):
+        FaceRetriever(made_up(20), **change)
 
 
 @pytest.mark.parametrize(
@@ -214,11 +281,17 @@ def test_bad_arguments_are_named(change: dict, message: str) -> None:
         ("speech", torch.full((4, 8), float("nan")), "finite"),
         ("faces", torch.ones(3, 4, 2, 2), "one embedding"),
         ("bottoms", torch.ones(4, 4, 2, 3), "both latents"),
+        ("bottoms", torch.ones(4, 4, 2, 2, dtype=torch.int64), "floating-point"),
+        ("faces", torch.tensor([1.0] * 63 + [torch.inf]).reshape(4, 4, 2, 2), "finite"),
+        ("licences", ("CC0",) * 3, "a licence each"),
         ("ids", ("a", "a", "b", "c"), "same id"),
         ("ids", (), "at least one"),
     ],
 )
-def test_entries_that_do_not_fit_are_refused(field: str, value: object, message: str) -> None:
+def test_entries_that_do_not_fit_are_refused(
+    field: str, value: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voice2face.models.face_entries.CHECKED_AT_ONCE", 3)
     with pytest.raises(SettingError, match=message):
         FaceRetriever(made_up(4)._replace(**{field: value}))
 
@@ -256,6 +329,7 @@ def test_texts_survive_packing(texts: list[str]) -> None:
 
 
 def test_endless_texts_are_refused() -> None:
+    assert unpack(*pack(["a" * 200])) == ("a" * 200,)
     with pytest.raises(SettingError, match="at most 200 bytes"):
         pack(["a" * 201])
 

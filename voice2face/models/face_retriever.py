@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -26,8 +27,10 @@ from voice2face.models.face_entries import (
 )
 from voice2face.models.nearest_search import ExactSearch, FaissSearch, Search
 from voice2face.paths import expanded
+from voice2face.settings import check_whole
 
 NEAREST_ALONE, MOST_NEIGHBOURS = 1, 256
+LEAST_TEMPERATURE = 1e-30  # below, cosines divided by it are infinite
 
 
 class Retrieved(NamedTuple):
@@ -58,7 +61,8 @@ class FaceRetriever:
         temperature: ``None`` for the nearest face alone; see ``retrieve``.
 
     Raises:
-        SettingError: the entries' sizes do not go together, or an id is there twice.
+        SettingError: the entries' sizes do not go together, an id is there twice, or another
+            argument is out of range.
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class FaceRetriever:
     ) -> None:
         check_entries(entries)
         self.entries = entries
-        self.top_k, self.temperature = top_k, temperature
+        self.top_k = check_whole("top_k", top_k, MOST_NEIGHBOURS)
+        self.temperature = check_temperature(temperature)
         self.rows = {name: row for row, name in enumerate(entries.ids)}
         self.search: Search = search(entries.speech)
         self._kind = search
@@ -100,16 +105,13 @@ class FaceRetriever:
         Raises:
             SettingError: an argument is out of range, or too few entries are left.
         """
-        top_k = self.top_k if top_k is None else top_k
-        temperature = self.temperature if temperature is None else temperature
-        if not 1 <= top_k <= MOST_NEIGHBOURS:
-            raise SettingError(f"top_k is 1 to {MOST_NEIGHBOURS}, not {top_k!r}")
-        if temperature is not None and not temperature > 0:
-            raise SettingError(f"temperature is above 0, not {temperature!r}")
+        top_k = self.top_k if top_k is None else check_whole("top_k", top_k, MOST_NEIGHBOURS)
+        temperature = self.temperature if temperature is None else check_temperature(temperature)
         if leave_out is not None and len(leave_out) != len(speech):
             raise SettingError(f"{len(leave_out)} lists to leave out for {len(speech)} voices")
         unwanted = [
-            {self.rows[name] for name in names if name in self.rows} for names in leave_out or []
+            {self.rows[name] for name in set_of(names) if name in self.rows}
+            for names in leave_out or []
         ] or [set()] * len(speech)
         asked = top_k + max((len(rows) for rows in unwanted), default=0)
         if asked > len(self):
@@ -125,7 +127,7 @@ class FaceRetriever:
             weights = torch.zeros_like(scores)
             weights[:, 0] = 1.0
         else:
-            weights = (scores / temperature).softmax(1)
+            weights = (scores / max(temperature, LEAST_TEMPERATURE)).softmax(1)
         return Retrieved(
             tuple(tuple(self.entries.ids[row] for row in found) for found in rows.tolist()),
             scores,
@@ -140,13 +142,19 @@ class FaceRetriever:
             SettingError: sizes differ, or an id is there already.
         """
         old = self.entries
+        for name, ours, theirs in zip(old._fields, old[:3], entries[:3], strict=False):
+            if ours.shape[1:] != theirs.shape[1:]:
+                raise SettingError(
+                    f"{name} to add are of shape {tuple(theirs.shape[1:])}, those that are there "
+                    f"of {tuple(ours.shape[1:])}"
+                )
         return type(self)(
             Entries(
                 torch.cat([old.speech, entries.speech.to(old.speech.dtype)]),
                 torch.cat([old.faces, entries.faces.to(old.faces.dtype)]),
                 torch.cat([old.bottoms, entries.bottoms.to(old.bottoms.dtype)]),
-                old.ids + tuple(entries.ids),
-                old.licences + tuple(entries.licences),
+                (*old.ids, *entries.ids),
+                (*old.licences, *entries.licences),
             ),
             self._kind,
             top_k=self.top_k,
@@ -159,7 +167,7 @@ class FaceRetriever:
         Raises:
             SettingError: an id is not there, or nothing would be left.
         """
-        ids = set(ids)
+        ids = set_of(ids)
         strangers = sorted(ids - self.rows.keys())
         if strangers:
             raise SettingError(f"no entry is called {', '.join(strangers[:3])}")
@@ -212,3 +220,22 @@ class FaceRetriever:
             )
         except (ValueError, TypeError, RuntimeError) as error:
             raise ArchitectureError(f"{folder / ENTRIES_FILE} cannot be read: {error}") from error
+
+
+def check_temperature(temperature: float | None) -> float | None:
+    """Refuse what neighbours cannot be mixed by.
+
+    Raises:
+        SettingError: it is no number above 0.
+    """
+    if temperature is None:
+        return None
+    number = isinstance(temperature, Real) and not isinstance(temperature, bool)
+    if not number or not temperature > 0:
+        raise SettingError(f"temperature is above 0, not {temperature!r}")
+    return float(temperature)
+
+
+def set_of(ids: Collection[str]) -> set[str]:
+    """Ids, of which a single text is one."""
+    return {ids} if isinstance(ids, str) else set(ids)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import threading
@@ -7,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +21,25 @@ from PIL import Image
 from tests.certificates import PEM, Files, PrivateKey, write_files
 from voice2face import Portraits, Voice2FacePipeline
 from voice2face.cli import main
-from voice2face.content_credentials import CREDENTIAL_BOX, Credential, Signer, read_credential
+from voice2face.content_credentials import (
+    CREDENTIAL_BOX,
+    UNTRUSTED,
+    Credential,
+    Signer,
+    read_credential,
+    summary,
+)
 from voice2face.errors import CredentialError
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.replay import read_portrait
 from voice2face.watermark import detect
+
+
+def actions_of(*sources: list[str | None]) -> list[dict[str, Any]]:
+    return [
+        {"label": "c2pa.actions", "data": {"actions": [{"digitalSourceType": one} for one in some]}}
+        for some in sources
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +82,46 @@ def test_a_signed_png_still_tells_how_it_was_made(signed: Path, portraits: Portr
     assert saved.settings == portraits[0].settings
     assert saved.provenance == portraits[0].provenance
     np.testing.assert_array_equal(saved.pixels, np.asarray(portraits[0].image))
+
+
+def test_files_in_the_home_folder_are_found(
+    signed: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(files.key.parent))
+    monkeypatch.setenv("USERPROFILE", str(files.key.parent))
+    picture = files.key.with_name("face.png")
+    picture.write_bytes(signed.read_bytes())
+    Signer("~/chain.pem", "~/key.pem")
+    assert read_credential("~/face.png", trust="~/root.pem").state == "trusted"
+
+
+CAPTURE = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ({}, ("unknown", "unknown", False)),
+        (
+            {"claim_generator": "cam/1", "signature_info": {"issuer": "Maker"}},
+            ("cam/1", "Maker", False),
+        ),
+        ({"claim_generator_info": [{"name": "cam", "version": "2"}]}, ("cam 2", "unknown", False)),
+        ({"assertions": actions_of([CAPTURE])}, ("unknown", "unknown", False)),
+        (
+            {"assertions": actions_of([CAPTURE], [SYNTHETIC_SOURCE, None])},
+            ("unknown", "unknown", True),
+        ),
+        ({"assertions": [{"label": "stds.exif", "data": "f/2"}]}, ("unknown", "unknown", False)),
+    ],
+)
+def test_credentials_of_other_programs_are_read(
+    manifest: dict[str, Any], expected: tuple[str, str, bool]
+) -> None:
+    found = {"active_manifest": "this", "manifests": {"this": manifest, "older": {}}}
+    statuses = [{"code": UNTRUSTED}, {"code": "assertion.missing"}]
+    told = summary(found | {"validation_state": "Invalid", "validation_status": statuses})
+    assert told == Credential("invalid", *expected, ("assertion.missing",))
 
 
 def test_it_says_nothing_of_the_speaker_and_holds_no_key(
@@ -141,7 +197,7 @@ def test_a_timestamp_is_asked_for_only_if_named(
 
 @pytest.mark.parametrize("more", [b"", CREDENTIAL_BOX])
 def test_credentials_that_lie_elsewhere_are_not_fetched(
-    server: tuple[str, list[str]], tmp_path: Path, more: bytes
+    server: tuple[str, list[str]], files: Files, tmp_path: Path, more: bytes
 ) -> None:
     import c2pa
 
@@ -159,8 +215,9 @@ def test_credentials_that_lie_elsewhere_are_not_fetched(
     assert asked == ["GET /face.c2pa"], "the library by itself would fetch it"
     path.write_bytes(path.read_bytes() + more)
     if more:
-        with pytest.raises(CredentialError, match="must fetch remote"):
-            read_credential(path)
+        for trust in (None, files.root):
+            with pytest.raises(CredentialError, match="must fetch remote"):
+                read_credential(path, trust=trust)
     else:
         assert read_credential(path) is None
     assert len(asked) == 1
@@ -254,6 +311,17 @@ def test_curves_that_c2pa_does_not_know_are_refused(tmp_path: Path) -> None:
     files = write_files(tmp_path, ec.generate_private_key(ec.SECP256K1()))
     with pytest.raises(CredentialError, match="use a key on P-256"):
         Signer(files.certificates, files.key)
+    plain = (
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(*plain)
+    p_256, prime239v1 = (bytes.fromhex(f"2a8648ce3d03010{last}") for last in "74")
+    body = base64.encodebytes(key.replace(p_256, prime239v1)).decode()
+    files.key.write_text(f"-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n")
+    with pytest.raises(CredentialError, match=r"not supported; use a key on P-256"):
+        Signer(files.certificates, files.key)
 
 
 def test_certificates_of_no_use_leave_no_file(portraits: Portraits, tmp_path: Path) -> None:
@@ -263,11 +331,19 @@ def test_certificates_of_no_use_leave_no_file(portraits: Portraits, tmp_path: Pa
     assert not list(tmp_path.glob("*face*"))
 
 
-def test_what_cannot_be_read_is_named(signed: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named(
+    signed: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(CredentialError, match=r"face\.png cannot be read"):
         read_credential(tmp_path / "face.png")
-    with pytest.raises(CredentialError, match="certificates to trust"):
-        read_credential(signed, trust=signed)
+    with pytest.raises(CredentialError, match="cannot be read"):
+        read_credential("a\0b.png")
+    for trust in (signed, files.key):
+        with pytest.raises(CredentialError, match="no PEM file of certificates to trust"):
+            read_credential(signed, trust=trust)
+    monkeypatch.setattr("c2pa.Reader.json", lambda _: "{}")
+    with pytest.raises(CredentialError, match="the content credential is damaged"):
+        read_credential(signed)
 
 
 @settings(

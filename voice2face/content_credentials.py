@@ -21,7 +21,9 @@ from voice2face.picture_files import LARGEST_PICTURE_BYTES, SOFTWARE, SYNTHETIC_
 
 CREDENTIAL_BOX = b"jumdc2pa"  # how the box begins that holds a picture's credentials
 UNTRUSTED = "signingCredential.untrusted"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 LARGEST_PEM_BYTES = 1 << 20
+KNOWN_KEYS = "use a key on P-256, P-384, P-521 or Ed25519, or of RSA"
 CURVE_ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 MANIFEST = {
@@ -139,6 +141,8 @@ def read_credential(
     settings: dict[str, Any] = OFFLINE
     if trust is not None:
         anchors = read_pem(trust).decode("ascii", "replace")
+        if CERTIFICATE not in anchors:
+            raise CredentialError(f"{trust}: no PEM file of certificates to trust")
         settings = settings | {"trust": {"user_anchors": anchors}}
     try:
         with (
@@ -185,12 +189,15 @@ def signing_algorithm(certificates: bytes, key: bytes, files: str) -> str:
         CredentialError: not PEM, encrypted, of another kind, or not the first certificate's key.
     """
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         private = load_pem_private_key(key, None)
         public = x509.load_pem_x509_certificates(certificates)[0].public_key()
+    except UnsupportedAlgorithm as error:
+        raise CredentialError(f"{files}: {error}; {KNOWN_KEYS}") from error
     except (ValueError, TypeError) as error:
         raise CredentialError(
             f"{files}: not a PEM certificate and its unencrypted PEM key: {error}"
@@ -203,7 +210,7 @@ def signing_algorithm(certificates: bytes, key: bytes, files: str) -> str:
         return "ps256"
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return "ed25519"
-    raise CredentialError(f"{files}: use a key on P-256, P-384, P-521 or Ed25519, or of RSA")
+    raise CredentialError(f"{files}: {KNOWN_KEYS}")
 
 
 def read_pem(file: str | os.PathLike[str]) -> bytes:
@@ -226,8 +233,9 @@ def read_limited(file: str | os.PathLike[str], most_bytes: int) -> bytes:
         if path.stat().st_size > most_bytes:
             raise CredentialError(f"{path} is over {most_bytes >> 20} MiB; name the right file")
         return path.read_bytes()
-    except OSError as error:
-        raise CredentialError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # the latter of a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise CredentialError(f"{path} cannot be read: {reason}") from error
 
 
 def load_c2pa() -> ModuleType:

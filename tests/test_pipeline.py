@@ -588,6 +588,7 @@ SETTINGS = {
     "num_images is 1 to 1024": {"num_images": 0},
     "guidance_scale is 0 to 20": {"guidance_scale": -1.0},
     "guidance_scale is 0 to 20, not nan": {"guidance_scale": float("nan")},
+    "guidance_scale is 0 to 20, not 10000": {"guidance_scale": 10**400},
     "guidance_every is 1 to 1000": {"guidance_every": 0},
     "eta is 0 to 1": {"eta": 2.0},
     "variety is 0 to 1, not 1.5": {"variety": 1.5},

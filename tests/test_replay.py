@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
 from voice2face.errors import PictureError
-from voice2face.portrait import DETAIL
+from voice2face.portrait import DETAIL, Provenance
 from voice2face.replay import read_portrait, replay
 from voice2face.settings import UNDISTILLED, Settings
 
@@ -122,6 +122,35 @@ def test_what_differs_is_said(
     assert any("was 48x48 pixels, now it is 40x40" in line for line in differences)
 
 
+def test_each_difference_is_said_where_pixels_differ(
+    tiny_pipeline: Voice2FacePipeline, recording: str
+) -> None:
+    portrait = tiny_pipeline(recording, seed=3, num_inference_steps=1)[0]
+    saved = read_portrait(io.BytesIO(portrait.png()))
+    elsewhere = Provenance(saved.provenance.audio_sha256, 64 * "a", "cuda", "float32", "0.0.1")
+    before = replace(saved, provenance=elsewhere)
+    assert replay(before, recording, tiny_pipeline).differences == (), "every pixel is the same"
+    lighter, darker = saved.pixels.copy(), saved.pixels.copy()
+    lighter[:5] = np.minimum(lighter[:5], 252) + 3
+    darker[:5] = np.maximum(darker[:5], 3) - 3
+    for given, words in (
+        (lighter, "pixels differ by up to 3 of 255 levels"),
+        (darker, "pixels differ by up to 3 of 255 levels"),
+        (saved.pixels[:40], "the picture was 48x40 pixels, now it is 48x48"),
+    ):
+        assert replay(replace(before, pixels=given), recording, tiny_pipeline).differences == (
+            "the checkpoint was tiny (aaaaaaaaaaaa), now it is tiny (never saved)",
+            "it was drawn on cuda in float32, now on cpu in float32",
+            f"voice2face was 0.0.1, now it is {__version__}",
+            words,
+        )
+    oldest = replace(saved.provenance, device=None, dtype=None)
+    (words,) = replay(
+        replace(saved, pixels=saved.pixels[:, :40], provenance=oldest), recording, tiny_pipeline
+    ).differences
+    assert words == "the picture was 40x48 pixels, now it is 48x48"
+
+
 def test_what_the_checkpoint_cannot_draw_any_more_is_said(
     picture: Path, recording: str, checkpoint: str
 ) -> None:
@@ -146,12 +175,16 @@ def test_portraits_from_before_there_was_variety_had_all_of_it(
     picture: Path, tmp_path: Path
 ) -> None:
     older = PngInfo()
+    later = [f"{DETAIL}{name}" for name in ("variety", "checkpoint_sha256", "device", "dtype")]
     with Image.open(picture) as image:
         for name, value in image.info.items():
-            if str(name).startswith(DETAIL) and name != f"{DETAIL}variety":
+            if str(name).startswith(DETAIL) and name not in later:
                 older.add_text(name, value)
         image.save(tmp_path / "older.png", pnginfo=older)
-    assert read_portrait(tmp_path / "older.png").settings.variety == 1.0
+    saved = read_portrait(tmp_path / "older.png")
+    assert saved.settings.variety == 1.0
+    told = saved.provenance
+    assert (told.checkpoint_sha256, told.device, told.dtype) == (None, None, None)
 
 
 def test_settings_are_turned_to_text_and_back() -> None:

@@ -147,7 +147,7 @@ def check_number(name: str, value: object, most: float) -> float:
     Raises:
         SettingError: says which argument, and its range.
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= float(value) <= most:
+    if not isinstance(value, Real) or isinstance(value, bool) or value < 0 or not value <= most:
         raise SettingError(f"{name} is 0 to {most:g}, not {value!r}")
     return float(value)
 

@@ -202,6 +202,9 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                     return Answer.of_error(401, "Unauthorized")
                 repo_id = f"{asked.get('organization') or 'me'}/{asked['name']}"
+                if repo_id in hub.repositories:
+                    exists = {"error": "You already created this model repo"}
+                    return Answer.of_json(exists | {"url": f"{hub.address}/{repo_id}"}, 409)
                 private = bool(asked.get("private")) or asked.get("visibility") == "private"
                 hub.repositories[repo_id] = Repository({}, private)
                 return Answer.of_json({"url": f"{hub.address}/{repo_id}"})

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import tiny_portraitist
 from voice2face import Voice2FacePipeline, whole_folders
-from voice2face.checkpoints.files import describe_files, verify
+from voice2face.checkpoints import verified_files
+from voice2face.checkpoints.files import describe_files, sha256_of, verify
 from voice2face.checkpoints.manifest import MANIFEST_FILE, read_manifest
 from voice2face.checkpoints.model_card import CARD
 from voice2face.checkpoints.model_index import INDEX_KEYS, read_model_index
@@ -648,12 +649,51 @@ def test_memory_of_verified_files_survives_damage(
     resolve(folder)
     memory = memory_file()
     assert len(json.loads(memory.read_text())) == 11
-    memory.write_text("damaged")
-    resolve(folder)
-    assert len(json.loads(memory.read_text())) == 11
+    for damaged in ("damaged", "[]", "\xff"):
+        memory.write_text(damaged, encoding="latin-1")
+        resolve(folder)
+        assert len(json.loads(memory.read_text())) == 11
     shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").write_text("no folder")
     resolve(folder)
+
+
+def test_what_is_remembered_of_a_file_is_all_of_it_and_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(verified_files, "MOST_ENTRIES", 2)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for path in (first, second, first, third):
+        path.write_text(path.name)
+        verified_files.remember(path, verified_files.fingerprint(path), "its checksum")
+    remembered = [verified_files.is_remembered(x, "its checksum") for x in (first, second, third)]
+    assert remembered == [True, False, True]
+    assert not verified_files.is_remembered(first, "another checksum")
+    (tmp_path / "link").symlink_to(first)
+    assert verified_files.is_remembered(tmp_path / "link", "its checksum")
+    status = third.stat()
+    third.write_text("longer")
+    os.utime(third, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not verified_files.is_remembered(third, "its checksum")
+
+
+def test_a_file_that_changes_while_it_is_verified_is_read_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+
+    def read_and_spoil(path: Path) -> str:
+        checksum = sha256_of(path)
+        if path.suffix == ".safetensors":
+            path.write_bytes(bytes(path.stat().st_size))
+        return checksum
+
+    with monkeypatch.context() as patch:
+        patch.setattr("voice2face.checkpoints.files.sha256_of", read_and_spoil)
+        resolve(folder)
+    with pytest.raises(ChecksumError, match="damaged"):
+        resolve(folder)
 
 
 def test_packaged_checkpoints_hold_common_files_once(

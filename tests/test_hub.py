@@ -16,7 +16,7 @@ from tests import HUB
 from tests.hub_server import TOKEN, HubServer
 from voice2face import Voice2FacePipeline
 from voice2face.checkpoints.files import describe_files, sha256_of
-from voice2face.checkpoints.resolving import resolve
+from voice2face.checkpoints.resolving import resolve, where
 from voice2face.errors import CheckpointError, CheckpointNotFoundError, ChecksumError
 
 
@@ -226,10 +226,37 @@ def test_released_names_come_with_their_pinned_revision(
     assert resolve(cache_dir=tmp_path, local_files_only=True) == first
     with pytest.raises(CheckpointNotFoundError, match="revision is pinned"):
         resolve("tiny", revision="main", cache_dir=tmp_path)
+    hub.repositories["someone/tiny"].private = True
+    with pytest.raises(CheckpointNotFoundError, match="pass a token"):
+        resolve("tiny", cache_dir=tmp_path / "another")
+    assert resolve("tiny", cache_dir=tmp_path / "another", token=TOKEN).name == published
     other = hub.publish("someone/tiny", files | {"README.md": b"# changed"})
     entry["hub"]["revision"] = other
     with pytest.raises(ChecksumError, match=r"README\.md"):
         resolve("tiny", cache_dir=tmp_path)
+
+
+def test_where_a_released_checkpoint_lies_is_told_without_a_connection(
+    hub: HubServer, published: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"hub": {"repo_id": "someone/tiny", "revision": published}}
+    entries = {name: {"files": describe_files(saved)} for name in ("tiny", "lost", saved.name)}
+    entries["tiny"] |= place
+    content = {"default": "tiny", "checkpoints": entries}
+    monkeypatch.setattr("voice2face.checkpoints.resolving.manifest", lambda: content)
+    monkeypatch.setattr("voice2face.checkpoints.resolving.PACKAGED_WEIGHTS", tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert where("tiny") == f"on the Hub, someone/tiny at {published[:12]}, not downloaded"
+    assert where("lost") == "missing; reinstall voice2face"
+    with pytest.raises(CheckpointNotFoundError, match=r"lost is missing; reinstall"):
+        resolve("lost")
+    assert hub.requests == []
+    folder = resolve("tiny")
+    hub.requests.clear()
+    assert where("tiny") == f"in the cache, {folder}"
+    assert hub.requests == []
+    (tmp_path / "lost").mkdir()
+    assert where("lost") == f"in the package, {tmp_path / 'lost'}"
 
 
 def test_folders_have_no_revisions(saved: Path) -> None:
@@ -252,6 +279,9 @@ def test_pushing_uploads_checkpoint_and_card(
         "me/mine", token=TOKEN, cache_dir=tmp_path, device="cpu"
     )
     assert picture(again, tone) == picture(tiny_pipeline, tone)
+    hub.repositories["me/mine"].files["README.md"] = b"older"
+    assert tiny_pipeline.push_to_hub("me/mine", token=TOKEN) == address
+    assert hub.repositories["me/mine"].files["README.md"].startswith(b"# tiny")
 
 
 def test_pushing_without_permission(hub: HubServer, tiny_pipeline: Voice2FacePipeline) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS, manifest
-from voice2face.checkpoints.verified_files import is_remembered, remember
+from voice2face.checkpoints.verified_files import fingerprint, is_remembered, remember
 from voice2face.errors import ArchitectureError, CheckpointNotFoundError, ChecksumError
 
 LARGEST_FILE_BYTES = 8 << 30
@@ -44,12 +44,13 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
                 )
             if not again and is_remembered(path, expected["sha256"]):
                 continue
+            before = fingerprint(path)
             if sha256_of(path) != expected["sha256"]:
                 raise ChecksumError(
                     f"{path} is damaged: its sha256 is not the one written down; "
                     f"{how_to_repair(folder)}"
                 )
-            remember(path, expected["sha256"])
+            remember(path, before, expected["sha256"])
         except OSError as error:
             raise CheckpointNotFoundError(
                 f"{folder / name} cannot be read: {error.strerror or error}; "

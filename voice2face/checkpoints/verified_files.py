@@ -25,11 +25,17 @@ def is_remembered(path: Path, sha256: str) -> bool:
     return read_memory().get(str(path.resolve())) == [*fingerprint(path), sha256]
 
 
-def remember(path: Path, sha256: str) -> None:
-    """Note that a file has a checksum; a folder that cannot be written to is no error."""
+def remember(path: Path, before: tuple[int, int], sha256: str) -> None:
+    """Note that a file has a checksum; a folder that cannot be written to is no error.
+
+    Args:
+        path: the file.
+        before: its fingerprint before it was read; it may have changed since.
+        sha256: of what was read.
+    """
     entries = read_memory()
     entries.pop(str(path.resolve()), None)
-    entries[str(path.resolve())] = [*fingerprint(path), sha256]
+    entries[str(path.resolve())] = [*before, sha256]
     kept = dict(list(entries.items())[-MOST_ENTRIES:])
     file = memory_file()
     with suppress(OSError):

@@ -101,6 +101,22 @@ def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:
     assert not unmarked[0].settings.watermark
 
 
+def test_older_pictures_stay_marked() -> None:
+    assert pattern()[0, :4] == pytest.approx([1.29698300, 1.17648014, 0.55230947, -0.13396871])
+    for level in (0, 255):
+        grey = np.full((64, 96, 3), level, np.uint8)
+        levels = np.abs(embed(grey).astype(int) - level)
+        assert 0 < levels.max() <= MOST_LEVELS * np.abs(pattern()).max() + 1
+
+
+def test_the_scale_is_told_and_no_kind_of_picture_matters(marked: Portraits) -> None:
+    image = marked.images[0]
+    assert detect(image).scale == 1.0
+    assert detect(halved(image)).scale == 0.5
+    for mode in ("RGBA", "L", "CMYK"):
+        assert detect(image.convert(mode)).answer == "yes"
+
+
 def test_any_size_can_be_marked_and_tiny_ones_are_uncertain() -> None:
     grey = np.full((40, 70, 3), 128, np.uint8)
     assert embed(grey).shape == grey.shape

@@ -210,6 +210,30 @@ def test_a_network_that_comes_out_otherwise_is_refused(tmp_path: Path) -> None:
         write_network(path, SpoiltByExport(), {"latents": torch.zeros(3, 4)}, ["images"])
 
 
+@pytest.mark.parametrize(
+    ("second", "difference"), [(torch.full((3,), torch.nan), "nan"), (torch.zeros(3, 1), "inf")]
+)
+def test_every_output_is_compared(
+    second: torch.Tensor, difference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Session:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def run(self, *_: object) -> list[np.ndarray]:
+            return [np.zeros((3, 4), np.float32), second.numpy()]
+
+    class Two(torch.nn.Module):
+        def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return latents, latents[:, 0]
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
+    with pytest.raises(ExportError, match=rf"network.onnx differs .* by {difference}, more than"):
+        write_network(
+            tmp_path / "network.onnx", Two(), {"latents": torch.zeros(3, 4)}, ["images", "score"]
+        )
+
+
 def test_nothing_is_left_of_a_failed_export(
     tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -267,7 +268,8 @@ def largest_difference(
     pairs = [(torch.from_numpy(one), other) for one, other in zip(found, expected, strict=True)]
     if any(one.shape != other.shape for one, other in pairs):
         return float("inf")
-    return max(float((one - other).abs().max()) for one, other in pairs)
+    differences = [float((one - other).abs().max()) for one, other in pairs]
+    return float(np.max(differences))  # NaN if there is one
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -346,12 +347,17 @@ def test_map_takes_buffers_and_files_that_are_used_again(
     samples, coded = np.zeros(48_000, np.float32), io.BytesIO()
     tensor = torch.from_numpy(np.zeros_like(samples))
 
+    Pair = namedtuple("Pair", ["samples", "rate"])
+    sf.write(coded, samples, 16_000, format="WAV", subtype="FLOAT")
+    buffer = bytearray(coded.getvalue())
+
     def fill(length: int) -> None:
         samples[:] = 0
         samples[:length] = tone[:length]
         tensor.copy_(torch.from_numpy(samples))
         coded.seek(0)
         sf.write(coded, samples, 16_000, format="WAV", subtype="FLOAT")
+        buffer[:] = coded.getvalue()
 
     def closing() -> Iterator[io.BytesIO]:
         for length in lengths:
@@ -372,7 +378,10 @@ def test_map_takes_buffers_and_files_that_are_used_again(
         reusing((16_000, tensor)),
         reusing({"array": samples, "sampling_rate": 16_000}),
         reusing(([samples], 16_000)),
+        reusing(Pair(samples, 16_000)),
         reusing(coded),
+        reusing(buffer),
+        reusing(memoryview(buffer)),
     ):
         drawn = list(tiny_pipeline.map(recordings, **settings))
         seconds = [portrait.evidence.speech_seconds for portrait in drawn]
@@ -628,7 +637,9 @@ def test_silence_is_refused(tiny_pipeline: Voice2FacePipeline) -> None:
 def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, tone) -> None:
     pair = {"array": tone, "sampling_rate": 16_000}
     pairs = [(tone, 16_000), (16_000, tone), pair]
-    for one in ("talk.wav", Path("talk.wav"), b"RIFF", None, tone, *pairs):
+    files = (b"RIFF", bytearray(b"RIFF"), memoryview(b"RIFF"), io.BytesIO(b"RIFF"))
+    samples = (tone, torch.from_numpy(tone), speech_of((tone, 16_000)))
+    for one in ("talk.wav", Path("talk.wav"), None, *files, *samples, *pairs):
         with pytest.raises(SettingError, match="map takes several recordings"):
             tiny_pipeline.map(one)
     with pytest.raises(SettingError, match=r"the column that holds them: table\['path'\]"):

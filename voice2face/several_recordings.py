@@ -36,7 +36,7 @@ def _is_one_recording(given: object) -> bool:
         return True  # samples with their rate
     if isinstance(given, np.ndarray):
         return given.dtype.kind in "iuf"  # and not paths
-    kinds = (str, bytes, bytearray, os.PathLike, Mapping, Tensor, Speech)
+    kinds = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Tensor, Speech)
     return isinstance(given, kinds) or hasattr(given, "read")
 
 
@@ -58,7 +58,7 @@ def unshared(recording: Any) -> Any:
     """
     if hasattr(recording, "read"):
         return read_speech(recording)
-    if type(recording) is tuple:
+    if isinstance(recording, tuple) and not isinstance(recording, (Speech, Voice)):
         return tuple(_copied(part) for part in recording)
     if isinstance(recording, Mapping):
         return {key: _copied(part) for key, part in recording.items()}

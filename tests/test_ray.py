@@ -217,6 +217,23 @@ def test_a_worker_killed_once_its_table_is_written_doubles_nothing(
         assert_same(row["png"], alone[row["id"]])
 
 
+def test_where_all_is_done_nothing_is_made_and_nothing_failed(
+    cluster: None,
+    ray_batch: ModuleType,
+    recordings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    output = tmp_path / "portraits"
+    output.mkdir()
+    for name in ("0", "3", "6"):
+        (output / f"{name}.flac.png").write_bytes(b"of an earlier run")
+    arguments = [str(recordings / "male"), "-o", str(output), *FEW, "--actors", "1"]
+    assert ray_batch.main(arguments) == 0
+    assert "0 made, 0 failed" in capsys.readouterr().out
+    assert report(output) == []
+
+
 def test_ids_that_are_the_same_are_refused(
     cluster: None, ray_batch: ModuleType, tmp_path: Path
 ) -> None:

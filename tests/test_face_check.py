@@ -367,3 +367,13 @@ def test_the_command_trains_a_check_that_is_released(
         assert torch.equal(stricter.state_dict()[name], tensor)
     assert pipe.method.face_check.config.least_confidence == trained.config.least_confidence
     assert latents_of(pipe, tone, 2).isfinite().all()
+
+    started = tmp_path / "started"
+    again = [*arguments, "--out", started, "--start-from", out, "--refused", 0.5]
+    run("face-check", *again, "--max-steps", 1, "--learning-rate", 1e-9)
+    going_on = FaceCheck.from_pretrained(started / "face_check")
+    for name, tensor in trained.state_dict().items():
+        torch.testing.assert_close(going_on.state_dict()[name], tensor, atol=1e-5, rtol=1e-5)
+    FaceCheck(8, 8, width=8).save_pretrained(tmp_path / "other" / "face_check")
+    with pytest.raises(SystemExit, match="latents of another shape"):
+        run("face-check", *arguments, "--start-from", tmp_path / "other", "--max-steps", 1)

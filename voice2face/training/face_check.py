@@ -23,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from voice2face.components import load_component
 from voice2face.data.face_detection import LEAST_BESIDE
 from voice2face.data.hidden_eyes import HIDDEN_SHARE
+from voice2face.errors import SettingError
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range
@@ -43,6 +45,7 @@ from voice2face.training.options import (
     load_split,
     options_from,
 )
+from voice2face.training.part_folders import part_folder
 from voice2face.training.photograph_distance import PhotographDistance
 from voice2face.training.portrait_quality import BrightnessQuantiles, MeasuredPortraits, measure
 from voice2face.training.trajectories import FIRST_SEEDS
@@ -168,6 +171,25 @@ def photographs_decoded(
     return np.concatenate(drawn)
 
 
+def starting_check(arguments: argparse.Namespace, sizes: tuple[int, int]) -> FaceCheck:
+    """A new check, or that of ``--start-from``.
+
+    Args:
+        arguments: of the command line.
+        sizes: channels and side of the latents.
+
+    Raises:
+        SettingError: the check is of other latents.
+    """
+    folder = arguments.start_from
+    if folder is None:
+        return FaceCheck(*sizes, width=arguments.width)
+    check: FaceCheck = load_component(FaceCheck, part_folder(folder, "face_check"))
+    if (check.config.latent_channels, check.config.latent_size) != sizes:
+        raise SettingError(f"the face check in {folder} looks at latents of another shape")
+    return check.train()
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
@@ -210,7 +232,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "has learnt already is only given another (default: %(default)s)",
     )
     parser.add_argument(
-        "--width", type=int, default=24, help="channels of its layers (default: %(default)s)"
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="such a run, or a checkpoint, whose face check learns on",
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=24,
+        help="channels of the layers of a new one (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-rate",
@@ -257,7 +288,7 @@ def main(arguments: argparse.Namespace) -> None:
     held_out = drawn("validation", arguments.held_out_portraits)
     sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
     torch.manual_seed(arguments.seed)  # the same, whether or not what is kept was made now
-    check = FaceCheck(*sizes, width=arguments.width).to(pipe.device)
+    check = starting_check(arguments, sizes).to(pipe.device)
     options = options_from(arguments, FaceCheckOptions)
     optimizer = torch.optim.AdamW(
         check.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY

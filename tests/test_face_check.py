@@ -20,7 +20,6 @@ from voice2face.data.face_detection import (
     times_eyes_found,
     times_found,
 )
-from voice2face.data.hidden_eyes import HIDDEN_SHARE
 from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.models import FaceCheck, FaceRetriever
 from voice2face.pixels import to_model_range
@@ -255,7 +254,7 @@ def test_as_many_are_below_the_quantile_of_each_brightness() -> None:
 
 def test_a_portrait_is_worth_what_is_worst_in_it() -> None:
     generator = torch.Generator().manual_seed(0)
-    names = [name for name in MeasuredPortraits._fields[1:] if name != "eye_darkness"]
+    names = MeasuredPortraits._fields[1:]
     measured = {name: 10 * torch.rand(4000, generator=generator) for name in names}
     portraits = measured_portraits(4000, **measured)
     quantiles = BrightnessQuantiles(portraits, 0.1)
@@ -269,24 +268,6 @@ def test_a_portrait_is_worth_what_is_worst_in_it() -> None:
     assert mended[worst] > above[worst]
     rest = torch.arange(4000) != worst
     assert torch.equal(mended[rest], above[rest])
-
-
-def test_hidden_eyes_count_as_they_are_however_dark_the_face() -> None:
-    generator = torch.Generator().manual_seed(0)
-    measured = {
-        name: 10 * torch.rand(4000, generator=generator) for name in MeasuredPortraits._fields[1:]
-    }
-    measured["eye_darkness"] = torch.zeros(4000)
-    portraits = measured_portraits(4000, **measured)
-    quantiles = BrightnessQuantiles(portraits, 0.1)
-    above = quantiles.least_excess(portraits)
-    good = above.argsort(descending=True)[:100]
-    measured["eye_darkness"][good] = HIDDEN_SHARE + 0.05
-    hidden = quantiles.least_excess(measured_portraits(4000, **measured))
-    torch.testing.assert_close(hidden[good], torch.full((100,), -1.5))
-    others = torch.ones(4000, dtype=torch.bool)
-    others[good] = False
-    assert torch.equal(hidden[others], above[others])
 
 
 def test_portraits_near_other_entries_are_not_taken_for_those_that_were_kept(

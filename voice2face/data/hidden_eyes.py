@@ -29,19 +29,7 @@ def hidden_eyes(images: np.ndarray) -> np.ndarray:
     Returns:
         ``(N,)`` boolean.
     """
-    return eye_darkness(images) > HIDDEN_SHARE
-
-
-def eye_darkness(images: np.ndarray) -> np.ndarray:
-    """Share of the pixels around an eye that are much darker than the skin beneath.
-
-    Args:
-        images: as of ``hidden_eyes``.
-
-    Returns:
-        Of the eye that shows more, ``(N,)``, 0 to 1.
-    """
-    return np.array([_dark_share(image) for image in images], float)
+    return np.array([_dark_share(image) > HIDDEN_SHARE for image in images], bool)
 
 
 def _dark_share(image: np.ndarray) -> float:

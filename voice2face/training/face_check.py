@@ -4,10 +4,8 @@ It learns from a checkpoint's own portraits how often detectors find the face an
 and how far its mouth and the whole of it are from those of photographs. Detectors miss dark faces
 more often than light ones, and no portrait is to be refused for its skin. So each of these has a
 bar, a quantile that depends on how light the face is: of those as light, the same share falls below
-it. Eyes behind dark glasses or in deep shadow are much darker than the face's own skin, and have
-one bar for all. What counts of a portrait is how far it lies above the bar that it is least above.
-The faces that the evaluation counts are found by another detector; the hidden eyes that it counts
-are what the check has learnt to refuse.
+it. What counts of a portrait is how far it lies above the bar that it is least above. The faces
+that the evaluation counts are found by another detector.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.data.face_detection import LEAST_BESIDE
-from voice2face.data.hidden_eyes import HIDDEN_SHARE
 from voice2face.errors import SettingError
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
@@ -122,7 +119,6 @@ class FaceCheckTraining:
         sheets = [self.pipe.decode(part, watermark=False) for part in shown]
         contact_sheet(sheets).save(self.out / "portraits.png")
         found, eyeless = portraits.face_detections > LEAST_BESIDE, portraits.eye_detections == 0
-        hidden = portraits.eye_darkness > HIDDEN_SHARE
         kept = confidence >= check.config.least_confidence
         dark = portraits.brightness <= portraits.brightness.median()
         both = torch.stack([confidence, self.held_out_target])
@@ -134,8 +130,6 @@ class FaceCheckTraining:
             "found_of_kept": float(found[kept].float().mean()),
             "eyes_missing": float(eyeless.float().mean()),
             "eyes_missing_of_kept": float(eyeless[kept].float().mean()),
-            "eyes_hidden": float(hidden.float().mean()),
-            "eyes_hidden_of_kept": float(hidden[kept].float().mean()),
             "mouth_distance": float(mouth.mean()),
             "mouth_distance_of_kept": float(mouth[kept].mean()),
             "mouth_distance_of_refused": float(mouth[~kept].mean()),
@@ -278,8 +272,7 @@ def main(arguments: argparse.Namespace) -> None:
         made_of = fingerprint(*drawing, *retrieved_from(pipe.method), pipe.speech_encoder, how)
         latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
         photographs = [arguments.photographs, checksum_of_split(arguments, "train")]
-        looked_at = [made_of, *MeasuredPortraits._fields[1:]]
-        made_of = fingerprint(pipe.face_decoder, pipe.face_encoder, network, looked_at, photographs)
+        made_of = fingerprint(pipe.face_decoder, pipe.face_encoder, network, [made_of], photographs)
         file = out / f"seen_{split}.safetensors"
         seen = kept_tensor(file, made_of, lambda: measure(latents, pipe, distance()))
         return MeasuredPortraits(latents, *seen)

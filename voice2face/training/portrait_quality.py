@@ -1,8 +1,7 @@
 """How well portraits are drawn, by what detectors see in them and how like photographs they are.
 
 Detectors miss dark faces more often than light ones. So each score is compared with a quantile that
-depends on how light the face is. How dark the eyes are is a comparison with the face's own skin
-already, and counts as it is.
+depends on how light the face is.
 """
 
 from __future__ import annotations
@@ -15,15 +14,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.data.face_detection import times_eyes_found, times_found
-from voice2face.data.hidden_eyes import eye_darkness
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.photograph_distance import PhotographDistance
 
 BRIGHTNESS_BINS = 16
 SPREAD_QUANTILES = 0.3  # between the quantiles whose distance is a bin's spread
 LEAST_EXCESS, MOST_EXCESS = -2.0, 3.0  # in spreads; how far beyond does not count
-EYE_DARKNESS = 0.6  # that eyes are to lie below: surely less than that of hidden ones
-EYE_DARKNESS_SPREAD = 0.1
 
 
 class MeasuredPortraits(NamedTuple):
@@ -33,7 +29,6 @@ class MeasuredPortraits(NamedTuple):
         latents: Z^f, ``(N, C, H, W)``.
         face_detections: how often the face is found, ``(N,)``.
         eye_detections: how often the eyes are, see ``times_eyes_found``, ``(N,)``.
-        eye_darkness: how much around them is dark, see ``eye_darkness``, 0 to 1, ``(N,)``.
         brightness: mean of the middle of the picture, 0 to 255, ``(N,)``.
         mouth_distance: the mouth's ``PhotographDistance``, ``(N,)``.
         face_distance: that of the whole face, ``(N,)``.
@@ -42,7 +37,6 @@ class MeasuredPortraits(NamedTuple):
     latents: Tensor
     face_detections: Tensor
     eye_detections: Tensor
-    eye_darkness: Tensor
     brightness: Tensor
     mouth_distance: Tensor
     face_distance: Tensor
@@ -55,16 +49,15 @@ class MeasuredPortraits(NamedTuple):
 
 
 def measure(latents: Tensor, pipe: Voice2FacePipeline, distance: PhotographDistance) -> Tensor:
-    """What ``MeasuredPortraits`` holds beside each latent, in its order, ``(6, N)``."""
+    """What ``MeasuredPortraits`` holds beside each latent, in its order, ``(5, N)``."""
     seen, distances = [], []
     for part in tqdm(latents.split(64), desc="face detection", unit="batch"):
         pictures = pipe.decode(part.to(pipe.device), watermark=False)
         distances.append(distance(pictures))
-        for picture, darkness in zip(pictures, eye_darkness(pictures), strict=True):
+        for picture in pictures:
             quarter = len(picture) // 4
-            middle = picture[quarter:-quarter, quarter:-quarter].mean()
-            found = times_found(picture, "alt2"), times_eyes_found(picture)
-            seen.append((*found, darkness, middle))
+            middle = picture[quarter:-quarter, quarter:-quarter]
+            seen.append((times_found(picture, "alt2"), times_eyes_found(picture), middle.mean()))
     return torch.cat([torch.tensor(seen, dtype=torch.float32), torch.cat(distances)], 1).T
 
 
@@ -109,13 +102,9 @@ class BrightnessQuantiles:
         ]
 
     def least_excess(self, portraits: MeasuredPortraits) -> Tensor:
-        """How far each portrait lies above the quantile that it is least above, ``(N,)``.
-
-        Or above what its eyes are to be, where it is less above that.
-        """
+        """How far each portrait lies above the quantile that it is least above, ``(N,)``."""
         excesses = [
             quantile.excess(score, portraits.brightness)
             for quantile, score in zip(self.quantiles, portraits.quality_scores, strict=True)
         ]
-        excesses.append((EYE_DARKNESS - portraits.eye_darkness) / EYE_DARKNESS_SPREAD)
         return torch.stack(excesses).amin(0).clamp(LEAST_EXCESS, MOST_EXCESS)

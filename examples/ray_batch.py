@@ -22,11 +22,11 @@ import ray
 import torch
 
 from voice2face import Portrait, Voice2FacePipeline
-from voice2face.commands.options import variety_argument
-from voice2face.errors import AudioError, OutputError, SettingError
+from voice2face.commands.options import number_argument, variety_argument
+from voice2face.errors import AudioError, OutputError, SettingError, Voice2FaceError
 from voice2face.recordings import find_recordings
 from voice2face.seeds import seed_of_name
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, MOST_IMAGES, PRESETS
 from voice2face.whole_files import write_atomically
 
 HELP = """\
@@ -58,8 +58,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--format", choices=("png", "parquet"), default="png", help="of the portraits")
     add("--id-column", default="id", help="of a parquet source; names each recording once")
     add("--audio-column", default="audio", help="of a parquet source; bytes of WAV, FLAC, MP3 …")
-    add("--actors", type=int, help="pipelines at work (default: one a GPU, else one a CPU)")
-    add("--batch-size", type=int, default=16, help="portraits at once (default: 16)")
+    add(
+        "--actors",
+        type=number_argument(int, 1, 100_000),
+        help="pipelines at work (default: one a GPU, else one a CPU)",
+    )
+    add(
+        "--batch-size",
+        type=number_argument(int, 1, MOST_IMAGES),
+        default=16,
+        help="portraits at once (default: 16)",
+    )
     add("--seed", type=int, default=0, help="another one gives other faces (default: 0)")
     add("--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="time for quality")
     add(
@@ -191,4 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Voice2FaceError as error:
+        sys.exit(f"ray_batch.py: {error}")

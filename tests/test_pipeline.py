@@ -242,6 +242,11 @@ def test_draw_says_what_it_takes(tiny_pipeline: Voice2FacePipeline, tone: np.nda
     for seeds in ((one for one in [1]), None, 3, np.array(3), torch.tensor(3), "1"):
         with pytest.raises(SettingError, match="draw takes a list of seeds"):
             tiny_pipeline.draw([voice], seeds)
+    of_others = (voice.embedding[:-1], voice.embedding[None], voice.embedding.numpy(), None)
+    for embedding in of_others:
+        other = voice._replace(embedding=embedding)
+        with pytest.raises(SettingError, match="a tensor of 16 numbers; listen with this pipeline"):
+            tiny_pipeline.draw([voice, other], [1, 2])
     assert tiny_pipeline.draw((voice,), np.array([5]), num_inference_steps=1).seeds == [5]
 
 

@@ -321,6 +321,15 @@ class Voice2FacePipeline(PretrainedNetworks):
             raise SettingError("draw takes a list of seeds; give [seed]")
         if not all(isinstance(voice, Voice) for voice in voices):
             raise SettingError("draw takes what listen returns, and calling the pipeline does both")
+        size = self.speech_encoder.config.embedding_dim
+        if not all(
+            isinstance(voice.embedding, Tensor) and voice.embedding.shape == (size,)
+            for voice in voices
+        ):
+            raise SettingError(
+                f"{self.name} draws voices whose embedding is a tensor of {size} numbers; listen "
+                "with this pipeline"
+            )
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")
         checked = [choose_seeds(1, seed, None)[0] for seed in seeds]

@@ -289,7 +289,7 @@ def test_one_command_writes_the_report(
 
     card, readme, speed = (tmp_path / name for name in ("card.md", "readme.md", "speed.txt"))
     card.write_text("above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n")
-    markers = ("speakers", "true pairs", "speed", "glance")
+    markers = ("speakers", "true pairs", "differences", "speed", "glance")
     readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in markers))
     speed.write_text("### speed\n\n| cold | 3.5 |\n")
     arguments = ["--report", out / "report.json", "--page", card, "--page", readme]
@@ -310,6 +310,11 @@ def test_one_command_writes_the_report(
         "| measure | one | two | Speech2Face | true face, frontal | random real face of that sex |"
         in readme.read_text()
     )
+    _, _, differences = readme.read_text().partition("<!-- differences -->")
+    differences, _, _ = differences.partition("<!-- /differences -->")
+    assert "| measure | one to Speech2Face | one to random real face of that sex |" in differences
+    behind = report["differences of voice2face to other answers, true pairs: Speech2Face"]
+    assert f"| eyes are hidden | {behind['eyes are hidden']['value']:+.1%} (" in differences
     publish.main(line)
     assert card.read_text() == written
     with pytest.raises(SystemExit, match="no page has the marker 'other'"):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.errors import SettingError
+from voice2face.evaluation.cases import DIFFERENCES
 from voice2face.evaluation.measuring_command import measuring_command, measuring_parser
 from voice2face.evaluation.quality import GOOD
 from voice2face.evaluation.report import Report, shown, table_lines
@@ -101,6 +102,15 @@ PAIR_ROWS = (
     ("recall", "the picture is good", "recall"),
     ("sharpness, ratio to test faces", "the picture is good", "sharpness, ratio to test faces"),
 )
+DIFFERENCE_ROWS = (
+    "sex",
+    "age within 10 years",
+    "R@10, a picture",
+    "mean rank among people of that sex, a picture",
+    "a face is found",
+    "eyes are hidden",
+)
+COMPARED_WITH = ("Speech2Face", "random real face of that sex")
 AT_A_GLANCE = (
     "sex as the true face's",
     "age within 10 years of the true face's",
@@ -165,6 +175,19 @@ def pairs_table(
     return table_of(columns)
 
 
+def differences_table(reports: dict[str, Report]) -> str:
+    """The table of paired differences, a column for each checkpoint and each other answer."""
+    return table_of(
+        {
+            f"{checkpoint} to {other}": figures_of(
+                report, [(name, f"{DIFFERENCES}: {other}", name) for name in DIFFERENCE_ROWS]
+            )
+            for checkpoint, report in reports.items()
+            for other in COMPARED_WITH
+        }
+    )
+
+
 def fill(text: str, marker: str, content: str) -> str:
     """Replace what lies between a pair of markers; a text without them stays as it is.
 
@@ -226,8 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=Path,
         action="append",
         required=True,
-        help="to write into: 'figures' are all of the report, 'speakers' and 'true pairs' the main "
-        "ones, 'glance' those of a README; may be given again",
+        help="to write into: 'figures' are all of the report, 'speakers', 'true pairs' and "
+        "'differences' the main ones, 'glance' those of a README; may be given again",
     )
     parser.add_argument(
         "--table",
@@ -251,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),
         "speakers": speakers_table(reports),
         "true pairs": pairs_table(reports),
+        "differences": differences_table(reports),
     }
     for marker, file in options.table:
         tables[marker] = text_of(Path(file)).removeprefix(f"### {marker}\n")

@@ -176,6 +176,8 @@ def test_card_is_valid_and_carries_the_figures() -> None:
 def figure_text(value: float | int | dict[str, float]) -> str:
     if isinstance(value, (float, int)):
         return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if "people" in value:  # a difference
+        return f"{value['value']:+.1%}"
     return f"{value['value']:.1%}" if "cases" in value else f"{value['value']:.3f}"
 
 

@@ -356,5 +356,7 @@ def test_the_command_trains_a_check_that_is_released(
     for name, tensor in trained.state_dict().items():
         torch.testing.assert_close(going_on.state_dict()[name], tensor, atol=1e-5, rtol=1e-5)
     FaceCheck(8, 8, width=8).save_pretrained(tmp_path / "other" / "face_check")
+    unused = tmp_path / "unused"
     with pytest.raises(SystemExit, match="latents of another shape"):
-        run("face-check", *arguments, "--start-from", tmp_path / "other", "--max-steps", 1)
+        run("face-check", *arguments, "--out", unused, "--start-from", tmp_path / "other")
+    assert list(unused.iterdir()) == [], "no portrait is drawn before"

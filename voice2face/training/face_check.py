@@ -258,6 +258,9 @@ def main(arguments: argparse.Namespace) -> None:
     pipe = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
+    sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
+    torch.manual_seed(arguments.seed)  # loading may have drawn
+    check = starting_check(arguments, sizes).to(pipe.device)
     network = PerceptualLoss(arguments.perceptual_weights).to(pipe.device)
 
     @cache
@@ -279,9 +282,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     train = drawn("train", arguments.portraits)
     held_out = drawn("validation", arguments.held_out_portraits)
-    sizes = pipe.face_encoder.config.latent_channels, pipe.face_encoder.latent_size
     torch.manual_seed(arguments.seed)  # the same, whether or not what is kept was made now
-    check = starting_check(arguments, sizes).to(pipe.device)
     options = options_from(arguments, FaceCheckOptions)
     optimizer = torch.optim.AdamW(
         check.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY

@@ -80,11 +80,13 @@ def test_the_same_latents_are_drawn_again(
     least = check.config.least_confidence
     refused = [row for row, sure in enumerate(check.confidences(latents)) if sure < least]
     assert 0 < len(refused) < len(latents)
-    shown = [row for row, latent in enumerate(latents.numpy()) if networks.shows_face(latent)]
-    assert sorted([*shown, *refused]) == list(range(len(latents)))
+    found = [networks.confidence(latent) for latent in latents.numpy()]
+    np.testing.assert_allclose(found, check.confidences(latents), atol=1e-3)
+    assert networks.least_confidence == least
+    assert [row for row, sure in enumerate(found) if sure < least] == refused
     without = copy.copy(networks)
     without.face_check = None
-    assert all(without.shows_face(latents[row].numpy()) for row in refused)
+    assert all(without.confidence(latents[row].numpy()) == np.inf for row in refused)
 
 
 def same(found: np.ndarray, expected: Image.Image) -> bool:

@@ -128,9 +128,9 @@ if __name__ == "__main__":
         for name in ("good_portrait", "good_portrait_std")
     )
     rng = np.random.default_rng(7)
+    quality = mean + DEFAULT_VARIETY * deviation * rng.standard_normal(len(mean), np.float32)
     surest = -float("inf")
     for _ in range(MOST_ATTEMPTS):
-        quality = mean + DEFAULT_VARIETY * deviation * rng.standard_normal(len(mean), np.float32)
         noise = rng.standard_normal(networks.facts["latent_shape"], np.float32)
         noise *= noise_scale(DEFAULT_VARIETY)
         drawn = networks.draw(speech, noise, quality)

@@ -161,7 +161,8 @@ def test_the_method_shows_both_denoisers_what_they_learnt_beside(
     )
     generators = [torch.Generator().manual_seed(k) for k in range(8)]
     speech, settings = learnt["bottom"].speech, Settings(1, 1.0, 0.0, "tiny")
-    method.draw(speech, generators, components["scheduler"], settings)
+    quality = method.quality(generators, settings)
+    method.draw(speech, quality, generators, components["scheduler"], settings)
     for stage, batch in learnt.items():
         assert torch.equal(batch.speech, speech)
         assert torch.equal(shown[stage], batch.beside), stage

@@ -49,6 +49,7 @@ class FinePortraitist(Method):
         "upper_denoiser": Denoiser,
     }
     stages: ClassVar[int] = 2
+    last_denoiser: ClassVar[str] = "upper_denoiser"
     optional: ClassVar[Mapping[str, type]] = {
         **Method.optional,
         "bottom_few_step_update": FewStepUpdate,
@@ -79,6 +80,7 @@ class FinePortraitist(Method):
     def draw(
         self,
         speech: Tensor,
+        quality: Tensor,
         generators: Sequence[torch.Generator],
         schedule: DDIMScheduler,
         settings: Settings,
@@ -91,7 +93,6 @@ class FinePortraitist(Method):
             return callback(settings.num_inference_steps + index, timestep, latents)
 
         retrieved = self.retriever.retrieve(speech)
-        quality = self.upper_denoiser.good_portraits(generators, settings.variety)
         bottoms = sample_guided(
             self.loop_for("bottom_denoiser", settings),
             schedule,

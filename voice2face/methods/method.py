@@ -52,6 +52,8 @@ class Method(ABC):
         components: class of each component, by its name in a checkpoint, which is also its
             attribute and its argument.
         optional: likewise, of components that a checkpoint may lack.
+        stages: denoisers that draw one after another.
+        last_denoiser: name of the one that draws the whole face.
         few_step_updates: name of the optional component that makes of a denoiser one for the
             sampler ``"distilled"``, by the denoiser's.
         face_check: says which latents are drawn again; ``None`` where a checkpoint has none.
@@ -63,6 +65,7 @@ class Method(ABC):
     components: ClassVar[Mapping[str, type]]
     optional: ClassVar[Mapping[str, type]] = {"face_check": FaceCheck}
     stages: ClassVar[int] = 1
+    last_denoiser: ClassVar[str] = "denoiser"
     few_step_updates: ClassVar[Mapping[str, str]]
     face_check: FaceCheck | None
     distilled: FewStepUpdate | None
@@ -125,6 +128,11 @@ class Method(ABC):
         """Where the networks lie."""
         return next(self.networks()[-1].parameters()).device
 
+    def quality(self, generators: Sequence[torch.Generator], settings: Settings) -> Tensor:
+        """Draw the picture quality to ask for, one row a generator, ``(batch, 6)``."""
+        denoiser = self.loop_for(self.last_denoiser, settings).denoiser
+        return denoiser.good_portraits(generators, settings.variety)
+
     def sample(
         self,
         speech: Tensor,
@@ -136,13 +144,15 @@ class Method(ABC):
     ) -> Sample:
         """Draw one face latent for each generator, one that the face check is sure enough of.
 
-        Where it is not, the generator that drew the latent goes on to draw another, up to
-        ``MOST_ATTEMPTS`` in all, of which the one of highest confidence is kept. So what a seed
-        gives does not depend on the batch.
+        Where it is not, the generator that drew the latent goes on to draw another of the same
+        quality, that is in the same light and turned as far, up to ``MOST_ATTEMPTS`` in all, of
+        which the one of highest confidence is kept. So portraits in little light, which are refused
+        more often, do not give way to others, and what a seed gives does not depend on the batch.
 
         Args:
             speech: as of ``draw``.
-            generators: as of ``draw``.
+            generators: one CPU generator a picture, for the quality that is asked for and its
+                noise; what it draws does not depend on the batch.
             schedule: as of ``draw``.
             settings: as of ``draw``.
             callback: as of ``draw``; not called for latents that are drawn again.
@@ -154,7 +164,8 @@ class Method(ABC):
             on_redraw_step()
             return latents
 
-        drawn = self.draw(speech, generators, schedule, settings, callback)
+        quality = self.quality(generators, settings)
+        drawn = self.draw(speech, quality, generators, schedule, settings, callback)
         check = self.face_check
         if check is None:
             return drawn
@@ -166,7 +177,9 @@ class Method(ABC):
                 break
             of_rows = [generators[row] for row in rows]
             redraw = redraw_callback if on_redraw_step is not None else None
-            again = self.draw(speech[rows], of_rows, schedule, settings, redraw).latents
+            again = self.draw(
+                speech[rows], quality[rows], of_rows, schedule, settings, redraw
+            ).latents
             latents = latents.clone()
             for row, latent, sure in zip(rows, again, check.confidences(again), strict=True):
                 if sure > confidences[row]:
@@ -177,6 +190,7 @@ class Method(ABC):
     def draw(
         self,
         speech: Tensor,
+        quality: Tensor,
         generators: Sequence[torch.Generator],
         schedule: DDIMScheduler,
         settings: Settings,
@@ -186,8 +200,9 @@ class Method(ABC):
 
         Args:
             speech: Z^s, ``(batch, speech_dim)``, one row a picture.
-            generators: one CPU generator a picture, for its noise and the quality that is asked
-                for; what it draws does not depend on the batch.
+            quality: picture quality to ask for, ``(batch, 6)``.
+            generators: one CPU generator a picture, for its noise; what it draws does not depend
+                on the batch.
             schedule: abar_t and the prediction type; it is read, never changed.
             settings: sampler, steps, guidance, eta and variety.
             callback: called with (index, timestep, Z^t) after each step, returns the Z^t to go on

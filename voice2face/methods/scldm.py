@@ -64,6 +64,7 @@ class SCLDM(Method):
     def draw(
         self,
         speech: Tensor,
+        quality: Tensor,
         generators: Sequence[torch.Generator],
         schedule: DDIMScheduler,
         settings: Settings,
@@ -71,7 +72,6 @@ class SCLDM(Method):
     ) -> Sample:
         """See ``Method``."""
         loop = self.loop_for("denoiser", settings)
-        quality = loop.denoiser.good_portraits(generators, settings.variety)
         latents = sample_guided(
             loop,
             schedule,

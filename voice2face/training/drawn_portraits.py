@@ -30,14 +30,15 @@ def drawn_portraits(
         run: see ``first_seed``.
     """
     after = first_seed(split, run) + AFTER_TRAJECTORIES
-    settings = pipe.settings()
+    method, settings = pipe.method, pipe.settings()
     parts = []
     for first in tqdm(range(0, len(speech), DRAWN_AT_ONCE), desc="portraits", unit="batch"):
         voices = speech[first : first + DRAWN_AT_ONCE].to(pipe.device)
         seeds = range(after + first, after + first + len(voices))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        quality = method.quality(generators, settings)
         with mixed_precision(pipe.device):
-            sample = pipe.method.draw(voices, generators, pipe.scheduler, settings)
+            sample = method.draw(voices, quality, generators, pipe.scheduler, settings)
         parts.append(sample.latents.float().cpu())
     return torch.cat(parts).clone()
 

@@ -1,4 +1,4 @@
-"""Whether detectors find a face, and its eyes, in an aligned picture."""
+"""Whether detectors find a face in an aligned picture."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ MARGIN = 64  # pixels repeated around an aligned face, for the detector
 SMALLEST_FACE = 110  # pixels, of a face that fills 192
 SIZE = 192
 LEAST_BESIDE = 3
-
-EYES = (56, 136)  # columns of a face of 192 pixels
-EYE_ROWS, EYE_COLUMNS = slice(22, 94), 42  # where to look for one
-EYE_SIZES = (36, 100)  # pixels, in what is looked at, enlarged
-EYE_ENLARGED = 1.5
-EYE_CASCADES = ("eye", "eye_tree_eyeglasses")
 
 Cascade = Literal["default", "alt2"]
 
@@ -60,31 +54,6 @@ def times_found(image: np.ndarray, cascade: Cascade, *, beside: int = 1) -> int:
         padded, 1.05, beside, minSize=smallest
     )
     return int(max(times, default=0))
-
-
-def times_eyes_found(image: np.ndarray) -> float:
-    """How often cascades find the eye that they find less often: the more, the better it is drawn.
-
-    Two of them look, one of which has learnt from eyes behind glasses, too.
-
-    Args:
-        image: ``(H, W, 3)`` uint8.
-
-    Returns:
-        0 where an eye is hidden or misshapen.
-    """
-    grey = _grey(image)
-    times = []
-    for column in EYES:
-        part = grey[EYE_ROWS, max(0, column - EYE_COLUMNS) : column + EYE_COLUMNS]
-        part = cv2.resize(part, None, fx=EYE_ENLARGED, fy=EYE_ENLARGED)
-        smallest, largest = ((size, size) for size in EYE_SIZES)
-        found = (
-            _detector(name).detectMultiScale2(part, 1.05, 1, minSize=smallest, maxSize=largest)[1]
-            for name in EYE_CASCADES
-        )
-        times.append(np.prod([1 + max(of_cascade, default=0) for of_cascade in found]))
-    return float(np.sqrt(min(times)) - 1.0)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

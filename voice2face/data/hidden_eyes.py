@@ -29,10 +29,15 @@ def hidden_eyes(images: np.ndarray) -> np.ndarray:
     Returns:
         ``(N,)`` boolean.
     """
-    return np.array([_dark_share(image) > HIDDEN_SHARE for image in images], bool)
+    return np.array([dark_share(image) > HIDDEN_SHARE for image in images], bool)
 
 
-def _dark_share(image: np.ndarray) -> float:
+def dark_share(image: np.ndarray) -> float:
+    """Share of the pixels around an eye that are much darker than the skin, in the lighter eye.
+
+    Args:
+        image: ``(size, size, 3)`` uint8, aligned.
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     nose = _part(grey, NOSE, NOSE_SIZE)
     shares = []

@@ -1,16 +1,17 @@
 """The face check: a small network learns which latents show a face that is drawn well.
 
-It learns from a checkpoint's own portraits how often detectors find the face and the eyes in each,
-and how far its mouth and the whole of it are from those of photographs. Detectors miss dark faces
-more often than light ones, and no portrait is to be refused for its skin. So each of these has a
-bar, a quantile that depends on how light the face is: of those as light, the same share falls below
-it. What counts of a portrait is how far it lies above the bar that it is least above. The faces
-that the evaluation counts are found by another detector.
+It learns four merits from a checkpoint's own portraits: how often a detector finds the face, how
+much the eyes are in the dark (see ``data.hidden_eyes``), and how far the mouth and the whole face
+are from those of photographs. Each has a bar of its own, below which a portrait is refused. No
+portrait is to be refused for its skin: eyes are compared with the skin beneath them, and the other
+merits with those of portraits as light, since detectors miss dark faces more often. The faces that
+the evaluation counts are found by another detector; eyes are hidden by the same rule.
 """
 
 from __future__ import annotations
 
 import argparse
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from voice2face.components import load_component
 from voice2face.data.face_detection import LEAST_BESIDE
+from voice2face.data.hidden_eyes import HIDDEN_SHARE
 from voice2face.errors import SettingError
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
@@ -44,13 +45,14 @@ from voice2face.training.options import (
 )
 from voice2face.training.part_folders import part_folder
 from voice2face.training.photograph_distance import PhotographDistance
-from voice2face.training.portrait_quality import BrightnessQuantiles, MeasuredPortraits, measure
+from voice2face.training.portrait_quality import EYES, MeasuredPortraits, Merits, measure
 from voice2face.training.trajectories import FIRST_SEEDS
 
 SHOWN = 10
-# so much, and strong weight decay: or the check learns its portraits by heart
-PORTRAIT_NOISE = 0.5
-WEIGHT_DECAY = 0.5
+NAMES = ("found", "eyes", "mouth", "face")  # of the merits
+PORTRAIT_NOISE = 0.25  # so much, or the check learns its portraits by heart
+WEIGHT_DECAY = 0.1
+RARE, RARE_WEIGHT = 0.3, 4.0  # merits below the first, in spreads above the bar, count so often
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,16 @@ class FaceCheckOptions:
     Attributes:
         batch_size: latents a step.
         learning_rate: of AdamW.
-        bar: share of the portraits that lie below the quantile of each quality score.
-        refused: share of the portraits that the check is to refuse.
+        bar: share of the portraits that lie below the quantile of a merit.
+        refused: share of the portraits that the check is to refuse for each merit but the eyes.
+        refused_for_eyes: likewise, for the eyes.
     """
 
-    batch_size: int = 128
+    batch_size: int = 256
     learning_rate: float = 2e-3
-    bar: float = 0.1
-    refused: float = 0.06
+    bar: float = 0.05
+    refused: float = 0.03
+    refused_for_eyes: float = 0.05
 
 
 class FaceCheckTraining:
@@ -93,50 +97,58 @@ class FaceCheckTraining:
     ) -> None:
         self.check, self.portraits, self.held_out = check, portraits, held_out
         self.options, self.out, self.pipe = options, out, pipe
-        quantiles = BrightnessQuantiles(portraits, options.bar)
-        self.target = quantiles.least_excess(portraits)
-        self.held_out_target = quantiles.least_excess(held_out)
+        merits = Merits(portraits, options.bar)
+        self.target, self.held_out_target = merits(portraits), merits(held_out)
+        self.spread = self.target.std(0).clamp(min=1e-3)
 
     def step(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Squared error of the confidence, the height above the bar that is least exceeded."""
+        """Squared error of each merit in its own spreads; those that are missing count more."""
         latents = self.portraits.latents
         rows = torch.from_numpy(rng.integers(len(latents), size=self.options.batch_size))
         shown = latents[rows] + PORTRAIT_NOISE * torch.randn_like(latents[rows])
-        device = self.check.device
-        confidence = self.check(shown.to(device))
-        return {"loss": F.mse_loss(confidence, self.target[rows].to(device))}
+        target = self.target[rows]
+        error = (self.check.merits(shown.to(self.check.device)).cpu() - target) / self.spread
+        weight = torch.where(target < RARE, RARE_WEIGHT, 1.0)
+        return {"loss": (weight * error.square()).mean()}
 
     def evaluate(self, check: FaceCheck) -> dict[str, float]:
         """How well it tells; writes the check and a sheet of what it refuses and what it likes."""
-        portraits, below = self.held_out, self.held_out_target < 0
+        portraits, options = self.held_out, self.options
         latents, mouth, face = portraits.latents, portraits.mouth_distance, portraits.face_distance
-        confidence = torch.cat([check(part.to(check.device)).cpu() for part in latents.split(256)])
-        check.register_to_config(least_confidence=float(confidence.quantile(self.options.refused)))
-        check.save_pretrained(self.out / "face_check")
+        parts = latents.split(256)
+        merits = torch.cat([check.merits(part.to(check.device)).cpu() for part in parts])
+        bars = merits.quantile(options.refused, 0)
+        bars[EYES] = merits[:, EYES].quantile(options.refused_for_eyes)
+        barred = deepcopy(check)  # the bars are no part of what is learnt on
+        barred.raise_bars(bars.to(check.device))
+        barred.save_pretrained(self.out / "face_check")
+        confidence = (merits - bars).amin(1)
         order = confidence.argsort()
         rows = [order[:SHOWN], order[SHOWN : 2 * SHOWN], order[-SHOWN:]]
         shown = [latents[chosen].to(self.pipe.device) for chosen in rows]
         sheets = [self.pipe.decode(part, watermark=False) for part in shown]
         contact_sheet(sheets).save(self.out / "portraits.png")
-        found, eyeless = portraits.face_detections > LEAST_BESIDE, portraits.eye_detections == 0
-        kept = confidence >= check.config.least_confidence
+        found, hidden = portraits.face_detections > LEAST_BESIDE, portraits.dark_eyes > HIDDEN_SHARE
+        kept = confidence >= 0.0
         dark = portraits.brightness <= portraits.brightness.median()
-        both = torch.stack([confidence, self.held_out_target])
-        return {
-            "correlation": float(torch.corrcoef(both)[0, 1]),
-            "below_a_bar": float(below.float().mean()),
-            "below_a_bar_of_kept": float(below[kept].float().mean()),
+        correlations = {
+            f"correlation_{name}": float(torch.corrcoef(torch.stack(both))[0, 1])
+            for name, *both in zip(NAMES, merits.T, self.held_out_target.T, strict=True)
+        }
+        return correlations | {
+            "refused": float((~kept).float().mean()),
             "found": float(found.float().mean()),
             "found_of_kept": float(found[kept].float().mean()),
-            "eyes_missing": float(eyeless.float().mean()),
-            "eyes_missing_of_kept": float(eyeless[kept].float().mean()),
+            "eyes_hidden": float(hidden.float().mean()),
+            "eyes_hidden_of_kept": float(hidden[kept].float().mean()),
             "mouth_distance": float(mouth.mean()),
             "mouth_distance_of_kept": float(mouth[kept].mean()),
             "mouth_distance_of_refused": float(mouth[~kept].mean()),
             "face_distance": float(face.mean()),
             "face_distance_of_kept": float(face[kept].mean()),
             "face_distance_of_refused": float(face[~kept].mean()),
-            "missing_are_refused": float((~kept[~found]).float().mean()),
+            "not_found_are_refused": float((~kept[~found]).float().mean()),
+            "hidden_are_refused": float((~kept[hidden]).float().mean()),
             "refused_of_the_darker_half": float((~kept[dark]).float().mean()),
         }
 
@@ -173,14 +185,16 @@ def starting_check(arguments: argparse.Namespace, sizes: tuple[int, int]) -> Fac
         sizes: channels and side of the latents.
 
     Raises:
-        SettingError: the check is of other latents.
+        SettingError: the check is of other latents, or tells other merits.
     """
     folder = arguments.start_from
     if folder is None:
-        return FaceCheck(*sizes, width=arguments.width)
+        return FaceCheck(*sizes, width=arguments.width, merits=len(NAMES))
     check: FaceCheck = load_component(FaceCheck, part_folder(folder, "face_check"))
     if (check.config.latent_channels, check.config.latent_size) != sizes:
         raise SettingError(f"the face check in {folder} looks at latents of another shape")
+    if check.config.merits != len(NAMES):
+        raise SettingError(f"the face check in {folder} does not tell {len(NAMES)} merits apart")
     return check.train()
 
 
@@ -215,15 +229,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=FaceCheckOptions.bar,
         metavar="SHARE",
-        help="share of the portraits that lie below the bar of each merit (default: %(default)s)",
+        help="share of portraits as light that a merit is to lie above (default: %(default)s)",
     )
     parser.add_argument(
         "--refused",
         type=float,
         default=FaceCheckOptions.refused,
         metavar="SHARE",
-        help="share of the portraits that are refused and drawn again; with --resume, a check that "
-        "has learnt already is only given another (default: %(default)s)",
+        help="share of the portraits that are refused and drawn again for each merit but the eyes; "
+        "with --resume, a check that has learnt already is only given another (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--refused-for-eyes",
+        type=float,
+        default=FaceCheckOptions.refused_for_eyes,
+        metavar="SHARE",
+        help="likewise, for eyes in the dark (default: %(default)s)",
     )
     parser.add_argument(
         "--start-from",

@@ -1,7 +1,8 @@
-"""How well portraits are drawn, by what detectors see in them and how like photographs they are.
+"""How well portraits are drawn: whether face and eyes are seen, how like photographs they are.
 
-Detectors miss dark faces more often than light ones. So each score is compared with a quantile that
-depends on how light the face is.
+A detector misses dark faces more often than light ones, and no portrait is to be refused for its
+skin. So what it says, and how like photographs a portrait is, are compared with quantiles that
+depend on how light the face is. Eyes are compared with the skin beneath them to begin with.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from voice2face.data.face_detection import times_eyes_found, times_found
+from voice2face.data.face_detection import times_found
+from voice2face.data.hidden_eyes import HIDDEN_SHARE, dark_share
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.photograph_distance import PhotographDistance
 
 BRIGHTNESS_BINS = 16
+MOST_DETECTIONS = 40  # a face that is found more often is found
 SPREAD_QUANTILES = 0.3  # between the quantiles whose distance is a bin's spread
+DARK_SPREAD = 0.3  # the same of the shares of dark pixels around the eyes
 LEAST_EXCESS, MOST_EXCESS = -2.0, 3.0  # in spreads; how far beyond does not count
+EYES = 1  # which of the merits
 
 
 class MeasuredPortraits(NamedTuple):
-    """Portraits, what detectors see in their pictures, and how like photographs these are.
+    """Portraits, what is seen in their pictures, and how like photographs these are.
 
     Attributes:
         latents: Z^f, ``(N, C, H, W)``.
         face_detections: how often the face is found, ``(N,)``.
-        eye_detections: how often the eyes are, see ``times_eyes_found``, ``(N,)``.
+        dark_eyes: share of dark pixels around the eyes, see ``dark_share``, ``(N,)``.
         brightness: mean of the middle of the picture, 0 to 255, ``(N,)``.
         mouth_distance: the mouth's ``PhotographDistance``, ``(N,)``.
         face_distance: that of the whole face, ``(N,)``.
@@ -36,15 +41,15 @@ class MeasuredPortraits(NamedTuple):
 
     latents: Tensor
     face_detections: Tensor
-    eye_detections: Tensor
+    dark_eyes: Tensor
     brightness: Tensor
     mouth_distance: Tensor
     face_distance: Tensor
 
     @property
-    def quality_scores(self) -> list[Tensor]:
-        """How clearly face and eyes are found, how near the mouth and the face are, ``(N,)``."""
-        detections = self.face_detections.log1p() + self.eye_detections.log1p()
+    def scores(self) -> list[Tensor]:
+        """How clearly the face is found, how near the mouth and the face are, each ``(N,)``."""
+        detections = self.face_detections.clamp(max=MOST_DETECTIONS).sqrt()
         return [detections, -self.mouth_distance, -self.face_distance]
 
 
@@ -57,7 +62,7 @@ def measure(latents: Tensor, pipe: Voice2FacePipeline, distance: PhotographDista
         for picture in pictures:
             quarter = len(picture) // 4
             middle = picture[quarter:-quarter, quarter:-quarter]
-            seen.append((times_found(picture, "alt2"), times_eyes_found(picture), middle.mean()))
+            seen.append((times_found(picture, "alt2"), dark_share(picture), middle.mean()))
     return torch.cat([torch.tensor(seen, dtype=torch.float32), torch.cat(distances)], 1).T
 
 
@@ -87,24 +92,24 @@ class BrightnessQuantile:
         return (score - quantile) / spread
 
 
-class BrightnessQuantiles:
-    """The quantile of each quality score.
+class Merits:
+    """How far portraits lie above the bar of each merit: face found, eyes shown, mouth, face.
 
     Args:
-        portraits: to find the quantiles of.
-        share: of portraits below each.
+        portraits: to find the quantiles of, which are the bars of all but the eyes.
+        share: of portraits below each quantile.
     """
 
     def __init__(self, portraits: MeasuredPortraits, share: float) -> None:
         self.quantiles = [
-            BrightnessQuantile(score, portraits.brightness, share)
-            for score in portraits.quality_scores
+            BrightnessQuantile(score, portraits.brightness, share) for score in portraits.scores
         ]
 
-    def least_excess(self, portraits: MeasuredPortraits) -> Tensor:
-        """How far each portrait lies above the quantile that it is least above, ``(N,)``."""
-        excesses = [
+    def __call__(self, portraits: MeasuredPortraits) -> Tensor:
+        """Distances above the bars, ``(N, 4)``, below 0 where a merit is missing."""
+        found, mouth, face = (
             quantile.excess(score, portraits.brightness)
-            for quantile, score in zip(self.quantiles, portraits.quality_scores, strict=True)
-        ]
-        return torch.stack(excesses).amin(0).clamp(LEAST_EXCESS, MOST_EXCESS)
+            for quantile, score in zip(self.quantiles, portraits.scores, strict=True)
+        )
+        shown = (HIDDEN_SHARE - portraits.dark_eyes) / DARK_SPREAD
+        return torch.stack([found, shown, mouth, face], 1).clamp(LEAST_EXCESS, MOST_EXCESS)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pytest
 import soundfile as sf
 import torch
+from diffusers import UniPCMultistepScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -787,6 +788,15 @@ def test_a_checkpoint_without_faces_has_no_retriever(tiny_pipeline: Voice2FacePi
             _ = tiny_pipeline.retriever
         with pytest.raises(error, match="retrieves no faces"):
             tiny_pipeline.retriever = "another"
+
+
+def test_assigning_a_scheduler_says_how_a_sampler_is_chosen(
+    tiny_pipeline: Voice2FacePipeline,
+) -> None:
+    schedule = tiny_pipeline.scheduler
+    with pytest.raises(SettingError, match='sampler="unipc"'):
+        tiny_pipeline.scheduler = UniPCMultistepScheduler.from_config(schedule.config)
+    assert tiny_pipeline.scheduler is schedule
 
 
 def test_the_largest_seeds() -> None:

@@ -95,7 +95,7 @@ class PretrainedNetworks(PlacedNetworks):
             raise TypeError(f"no method has the components {', '.join(components_of_method)}")
         method = fitting[0](**components_of_method)
         super().__init__(speech_encoder, face_encoder, face_decoder, method, checkpoint_sha256)
-        self.scheduler = scheduler
+        self._scheduler = scheduler
         self.output_size = output_size
         self.name = name
         self.card = card or f"# {name}\n\nA checkpoint of voice2face, without a model card yet.\n"
@@ -156,6 +156,22 @@ class PretrainedNetworks(PlacedNetworks):
             checkpoint_sha256=sha256_of(folder / MODEL_INDEX),
         )
         return pipeline.to(chosen, dtype)
+
+    @property
+    def scheduler(self) -> DDIMScheduler:
+        """The noise schedule that the networks have learnt; it cannot be replaced.
+
+        Raises:
+            SettingError: one is assigned, as diffusers' pipelines take a sampler.
+        """
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, _: DDIMScheduler) -> None:
+        raise SettingError(
+            "pipe.scheduler is the noise schedule that the networks have learnt, and cannot be "
+            'replaced; a call chooses its sampler: pipe(audio, sampler="unipc"), or preset="best"'
+        )
 
     @property
     def retriever(self) -> FaceRetriever:

@@ -245,6 +245,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                     files[value["path"]] = base64.b64decode(value["content"])
                 elif action["key"] == "lfsFile":
                     files[value["path"]] = hub.large[value["oid"]]
+                elif action["key"] == "deletedFile":
+                    del files[value["path"]]
             commit = hub.repositories[repo_id].commit
             address = f"{hub.address}/{repo_id}/commit/{commit}"
             return Answer.of_json({"commitUrl": address, "commitOid": commit})

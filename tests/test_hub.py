@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests import HUB
+from tests.conftest import tiny_portraitist
 from tests.hub_server import TOKEN, HubServer
 from voice2face import Voice2FacePipeline
 from voice2face.checkpoints.files import describe_files, sha256_of
@@ -282,6 +284,23 @@ def test_pushing_uploads_checkpoint_and_card(
     hub.repositories["me/mine"].files["README.md"] = b"older"
     assert tiny_pipeline.push_to_hub("me/mine", token=TOKEN) == address
     assert hub.repositories["me/mine"].files["README.md"].startswith(b"# tiny")
+
+
+def test_pushing_over_another_checkpoint_leaves_nothing_of_it_and_all_other_files(
+    hub: HubServer, tiny_pipeline: Voice2FacePipeline
+) -> None:
+    Voice2FacePipeline(**tiny_portraitist()).push_to_hub("me/mine", token=TOKEN)
+    repository = hub.repositories["me/mine"]
+    own = {".gitattributes", "LICENSE", "sounds/a.json", "retriever/people.json", "onnx/a.onnx"}
+    repository.files |= dict.fromkeys(own, b"of the user")
+    before = set(repository.files)
+    hub.requests.clear()
+    tiny_pipeline.push_to_hub("me/mine", token=TOKEN)
+    index = json.loads(repository.files["model_index.json"])
+    assert set(repository.files) == {*index["files"], "model_index.json", "README.md", *own}
+    assert "retriever/entries.safetensors" in before - set(repository.files)
+    commits = [request for request in hub.requests if "/commit/" in request.path]
+    assert len(commits) == 1
 
 
 def test_pushing_without_permission(hub: HubServer, tiny_pipeline: Voice2FacePipeline) -> None:

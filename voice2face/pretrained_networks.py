@@ -232,10 +232,11 @@ class PretrainedNetworks(PlacedNetworks):
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, token: str | bool | None = None
     ) -> str:
-        """Upload the checkpoint and its model card to the Hugging Face Hub.
+        """Upload the checkpoint and its model card to the Hugging Face Hub, in one commit.
 
         Args:
-            repo_id: ``owner/name``; made where it does not exist.
+            repo_id: ``owner/name``; made where it does not exist. A checkpoint that is there is
+                replaced, whatever its method; other files stay.
             private: whether a new repository is private.
             token: of an account that may write there; the one logged in by default.
 
@@ -247,7 +248,7 @@ class PretrainedNetworks(PlacedNetworks):
         """
         with tempfile.TemporaryDirectory() as space:
             folder = self.save_pretrained(Path(space) / "checkpoint")
-            return upload(folder, repo_id, private=private, token=token)
+            return upload(folder, repo_id, possible_files(), private=private, token=token)
 
     @torch.no_grad()
     def encode(self, faces: Sequence[Image.Image], *, bottom_only: bool = False) -> Tensor:
@@ -326,3 +327,13 @@ def components_of(method: str, folders: Container[str] = ()) -> dict[str, type |
     of_method = METHODS[method]
     optional = {name: kind for name, kind in of_method.optional.items() if name in folders}
     return COMPONENTS | dict(of_method.components) | optional
+
+
+def possible_files() -> set[str]:
+    """Names of the files that components of checkpoints have, of whatever method."""
+    return {
+        f"{name}/{file}"
+        for method in METHODS
+        for name, kind in components_of(method, METHODS[method].optional).items()
+        for file in component_files(kind)
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,18 +74,41 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         ) from error
 
 
-def upload(folder: Path, repo_id: str, *, private: bool, token: str | bool | None) -> str:
-    """Put a checkpoint folder on the Hub, model card included, and return its address.
+def upload(
+    folder: Path,
+    repo_id: str,
+    replaced: Collection[str],
+    *,
+    private: bool,
+    token: str | bool | None,
+) -> str:
+    """Put a checkpoint folder on the Hub in one commit, and return its address.
+
+    Args:
+        folder: the checkpoint, model card included.
+        repo_id: ``owner/name``; made where it does not exist.
+        replaced: files that are deleted from the repository where the folder has none of that name.
+        private: whether a new repository is private.
+        token: of an account that may write there.
 
     Raises:
         CheckpointNotFoundError: the Hub was not reached, or refused.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     with hub_errors(repo_id):
         api = HfApi(token=token)
         address = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Upload voice2face checkpoint"
+        old = set(api.list_repo_files(repo_id)).intersection(replaced) - files.keys()
+        api.create_commit(
+            repo_id,
+            [CommitOperationDelete(name, is_folder=False) for name in sorted(old)]
+            + [CommitOperationAdd(name, path) for name, path in files.items()],
+            commit_message="Upload voice2face checkpoint",
         )
     return str(address)

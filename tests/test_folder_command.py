@@ -18,7 +18,7 @@ import soundfile as sf
 from PIL import Image
 
 from tests.conftest import tiny_components, tiny_update
-from voice2face import Voice2FacePipeline
+from voice2face import Voice2FacePipeline, load_audio
 from voice2face.checkpoints.learnt_preset import learnt_preset
 from voice2face.checkpoints.resolving import find_folder
 from voice2face.cli import build_parser, main
@@ -28,7 +28,7 @@ from voice2face.commands.folder_settings import settings_asked
 from voice2face.commands.options import draw_settings
 from voice2face.errors import DeviceError, OutputError
 from voice2face.picture_files import SYNTHETIC_SOURCE
-from voice2face.recordings import find_recordings, portrait_paths
+from voice2face.recordings import AUDIO_ENDINGS, UNREAD_ENDINGS, find_recordings, portrait_paths
 from voice2face.settings import DISTILLED, PRESETS, Preset
 
 
@@ -779,3 +779,33 @@ def test_recordings_that_are_not_read_are_told_of(
     assert main([str(folder), *arguments, "-q"]) == 0
     assert capsys.readouterr() == ("", "")
     assert len(list(drawn.iterdir())) == 1
+
+
+FORMATS_BY_ENDING = {
+    ".wav": "WAV",
+    ".w64": "W64",
+    ".rf64": "RF64",
+    ".flac": "FLAC",
+    ".ogg": "OGG",
+    ".oga": "OGG",
+    ".opus": "OGG",
+    ".mp3": "MP3",
+    ".aif": "AIFF",
+    ".aiff": "AIFF",
+    ".aifc": "AIFF",
+    ".caf": "CAF",
+    ".au": "AU",
+    ".snd": "AU",
+    ".sph": "NIST",
+}
+
+
+def test_what_a_folder_is_searched_for_is_what_is_decoded(tmp_path: Path, tone: np.ndarray) -> None:
+    for ending, kind in FORMATS_BY_ENDING.items():
+        sf.write(tmp_path / f"talk{ending}", tone, 16_000, format=kind)
+    found = find_recordings(tmp_path)
+    assert not found.unread
+    assert {path.suffix for path in found.recordings} == FORMATS_BY_ENDING.keys() == AUDIO_ENDINGS
+    for path in found.recordings:
+        assert len(load_audio(path)) >= len(tone)
+    assert not {f".{kind.lower()}" for kind in sf.available_formats()} & UNREAD_ENDINGS

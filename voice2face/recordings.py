@@ -12,11 +12,12 @@ from typing import NamedTuple
 from voice2face.errors import AudioNotFoundError
 from voice2face.paths import resolved
 
-AUDIO_ENDINGS = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
+AUDIO_ENDINGS = frozenset(  # of recordings in formats that libsndfile reads
+    {".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
+    | {".aif", ".aiff", ".aifc", ".caf", ".au", ".snd", ".sph"}
 )
-UNREAD_ENDINGS = frozenset(  # of recordings in formats that are not read
-    {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".caf", ".mka"}
+UNREAD_ENDINGS = frozenset(  # of recordings in formats that it does not read
+    {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".mka"}
 )
 
 

@@ -212,6 +212,47 @@ def test_channels_are_averaged(tone: np.ndarray, layout: str) -> None:
     np.testing.assert_allclose(load_audio(stereo, SAMPLE_RATE), 0.75 * tone, atol=1e-6)
 
 
+@pytest.mark.parametrize("gain", [1.0, 0.9])
+@pytest.mark.parametrize("source", ["array", "WAV", "FLAC", "OGG"])
+def test_of_channels_that_cancel_each_other_out_the_loudest_is_taken(
+    tone: np.ndarray, gain: float, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voice2face.audio.decoding.DECODED_AT_ONCE", 1_000)
+    stereo = np.stack([-gain * tone, tone], 1)
+    if source == "array":
+        heard = [load_audio(stereo, SAMPLE_RATE), load_audio(stereo.T + 0.1, SAMPLE_RATE) - 0.1]
+    else:
+        buffer = io.BytesIO()
+        sf.write(buffer, stereo, SAMPLE_RATE, format=source)
+        heard = [load_audio(buffer.getvalue())]
+    for waveform in heard:
+        count = min(len(waveform), len(tone))
+        assert abs(np.corrcoef(waveform[:count], tone[:count])[0, 1]) > 0.95
+        assert np.abs(waveform).max() > 0.9 * np.abs(tone).max()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1.0, 0.0], [0.0, 0.0]],
+        [[1.0, 0.0], [0.0, 1.0]],
+        [[1.0, 0.0], [-0.9, 0.4359]],
+        [[1.0, 0.0], [-0.5, 0.0]],
+        [[0.0, 0.0]] * 63 + [[1.0, 0.0]],
+    ],
+)
+def test_other_channels_are_averaged_to_the_last_bit(
+    tone: np.ndarray, rows: list[list[float]]
+) -> None:
+    other = 0.3 * np.random.default_rng(0).normal(size=len(tone))
+    channels = (0.5 * np.array(rows) @ np.stack([tone, other])).astype(np.float32)
+    np.testing.assert_array_equal(load_audio(channels, SAMPLE_RATE), channels.mean(0))
+    buffer = io.BytesIO()
+    sf.write(buffer, channels.T, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    expected = np.ascontiguousarray(channels.T).mean(1)
+    np.testing.assert_array_equal(load_audio(buffer.getvalue()), expected)
+
+
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
 def test_any_rate_is_brought_to_16_khz(rate: int) -> None:
     original = np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate).astype(np.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voice2face.audio.channels import Mixing
 from voice2face.audio.file_objects import LARGEST_FILE_BYTES, TOO_LARGE, Watched, reading
 from voice2face.errors import AudioDecodeError, AudioFormatError, AudioNotFoundError
 
@@ -15,7 +17,7 @@ LONGEST_SECONDS = 4 * 3600.0
 MOST_SAMPLES = 1 << 29  # a channel
 MOST_CHANNELS = 64
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
-DECODED_AT_ONCE = 1 << 20  # samples a channel, averaged to mono before more are read
+DECODED_AT_ONCE = 1 << 20  # samples a channel, brought to mono before more are read
 
 _DECODE_HINT = (
     "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first: "
@@ -81,10 +83,12 @@ def _decode(file: Watched, where: str) -> tuple[NDArray[np.float32], float]:
                     "not finished; save it again as FLAC or WAV"
                 )
             check_length(expected, sound.samplerate, where)
-            parts = []
-            # SoundFile.blocks() would go on to the length that the header claims
-            while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
+            parts, mixing = [], Mixing()
+            for block in _blocks(sound):
                 parts.append(block[:, 0] if sound.channels == 1 else block.mean(1))
+                if sound.channels > 1:
+                    mixing.add(block.T, parts[-1])
+            loudest = mixing.loudest_if_lost()
             rate = float(sound.samplerate)
             # libsndfile reads no further than it guesses where an MP3 lacks the Xing header
             if sound.format == "MP3" and _goes_on(file):
@@ -92,6 +96,9 @@ def _decode(file: Watched, where: str) -> tuple[NDArray[np.float32], float]:
                     f"{where}: there is more than its header says, as in a stream or in files that "
                     "were joined; save it again as FLAC or WAV"
                 )
+            if loudest is not None:
+                sound.seek(0)
+                parts = [block[:, loudest].copy() for block in _blocks(sound)]
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         reason = getattr(error, "error_string", error)  # without the file's name once more
         raise AudioDecodeError(
@@ -104,6 +111,12 @@ def _decode(file: Watched, where: str) -> tuple[NDArray[np.float32], float]:
             f"{expected} samples are there; get the whole file, or save it again as FLAC or WAV"
         )
     return samples, rate
+
+
+def _blocks(sound: Any) -> Iterator[NDArray[np.float32]]:
+    """Samples, ``(samples, channels)``, to the end and no further, as a header may claim."""
+    while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
+        yield block
 
 
 def _goes_on(file: Watched) -> bool:

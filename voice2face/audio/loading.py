@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voice2face.audio.channels import to_mono
 from voice2face.audio.decoding import MOST_CHANNELS, check_length, decode, decode_path
 from voice2face.audio.resampling import resample
 from voice2face.audio.waveform import Waveform
@@ -40,7 +41,8 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
             way round, as SciPy and Gradio do; or what Hugging Face's datasets hold:
             ``{"array": ..., "sampling_rate": ...}``, ``{"bytes": ..., "path": ...}``, or
             torchcodec's ``AudioDecoder``. Integer samples are scaled by their type's range; those
-            of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64 channels.
+            of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64 channels, which are
+            averaged; where they cancel each other out, the loudest is taken.
         sample_rate: samples a second, for arrays and tensors only: files say their own.
 
     Returns:
@@ -224,7 +226,7 @@ def _scaled(samples: NDArray[Any]) -> NDArray[Any]:
 
 
 def _to_mono(samples: NDArray[Any], where: str) -> Waveform:
-    """Average channels; the longer axis of a two-dimensional array is time."""
+    """Bring channels to one; the longer axis of a two-dimensional array is time."""
     if samples.ndim not in (1, 2):
         raise AudioFormatError(
             f"{where}: samples of shape {samples.shape}; give (samples,) or (channels, samples)"
@@ -235,5 +237,9 @@ def _to_mono(samples: NDArray[Any], where: str) -> Waveform:
             raise AudioFormatError(
                 f"{where}: samples of shape {samples.shape} have over {MOST_CHANNELS} channels"
             )
-        samples = samples.mean(channel_axis) if samples.size else samples.reshape(-1)
+        if samples.size:
+            channels = samples if channel_axis == 0 else samples.T
+            samples = to_mono(channels, samples.mean(channel_axis))
+        else:
+            samples = samples.reshape(-1)
     return np.ascontiguousarray(samples, dtype=np.float32)

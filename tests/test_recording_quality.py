@@ -13,6 +13,7 @@ from voice2face.audio.quality import (
     is_clipped,
     is_noisy,
 )
+from voice2face.audio.voice_activity import frames_of, join_frames, speech_frames
 
 
 def test_good_recordings_are_not_warned_of(
@@ -40,6 +41,28 @@ def test_noise_is_noticed(male_speech: Path, decibels: float, noisy: bool) -> No
 
 def test_an_offset_of_the_microphone_is_no_noise(male_speech: Path) -> None:
     assert not is_noisy(load_audio(male_speech) + np.float32(0.02))
+
+
+@pytest.mark.parametrize("offset", [0.1, 0.3, 1.0])
+def test_a_large_offset_changes_no_voice(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path, offset: float
+) -> None:
+    for path in (female_speech, male_speech):
+        speech = load_audio(path)
+        voice = pipeline.listen(speech, 16_000)
+        shifted = pipeline.listen(speech + np.float32(offset), 16_000)
+        assert float(shifted.embedding @ voice.embedding) > 0.98
+
+
+def test_of_small_offsets_speech_is_left_as_it_is(female_speech: Path, male_speech: Path) -> None:
+    for path in (female_speech, male_speech):
+        speech = load_audio(path)
+        for offset in np.float32([0.0, 0.01, -0.02]):
+            shifted = speech + offset
+            kept = speech_frames(shifted)
+            np.testing.assert_array_equal(
+                join_frames(shifted, kept), frames_of(shifted)[kept].reshape(-1)
+            )
 
 
 def test_a_recording_tells_all_that_is_wrong_with_it(

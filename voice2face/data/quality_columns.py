@@ -13,7 +13,7 @@ from voice2face.errors import SettingError
 
 QUALITY_COLUMNS = ("sharpness", "yaw", "pitch", "brightness", "contrast", "outside")
 
-logger = logging.getLogger("voice2face.training")
+logger = logging.getLogger("voice2face.data")
 
 
 def quality_of(row: Mapping[str, Any]) -> list[float]:

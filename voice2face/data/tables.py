@@ -32,7 +32,7 @@ UNKNOWN = -1
 ADULT_YEARS = 20
 OLDEST_YEARS = 120
 
-logger = logging.getLogger("voice2face.training")
+logger = logging.getLogger("voice2face.data")
 
 
 @dataclass(frozen=True)

@@ -142,18 +142,33 @@ def ids_with_portrait(options: argparse.Namespace) -> set[str]:
     return set(pyarrow.dataset.dataset(files, schema).to_table()["id"].to_pylist())
 
 
-def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
-    """Rows of ``id`` and ``audio``, paths or encoded bytes, that have no portrait yet."""
+def is_text(path: Path) -> bool:
+    """Whether Arrow's tables, which are UTF-8, can hold a path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def waiting_recordings(options: argparse.Namespace) -> tuple[ray.data.Dataset, dict[str, str]]:
+    """What has no portrait yet.
+
+    Returns rows of ``id`` and ``audio``, paths or encoded bytes; and what is wrong with recordings
+    that can have no row, by their ids.
+    """
     done = ids_with_portrait(options)
     source = options.source.absolute()
     tables = [source] if source.suffix == ".parquet" else sorted(source.glob("*.parquet"))
     if not tables:
         recordings = find_recordings(source).recordings
         found = {path.relative_to(source).as_posix(): path for path in recordings}
-        waiting = [name for name in found if name not in done]
+        why = "its path is not UTF-8; rename it"
+        odd = {name: why for name, path in found.items() if not is_text(path)}
+        waiting = [name for name in found if name not in done and name not in odd]
         rows = [{"id": name, "audio": str(found[name])} for name in waiting]
         blocks = max(1, math.ceil(len(rows) / options.batch_size))
-        return ray.data.from_items(rows, override_num_blocks=blocks)
+        return ray.data.from_items(rows, override_num_blocks=blocks), odd
     columns = [options.id_column, options.audio_column]
     ids = pyarrow.dataset.dataset(tables).to_table(columns[:1])[0]
     if ids.null_count or len(ids.unique()) < len(ids):
@@ -165,7 +180,7 @@ def waiting_recordings(options: argparse.Namespace) -> ray.data.Dataset:
 
     rows = ray.data.read_parquet([str(table) for table in tables]).select_columns(columns)
     waiting_rows = rows.map_batches(leave_out_done, batch_size=None, batch_format="pyarrow")
-    return waiting_rows.repartition(target_num_rows_per_block=options.batch_size)
+    return waiting_rows.repartition(target_num_rows_per_block=options.batch_size), {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
     ray.init(ignore_reinit_error=True)
     gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-    outcomes = waiting_recordings(options).map_batches(
+    waiting, errors = waiting_recordings(options)
+    outcomes = waiting.map_batches(
         Painter,
         fn_constructor_args=(options, "cuda" if gpus else "cpu"),
         compute=ray.data.ActorPoolStrategy(size=options.actors or gpus or cpus),
@@ -185,18 +201,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         num_cpus=0,  # by Ray's count: with an actor on every CPU, it could not read any more
         num_gpus=1 if gpus else 0,
     )
-    made, failed = 0, []
+    made = 0
     for row in outcomes.iter_rows():
         if row["error"] is None:
             made += 1
         else:
-            failed.append(json.dumps(row, ensure_ascii=False) + "\n")
+            errors[row["id"]] = row["error"]
     for partial in options.output.glob(".*.partial"):  # of processes that died while writing
         partial.unlink()
     report = options.output.with_name(f"{options.output.name}-failed.jsonl")
-    write_atomically(report, "".join(failed).encode())
-    print(f"{made} made, {len(failed)} failed")
-    return 1 if failed else 0
+    lines = (json.dumps({"id": name, "error": errors[name]}, ensure_ascii=False) for name in errors)
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomically(report, text.encode(errors="backslashreplace"))  # as JSON escapes surrogates
+    print(f"{made} made, {len(errors)} failed")
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

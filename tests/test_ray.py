@@ -7,7 +7,9 @@ import io
 import json
 import os
 import secrets
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -232,6 +234,26 @@ def test_where_all_is_done_nothing_is_made_and_nothing_failed(
     assert ray_batch.main(arguments) == 0
     assert "0 made, 0 failed" in capsys.readouterr().out
     assert report(output) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8")
+def test_a_recording_whose_name_is_not_utf8_ends_no_batch(
+    cluster: None,
+    ray_batch: ModuleType,
+    recordings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    source, output, odd = tmp_path / "spoken", tmp_path / "portraits", os.fsdecode(b"caf\xe9.flac")
+    source.mkdir()
+    for name in ("talk.flac", odd):
+        shutil.copy(recordings / "male" / "0.flac", source / name)
+    arguments = [str(source), "-o", str(output), *FEW, "--actors", "1"]
+    for run in ("1 made, 1 failed", "0 made, 1 failed"):
+        assert ray_batch.main(arguments) == 1
+        assert run in capsys.readouterr().out
+        assert report(output) == [{"id": odd, "error": "its path is not UTF-8; rename it"}]
+        assert [path.name for path in output.iterdir()] == ["talk.flac.png"]
 
 
 def test_ids_that_are_the_same_are_refused(

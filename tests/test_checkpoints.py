@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from voice2face.checkpoints import verified_files
 from voice2face.checkpoints.files import describe_files, sha256_of, verify
 from voice2face.checkpoints.manifest import MANIFEST_FILE, read_manifest
 from voice2face.checkpoints.model_card import CARD
-from voice2face.checkpoints.model_index import INDEX_KEYS, read_model_index
+from voice2face.checkpoints.model_index import INDEX_KEYS, MODEL_INDEX, read_model_index
 from voice2face.checkpoints.resolving import resolve
 from voice2face.checkpoints.saving import copy_checkpoint
 from voice2face.checkpoints.verified_files import memory_file
@@ -496,7 +496,15 @@ def test_mounts_are_filled(
 
     mount = tmp_path / "mount"
     mount.mkdir()
+    honest = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.is_relative_to(mount) != target.is_relative_to(mount):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return honest(self, target)
+
     monkeypatch.setattr(Path, "is_mount", lambda path: path == mount)
+    monkeypatch.setattr(Path, "replace", replace)
     monkeypatch.setattr(whole_folders, "replace_folder", busy)
     before = mount.stat().st_ino
     for _ in ("empty", "an older checkpoint"):
@@ -535,20 +543,33 @@ def test_an_empty_folder_holds_nothing_until_all_is_there(
 
 
 def test_a_checkpoint_that_was_not_finished_is_none(
-    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: Voice2FacePipeline, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved: list[str] = []
-    honest = Path.replace
+    index, whole = folder / MODEL_INDEX, []
+    listed, moved, removed = Path.iterdir, Path.replace, shutil.rmtree
 
-    def replace(self: Path, target: Path) -> Path:
-        moved.append(target.name)
-        return honest(self, target)
+    def iterdir(path: Path) -> Iterator[Path]:
+        """The table of contents is the last of the old files and the first of the new ones."""
+        worst = path == folder
+        return iter(sorted(listed(path), key=lambda entry: (entry.name == MODEL_INDEX) == worst))
 
+    def replace(path: Path, target: Path) -> Path:
+        whole.append(index.exists())
+        return moved(path, target)
+
+    def rmtree(path: Path, *more: Any, **named: Any) -> None:
+        whole.append(index.exists() and Path(path).parent == folder)
+        removed(path, *more, **named)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(Path, "iterdir", iterdir)
     monkeypatch.setattr(Path, "replace", replace)
-    (tmp_path / "empty").mkdir()
-    tiny_pipeline.save_pretrained(tmp_path / "empty")
-    assert len(moved) > 1
-    assert moved[-1] == "model_index.json"
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    before = describe_files(folder)
+    tiny_pipeline.save_pretrained(folder)
+    assert len(whole) > 2
+    assert not any(whole), "a crash in between leaves no folder that is taken for one"
+    assert describe_files(folder) == before
 
 
 def test_places_that_are_no_paths_are_refused(
@@ -567,10 +588,16 @@ def test_what_lies_in_a_checkpoint_and_is_not_of_it_is_kept(
     tiny_pipeline.save_pretrained(folder)
     (folder / ".git").mkdir()
     tiny_pipeline.save_pretrained(folder)
-    (folder / "denoiser" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds other files, denoiser/notes.txt"):
+    for name in ("denoiser/notes.txt", ".gitattributes"):
+        (folder / name).write_text("mine")
+        with pytest.raises(OutputError, match=f"holds other files, {name}"):
+            tiny_pipeline.save_pretrained(folder)
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+    (folder / "link").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(OutputError, match="holds other files, link"):
         tiny_pipeline.save_pretrained(folder)
-    assert (folder / "denoiser" / "notes.txt").read_text() == "mine"
+    assert (folder / "link").is_symlink()
 
 
 def test_a_checkpoint_of_another_library_is_never_replaced(

@@ -225,7 +225,14 @@ def test_released_names_come_with_their_pinned_revision(
     monkeypatch.setattr("voice2face.checkpoints.resolving.manifest", lambda: content)
     first = resolve("tiny", cache_dir=tmp_path)
     assert first.name == published
+    hub.requests.clear()
     assert resolve(cache_dir=tmp_path, local_files_only=True) == first
+    with pytest.raises(CheckpointNotFoundError, match="go online"):
+        resolve(cache_dir=tmp_path / "another", local_files_only=True)
+    assert hub.requests == []
+    (tmp_path / "tiny").symlink_to(saved)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("tiny", cache_dir=tmp_path) == first, "whatever folder is called so"
     with pytest.raises(CheckpointNotFoundError, match="revision is pinned"):
         resolve("tiny", revision="main", cache_dir=tmp_path)
     hub.repositories["someone/tiny"].private = True
@@ -261,10 +268,12 @@ def test_where_a_released_checkpoint_lies_is_told_without_a_connection(
     assert where("lost") == f"in the package, {tmp_path / 'lost'}"
 
 
-def test_folders_have_no_revisions(saved: Path) -> None:
-    assert resolve(saved) == saved
-    with pytest.raises(CheckpointNotFoundError, match="has no revisions; leave revision out"):
-        resolve(saved, revision="v1")
+def test_folders_have_no_revisions(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(saved.parent))
+    for name in (saved, f"~/{saved.name}"):
+        assert resolve(name) == saved
+        with pytest.raises(CheckpointNotFoundError, match="has no revisions; leave revision out"):
+            resolve(name, revision="v1")
 
 
 def test_pushing_uploads_checkpoint_and_card(

@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voice2face import Portraits, Voice2FacePipeline
+from voice2face import Portraits, Voice2FacePipeline, watermark
 from voice2face.cli import main
 from voice2face.picture_files import side_by_side
-from voice2face.watermark import LARGEST_SIDE, MOST_LEVELS, detect, embed, pattern
+from voice2face.watermark import (
+    LARGEST_SIDE,
+    MOST_LEVELS,
+    SURE_SCORE,
+    detect,
+    embed,
+    pattern,
+    score,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +84,58 @@ def test_it_is_found_in_pictures_of_several(marked: Portraits, unmarked: Portrai
     assert detect(side_by_side(unmarked.images * 6, 6)).answer != "yes"
 
 
+def large_screen() -> Image.Image:
+    rough = np.random.default_rng(0).integers(0, 255, (27, 48, 3), dtype=np.uint8)
+    return Image.fromarray(rough).resize((1920, 1080), Image.Resampling.BICUBIC)
+
+
+def test_a_large_screenshot_is_not_cleared() -> None:
+    assert detect(large_screen()).answer == "unsure"
+
+
 @pytest.mark.parametrize("times", [1.0, 1.5])
 def test_it_is_found_somewhere_in_a_large_screenshot(marked: Portraits, times: float) -> None:
-    rng = np.random.default_rng(0)
-    rough = Image.fromarray(rng.integers(0, 255, (27, 48, 3), dtype=np.uint8))
-    screen = rough.resize((1920, 1080), Image.Resampling.BICUBIC)
-    assert detect(screen).answer == "unsure"
+    screen = large_screen()
     size = (round(256 * times),) * 2
     screen.paste(marked.images[0].resize(size, Image.Resampling.BICUBIC), (333, 517))
     assert detect(screen).answer == "yes"
 
 
-def test_a_picture_too_large_to_be_searched_is_not_cleared() -> None:
-    detection = detect(Image.new("RGB", (3000, 4000), "grey"))
+def test_it_is_found_in_a_part_of_a_long_strip(marked: Portraits) -> None:
+    rough = np.random.default_rng(0).integers(0, 255, (64, 1600, 3), dtype=np.uint8)
+    strip = Image.fromarray(rough).resize((6400, 256), Image.Resampling.BICUBIC)
+    strip.paste(marked.images[0], (3333, 0))
+    assert score(np.asarray(strip.convert("L"), np.float32)) > SURE_SCORE
+
+
+@pytest.mark.parametrize(
+    ("limit", "pixels"), [("MOST_PIXELS", 60_000), ("MOST_PIXELS_A_SCALE", 50_000)]
+)
+def test_a_picture_too_large_to_be_searched_is_not_cleared(
+    limit: str, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = Image.new("RGB", (100, 120), "grey")
+    assert detect(grey).answer == "no"
+    monkeypatch.setattr(watermark, limit, pixels)
+    detection = detect(grey)
     assert (detection.answer, detection.probability) == ("unsure", 0.5)
+
+
+def test_what_is_found_in_a_picture_too_large_to_be_searched_counts(
+    marked: Portraits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watermark, "SURE_SCORE", np.inf)
+    monkeypatch.setattr(watermark, "MOST_PIXELS", 256 * 256)
+    assert detect(marked.images[0]).answer == "yes"
+
+
+def test_the_search_ends_where_it_is_sure(
+    marked: Portraits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(watermark, "score", lambda part: (seen.append(part.shape), score(part))[1])
+    assert detect(marked.images[0]).answer == "yes"
+    assert seen == [(256, 256)]
 
 
 def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:
@@ -103,9 +149,12 @@ def test_it_cannot_be_seen(marked: Portraits, unmarked: Portraits) -> None:
 
 def test_older_pictures_stay_marked() -> None:
     assert pattern()[0, :4] == pytest.approx([1.29698300, 1.17648014, 0.55230947, -0.13396871])
-    for level in (0, 255):
-        grey = np.full((64, 96, 3), level, np.uint8)
-        levels = np.abs(embed(grey).astype(int) - level)
+    grey = np.full((40, 96, 3), 128, np.uint8)
+    tile = np.hstack([pattern(), pattern()])[:40, :96, None]
+    assert np.array_equal(embed(grey), (grey + tile).round()), "on flat ground, up to its edges"
+    noise = np.random.default_rng(0).integers(0, 256, grey.shape, dtype=np.uint8)
+    for picture in (np.zeros_like(grey), np.full_like(grey, 255), noise):
+        levels = np.abs(embed(picture).astype(int) - picture)
         assert 0 < levels.max() <= MOST_LEVELS * np.abs(pattern()).max() + 1
 
 

@@ -51,7 +51,7 @@ from voice2face.listening import Voice, speech_of
 from voice2face.models import SpeakerEncoder
 from voice2face.models.spectrograms import hann_window, mel_filters
 from voice2face.picture_files import SYNTHETIC_SOURCE
-from voice2face.prefetch import READ_AHEAD, read_ahead
+from voice2face.prefetch import READ_AHEAD, READING_THREADS, read_ahead
 from voice2face.seeds import choose_seeds, seed_of_name
 from voice2face.settings import (
     DEFAULT_PRESET,
@@ -297,30 +297,44 @@ def test_map_holds_few_recordings(tiny_pipeline: Voice2FacePipeline, tone: np.nd
     assert taken == list(range(40))
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_nobody_waits_for_what_is_read_in_vain() -> None:
-    go_on = threading.Event()
-    results = read_ahead(lambda item: item == 0 or go_on.wait(20), range(9))
+    go_on, begun, others = threading.Event(), [], set(threading.enumerate())
+
+    def read(item: int) -> bool:
+        begun.append(item)
+        return item == 0 or go_on.wait(20)
+
+    results = read_ahead(read, range(9))
     assert next(results)
+    readers = set(threading.enumerate()) - others
     began = time.monotonic()
     del results
     assert time.monotonic() - began < 10
     go_on.set()
+    for reader in readers:
+        reader.join()
+    assert len(begun) <= 1 + READING_THREADS, "nothing else is read"
 
 
 def test_map_hands_errors_back_in_their_place(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
 ) -> None:
     good, silent = (tone, 16_000), (np.zeros(32_000, np.float32), 16_000)
-    recordings = [good, silent, "no-such.wav", good, silent]
+    recordings = [good, silent, "no-such.wav", good, io.BytesIO(b"no audio")]
     settings = {"batch_size": 2, "seed": 3, "num_inference_steps": 1, "progress": False}
     results = list(tiny_pipeline.map(recordings, on_error="return", **settings))
     kinds = [type(result).__name__ for result in results]
     assert kinds == [
-        *("Portrait", "NoSpeechError", "AudioNotFoundError", "Portrait", "NoSpeechError"),
+        *("Portrait", "NoSpeechError", "AudioNotFoundError", "Portrait", "AudioDecodeError"),
     ]
     assert [results[0].seed, results[3].seed] == [3, 6], "those that fail have a seed, too"
     with pytest.raises(NoSpeechError):
         list(tiny_pipeline.map(recordings, **settings))
+    settings["on_error"] = "return"
+    for names in (np.array(["no-such.wav"]), np.array([Path("no-such.wav")])):
+        (error,) = tiny_pipeline.map(names, **settings)
+        assert "no-such.wav does not exist" in str(error)
     with pytest.raises(SettingError, match="on_error is raise or return"):
         tiny_pipeline.map([], on_error="ignore")
 
@@ -644,7 +658,7 @@ def test_one_thing_for_several_is_refused(tiny_pipeline: Voice2FacePipeline, ton
     pair = {"array": tone, "sampling_rate": 16_000}
     pairs = [(tone, 16_000), (16_000, tone), pair]
     files = (b"RIFF", bytearray(b"RIFF"), memoryview(b"RIFF"), io.BytesIO(b"RIFF"))
-    samples = (tone, torch.from_numpy(tone), speech_of((tone, 16_000)))
+    samples = (tone, tone.astype(np.int16), torch.from_numpy(tone), speech_of((tone, 16_000)))
     for one in ("talk.wav", Path("talk.wav"), None, *files, *samples, *pairs):
         with pytest.raises(SettingError, match="map takes several recordings"):
             tiny_pipeline.map(one)

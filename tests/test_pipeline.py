@@ -86,8 +86,10 @@ def test_result_holds_pictures_seeds_evidence_and_settings(portraits: Portraits)
     assert evidence.windows == 2
     assert sum(evidence.age_probabilities.values()) == pytest.approx(1.0, abs=1e-5)
     assert 0.0 <= evidence.male_probability <= 1.0
-    assert evidence.sex in ("female", "male")
-    assert evidence.age in evidence.age_probabilities
+    ages = {"20-29": 0.2, "30-39": 0.5, "40-49": 0.3}
+    told = replace(evidence, male_probability=0.6, age_probabilities=ages)
+    assert (told.sex, told.age) == ("male", "30-39")
+    assert replace(told, male_probability=0.4).sex == "female"
     assert portraits[0].settings.checkpoint == "tiny"
     assert len(portraits[1:]) == 2
     assert portraits.grid(2).size == (96, 96)

@@ -59,6 +59,7 @@ from voice2face.settings import (
     PRESETS,
 )
 from voice2face.step_callback import StepCallback
+from voice2face.whole_files import replace_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -865,6 +866,24 @@ def test_the_longest_file_name_can_be_written(portraits: Portraits, tmp_path: Pa
     with pytest.raises(OutputError, match="cannot be written"):
         portraits[0].save(path / "face.png")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "face.png"
+
+    def interrupted(partial: Path) -> None:
+        partial.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    def while_another_writes(partial: Path) -> None:
+        partial.write_bytes(b"one")
+        replace_file(file, lambda other: other.write_bytes(b"another"))
+
+    replace_file(file, while_another_writes)
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(file, interrupted)
+    assert file.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_folder_is_no_output_file(portraits: Portraits, tmp_path: Path) -> None:

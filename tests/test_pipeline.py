@@ -50,7 +50,7 @@ from voice2face.errors import (
 from voice2face.listening import Voice, speech_of
 from voice2face.models import SpeakerEncoder
 from voice2face.models.spectrograms import hann_window, mel_filters
-from voice2face.picture_files import SYNTHETIC_SOURCE
+from voice2face.picture_files import SYNTHETIC_SOURCE, side_by_side
 from voice2face.prefetch import READ_AHEAD, READING_THREADS, read_ahead
 from voice2face.seeds import choose_seeds, seed_of_name
 from voice2face.settings import (
@@ -228,6 +228,8 @@ def test_decode_says_which_latents_it_takes(tiny_pipeline: Voice2FacePipeline) -
 def test_encode_says_which_pictures_it_takes(
     tiny_pipeline: Voice2FacePipeline, portraits: Portraits, tmp_path: Path
 ) -> None:
+    grey = portraits[0].image.convert("L")
+    assert torch.equal(tiny_pipeline.encode([grey]), tiny_pipeline.encode([grey.convert("RGB")]))
     for faces in (None, 3, "face.png", [None], [np.zeros((8, 8, 3), np.uint8)], []):
         with pytest.raises(SettingError, match=r"encode takes a list of pictures|no faces"):
             tiny_pipeline.encode(faces)
@@ -480,11 +482,13 @@ def test_saving_and_loading_gives_the_same_pictures(
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".webp"])
 def test_files_say_that_they_are_synthetic(
-    portraits: Portraits, tmp_path: Path, suffix: str
+    portraits: Portraits, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = portraits[0].save(tmp_path / f"face{suffix}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = portraits[0].save(f"~/face{suffix}")
+    assert path.parent == tmp_path
     with Image.open(path) as image:
         assert image.size == (48, 48)
         marks = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
@@ -728,9 +732,10 @@ def test_pictures_too_large_for_their_format_are_refused(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray, tmp_path: Path
 ) -> None:
     portraits = tiny_pipeline(tone, 16_000, num_images=1, num_inference_steps=1)
-    tall = Portraits(portraits.items * 350)  # 350 * 48 pixels
-    with pytest.raises(OutputError, match=r"48x16800 pixels cannot be saved as WEBP .* choose"):
-        tall.save_grid(tmp_path / "all.webp", columns=1)
+    for count, name, what in ((350, "all.webp", "48x16800 .* WEBP"), (1400, "all.jpg", "JPEG")):
+        tall = Portraits(portraits.items * count)
+        with pytest.raises(OutputError, match=f"{what} .* choose"):
+            tall.save_grid(tmp_path / name, columns=1)
     tall.save_grid(tmp_path / "all.png", columns=1)
     for quality in (0, 96, 90.5, None):
         with pytest.raises(SettingError, match="quality is 1 to 95"):
@@ -1020,6 +1025,16 @@ def test_a_saved_grid_is_marked_too(portraits: Portraits, tmp_path: Path) -> Non
     with Image.open(portraits.save_grid(tmp_path / "all.png", 3)) as image:
         assert image.size == (3 * 48, 48)
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+
+
+def test_pictures_lie_side_by_side_row_by_row() -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    sheet = np.asarray(side_by_side([Image.new("RGB", (3, 1), one) for one in colours], 2))
+    assert sheet.shape == (2, 6, 3)
+    assert sheet[:, ::3].tolist() == [
+        [[255, 0, 0], [0, 255, 0]],
+        [[0, 0, 255], [0, 0, 0]],
+    ]
 
 
 def test_a_grid_of_no_columns_is_refused(portraits: Portraits) -> None:

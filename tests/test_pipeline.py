@@ -1037,6 +1037,14 @@ def test_pictures_lie_side_by_side_row_by_row() -> None:
     ]
 
 
+def test_a_saved_mean_face_is_marked_too(portraits: Portraits, tmp_path: Path) -> None:
+    with Image.open(portraits.save_mean_face(tmp_path / "mean.png")) as image:
+        assert image.tobytes() == portraits.mean_face().tobytes()
+        assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
+    with Image.open(portraits.save_mean_face(tmp_path / "mean.jpg", quality=90)) as image:
+        assert SYNTHETIC_SOURCE.encode() in image.info["xmp"]
+
+
 def test_a_grid_of_no_columns_is_refused(portraits: Portraits) -> None:
     with pytest.raises(SettingError, match="columns is 1 to"):
         portraits.grid(0)

@@ -194,7 +194,7 @@ class Portraits(Sequence[Portrait]):
         return save_marked(self.grid(columns), path, {}, quality=quality, signer=signer)
 
     def mean_face(self) -> Image.Image:
-        """The average of the pictures.
+        """The average of the pictures, which ``save_mean_face`` writes.
 
         Besides sex and age, it shows what the training faces have in common.
 
@@ -204,6 +204,27 @@ class Portraits(Sequence[Portrait]):
         self._check_any()
         mean = np.mean([np.asarray(image, np.float32) for image in self.images], axis=0)
         return Image.fromarray(mean.round().astype(np.uint8))
+
+    def save_mean_face(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int = 95,
+        signer: Signer | None = None,
+    ) -> Path:
+        """Write the average of the pictures, with the marks of being synthetic.
+
+        Args:
+            path: as of ``Portrait.save``.
+            quality: as there.
+            signer: as there.
+
+        Raises:
+            OutputError: unknown ending, missing folder, or no permission.
+            CredentialError: the picture cannot be signed.
+            SettingError: there are no pictures.
+        """
+        return save_marked(self.mean_face(), path, {}, quality=quality, signer=signer)
 
     def _check_any(self) -> None:
         if not self.items:

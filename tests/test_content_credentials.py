@@ -76,6 +76,15 @@ def test_a_signed_picture_says_that_it_is_synthetic_and_keeps_its_marks(
     assert [other.name for other in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("name", ["png", "jpg", "webp"])
+def test_bytes_are_signed_as_files_are(
+    files: Files, portraits: Portraits, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / f"sent.{name}"
+    path.write_bytes(portraits[0].encode(name, signer=Signer(files.certificates, files.key)))
+    assert read_credential(path, trust=files.root).state == "trusted"
+
+
 def test_a_signed_png_still_tells_how_it_was_made(signed: Path, portraits: Portraits) -> None:
     saved = read_portrait(signed)
     assert saved.seed == 4

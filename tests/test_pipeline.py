@@ -525,6 +525,33 @@ def test_png_is_what_is_saved(portraits: Portraits, tmp_path: Path) -> None:
     assert portraits[1].save(tmp_path / "face.png").read_bytes() == portraits[1].png()
 
 
+@pytest.mark.parametrize("name", ["png", "jpg", "jpeg", "webp", "WEBP"])
+def test_what_is_encoded_is_what_is_saved(portraits: Portraits, tmp_path: Path, name: str) -> None:
+    saved = portraits[1].save(tmp_path / f"face.{name}", quality=70)
+    data = portraits[1].encode(name, quality=70)
+    assert saved.read_bytes() == data
+    with Image.open(io.BytesIO(data)) as image:
+        marks = image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode()
+    assert SYNTHETIC_SOURCE.encode() in marks
+
+
+@pytest.mark.parametrize("name", ["gif", "", ".png", "png/", None])
+def test_other_formats_are_not_encoded(portraits: Portraits, name: str | None) -> None:
+    with pytest.raises(SettingError, match="format is one of png, jpg, jpeg, webp, not"):
+        portraits[0].encode(name)
+
+
+def test_saving_to_what_is_no_path_says_how_to_get_bytes(portraits: Portraits) -> None:
+    for save in (
+        portraits[0].save,
+        portraits.save,
+        portraits.save_grid,
+        portraits.save_mean_face,
+    ):
+        with pytest.raises(OutputError, match=r"not to a BytesIO; a portrait's encode\(\) gives"):
+            save(io.BytesIO())
+
+
 def test_pictures_can_be_decoded_while_they_are_drawn(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
 ) -> None:

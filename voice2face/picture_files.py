@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from voice2face.errors import OutputError, PictureError
+from voice2face.errors import OutputError, PictureError, SettingError
 from voice2face.paths import expanded
 from voice2face.settings import check_whole
 from voice2face.whole_files import write_atomically
@@ -50,12 +50,18 @@ def side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def encode_marked(
-    image: Image.Image, format_name: str, details: Mapping[str, str], quality: int = 95
+    image: Image.Image,
+    format_name: str,
+    details: Mapping[str, str],
+    *,
+    quality: int = 95,
+    signer: Signer | None = None,
 ) -> bytes:
     """Encode a picture with the marks of being synthetic; PNG carries the details as text.
 
     Raises:
         OutputError: the format cannot hold a picture of that size.
+        CredentialError: the picture cannot be signed.
         SettingError: the quality is out of range.
     """
     quality = check_whole("quality", quality, BEST_QUALITY)
@@ -76,7 +82,8 @@ def encode_marked(
             f"{image.width}x{image.height} pixels cannot be saved as {format_name} ({error}); "
             "choose .png, or other columns"
         ) from error
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return data if signer is None else signer.sign(data, Image.MIME[format_name])
 
 
 def save_marked(
@@ -90,17 +97,31 @@ def save_marked(
     """Write a picture with the marks of being synthetic, whole or not at all.
 
     Raises:
-        OutputError: unknown ending, missing folder, no permission, or too large for the format.
+        OutputError: no path, unknown ending, missing folder, no permission, or too large for the
+            format.
         CredentialError: the picture cannot be signed.
         SettingError: the quality is out of range.
     """
-    path = expanded(path)
-    format_name = format_of(path)
-    data = encode_marked(image, format_name, details, quality)
-    if signer is not None:
-        data = signer.sign(data, Image.MIME[format_name])
+    path = place_of_picture(path)
+    data = encode_marked(image, format_of(path), details, quality=quality, signer=signer)
     write_atomically(path, data)
     return path
+
+
+def place_of_picture(path: str | os.PathLike[str]) -> Path:
+    """Where a picture goes, of a name that it can have.
+
+    Raises:
+        OutputError: it is no path, or of unknown ending.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise OutputError(
+            f"pictures are saved at paths, not to a {type(path).__name__}; a portrait's encode() "
+            "gives its bytes"
+        )
+    place = expanded(path)
+    format_of(place)
+    return place
 
 
 def numbered(path: Path, count: int) -> list[Path]:
@@ -121,6 +142,19 @@ def format_of(path: Path) -> str:
             f"{path}: pictures are saved as {', '.join(FORMATS)}; choose one of these endings"
         )
     return FORMATS[path.suffix.lower()]
+
+
+def format_called(name: str) -> str:
+    """Pillow's name of a format that is called as its files end, ``"jpg"`` say.
+
+    Raises:
+        SettingError: there is none.
+    """
+    ending = f".{name}".lower()
+    if ending not in FORMATS:
+        known = ", ".join(ending.removeprefix(".") for ending in FORMATS)
+        raise SettingError(f"format is one of {known}, not {name!r}")
+    return FORMATS[ending]
 
 
 def open_picture(picture: PictureSource) -> Image.Image:

@@ -14,8 +14,14 @@ from PIL import Image
 from voice2face import __version__
 from voice2face.errors import SettingError
 from voice2face.evidence import Evidence
-from voice2face.paths import expanded
-from voice2face.picture_files import encode_marked, format_of, numbered, save_marked, side_by_side
+from voice2face.picture_files import (
+    encode_marked,
+    format_called,
+    numbered,
+    place_of_picture,
+    save_marked,
+    side_by_side,
+)
 from voice2face.settings import check_whole
 
 if TYPE_CHECKING:
@@ -73,11 +79,7 @@ class Portrait:
         quality: int = 95,
         signer: Signer | None = None,
     ) -> Path:
-        """Write the picture with its marks: IPTC ``trainedAlgorithmicMedia`` in XMP, and a note.
-
-        PNG also carries what ``voice2face replay`` needs to make the picture again.
-
-        The file appears whole or not at all.
+        """Write what ``encode`` returns; the file appears whole or not at all.
 
         Args:
             path: ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
@@ -88,22 +90,44 @@ class Portrait:
             The path written.
 
         Raises:
-            OutputError: unknown ending, missing folder, or no permission.
+            OutputError: no path, unknown ending, missing folder, or no permission.
             CredentialError: the picture cannot be signed.
         """
         return save_marked(self.image, path, self._details(), quality=quality, signer=signer)
+
+    def encode(
+        self, format: str = "png", *, quality: int = 95, signer: Signer | None = None
+    ) -> bytes:
+        """The bytes of the file that ``save`` writes, to be sent or stored elsewhere.
+
+        The picture is marked as synthetic: IPTC ``trainedAlgorithmicMedia`` in XMP. PNG also
+        carries a note that says so in words, and what ``voice2face replay`` needs to make the
+        picture again.
+
+        Args:
+            format: ``"png"``, ``"jpg"``, ``"jpeg"`` or ``"webp"``.
+            quality: 1 … 95, of JPEG and WebP.
+            signer: adds a content credential; see ``voice2face.content_credentials``.
+
+        Raises:
+            SettingError: there is no such format, or the quality is out of range.
+            CredentialError: the picture cannot be signed.
+        """
+        return encode_marked(
+            self.image, format_called(format), self._details(), quality=quality, signer=signer
+        )
+
+    def png(self) -> bytes:
+        """``encode("png")`` in short."""
+        return self.encode()
+
+    _repr_png_ = png
 
     def _details(self) -> dict[str, str]:
         details = {"seed": self.seed, **asdict(self.settings), **asdict(self.provenance)}
         return {
             f"{DETAIL}{name}": str(value) for name, value in details.items() if value is not None
         }
-
-    def png(self) -> bytes:
-        """The PNG that ``save`` writes, byte for byte, to be sent or stored elsewhere."""
-        return encode_marked(self.image, "PNG", self._details())
-
-    _repr_png_ = png
 
 
 @dataclass(frozen=True)
@@ -147,11 +171,10 @@ class Portraits(Sequence[Portrait]):
             signer: as there.
 
         Raises:
-            OutputError: unknown ending, missing folder, or no permission.
+            OutputError: no path, unknown ending, missing folder, or no permission.
             CredentialError: the pictures cannot be signed.
         """
-        path = expanded(path)
-        format_of(path)
+        path = place_of_picture(path)
         return [
             portrait.save(name, quality=quality, signer=signer)
             for portrait, name in zip(self, numbered(path, len(self)), strict=True)
@@ -187,7 +210,7 @@ class Portraits(Sequence[Portrait]):
             signer: as there.
 
         Raises:
-            OutputError: unknown ending, missing folder, or no permission.
+            OutputError: no path, unknown ending, missing folder, or no permission.
             CredentialError: the picture cannot be signed.
             SettingError: the columns are out of range, or there are no pictures.
         """
@@ -220,7 +243,7 @@ class Portraits(Sequence[Portrait]):
             signer: as there.
 
         Raises:
-            OutputError: unknown ending, missing folder, or no permission.
+            OutputError: no path, unknown ending, missing folder, or no permission.
             CredentialError: the picture cannot be signed.
             SettingError: there are no pictures.
         """

@@ -141,7 +141,7 @@ def previews(pipe: Voice2FacePipeline, latents: Tensor) -> list[str]:
     size = (PREVIEW_SIDE, PREVIEW_SIDE)
     pictures = [Image.fromarray(picture).resize(size) for picture in pipe.decode(latents)]
     return [
-        data_url("image/webp", encode_marked(picture, "WEBP", {}, PREVIEW_QUALITY))
+        data_url("image/webp", encode_marked(picture, "WEBP", {}, quality=PREVIEW_QUALITY))
         for picture in pictures
     ]
 

@@ -8,13 +8,12 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 
-from voice2face import Voice2FacePipeline
-from voice2face.app.drawing import check_length
-from voice2face.app.limits import Limits
+from voice2face import Voice2FacePipeline, load_audio
+from voice2face.audio import SAMPLE_RATE
 from voice2face.errors import AudioError
 
 LARGEST_RECORDING = 20 << 20  # bytes
-LIMITS = Limits()  # of seconds: compressed, hours are small
+LONGEST_RECORDING = 600  # seconds: compressed, hours are small
 
 app = FastAPI(title="voice2face")
 pipe = Voice2FacePipeline.from_pretrained()
@@ -38,8 +37,8 @@ def portrait(
 ) -> Response:
     """A PNG for a recording (WAV, FLAC, Ogg, MP3 or AIFF) that is the body."""
     try:
-        check_length(audio, LIMITS)
-        made = pipe(audio, seed=seed, num_inference_steps=steps)[0]
+        samples = load_audio(audio, max_seconds=LONGEST_RECORDING)
+        made = pipe(samples, SAMPLE_RATE, seed=seed, num_inference_steps=steps)[0]
     except AudioError as error:
         raise HTTPException(422, str(error)) from error
     return Response(made.png(), media_type="image/png", headers={"X-Seed": str(made.seed)})

@@ -24,6 +24,7 @@ from voice2face.errors import (
     AudioFormatError,
     AudioNotFoundError,
     NoSpeechError,
+    SettingError,
     Voice2FaceError,
 )
 
@@ -411,6 +412,43 @@ def test_a_stream_of_unknown_length_is_refused(tone: np.ndarray) -> None:
     streamed[22:26] = bytes(4)
     with pytest.raises(AudioDecodeError, match="does not say how long it is"):
         load_audio(bytes(streamed))
+
+
+@pytest.mark.parametrize(
+    ("channels", "rate", "seconds", "most"),
+    [(1, 8_000, 3600, 600), (1, 16_000, 3, 2.5), (8, 48_000, 2, 3), (1, 8_000, 1, 0)],
+)
+def test_more_seconds_than_are_taken_are_refused_before_they_are_decoded(
+    channels: int,
+    rate: int,
+    seconds: int,
+    most: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "long.flac"
+    sf.write(path, np.zeros((seconds * rate, channels), np.int16), rate)
+    read = []
+    monkeypatch.setattr("soundfile.SoundFile.read", lambda *_, **__: read.append(1))
+    samples = seconds * rate * channels
+    for source, name in ((path, "long.flac"), (path.read_bytes(), "the given bytes")):
+        with pytest.raises(
+            AudioFormatError, match=f"{name}: {seconds} s and {samples} samples; up to {most:g} s"
+        ):
+            load_audio(source, max_seconds=most)
+    assert not read
+
+
+def test_as_many_seconds_as_are_taken_are_read(tone: np.ndarray, recording: str) -> None:
+    seconds = len(tone) / SAMPLE_RATE
+    for most in (seconds, np.float64(seconds), 10**9, float("inf"), None):
+        np.testing.assert_array_equal(load_audio(tone, SAMPLE_RATE, max_seconds=most), tone)
+    np.testing.assert_array_equal(load_audio(recording, max_seconds=seconds), load_audio(recording))
+    with pytest.raises(AudioFormatError, match=r"given samples: .* up to 2 s"):
+        load_audio(tone, SAMPLE_RATE, max_seconds=2)
+    for most in (-1, float("nan"), "600", True):
+        with pytest.raises(SettingError, match="max_seconds is 0 to inf, not"):
+            load_audio(tone, SAMPLE_RATE, max_seconds=most)
 
 
 def test_what_datasets_hold_is_read(tone: np.ndarray, tmp_path: Path) -> None:

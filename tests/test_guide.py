@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import io
 import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from voice2face import Voice2FacePipeline
 from voice2face.app import Limits
 from voice2face.audio.loading import HIGHEST_RATE, LOWEST_RATE
+from voice2face.errors import AudioFormatError
 from voice2face.evidence import Evidence
 from voice2face.methods.method import MOST_ATTEMPTS
 from voice2face.portrait import Portrait, Portraits
+from voice2face.replay import read_portrait
 from voice2face.settings import DISTILLED, MOST_IMAGES, PRESETS, Preset
 
 README = Path(__file__).parents[1] / "README.md"
@@ -75,6 +81,23 @@ def test_the_numbers_that_are_promised_are_those_that_count() -> None:
     assert (limits.recording_seconds, limits.jobs) == (600.0, 8)
     assert "a drawing may take three minutes" in guide
     assert limits.drawing_seconds == 180.0
+
+
+def test_a_web_service_draws_and_gives_up_as_the_guide_shows(
+    tiny_pipeline: Voice2FacePipeline, recording: str
+) -> None:
+    names: dict[str, Any] = {"pipe": tiny_pipeline}
+    [shown] = re.findall("```python\n(.*?)```", section_of("In a web service"), re.DOTALL)
+    exec(shown, names)
+    data = Path(recording).read_bytes()
+    saved = read_portrait(asyncio.run(names["portrait"](data)))
+    assert saved.settings.checkpoint == "tiny"
+    with pytest.raises(TimeoutError):
+        names["draw"](data, 0.0)
+    long = io.BytesIO()
+    sf.write(long, np.zeros(601 * 4_000, np.int16), 4_000, format="FLAC")
+    with pytest.raises(AudioFormatError, match=r"601 s .* up to 600 s"):
+        asyncio.run(names["portrait"](long.getvalue()))
 
 
 def test_portraits_are_drawn_again_as_the_guide_shows(

@@ -48,7 +48,7 @@ from voice2face.errors import (
     SettingError,
 )
 from voice2face.listening import Voice, speech_of
-from voice2face.models import SpeakerEncoder
+from voice2face.models import FaceCheck, SpeakerEncoder
 from voice2face.models.spectrograms import hann_window, mel_filters
 from voice2face.picture_files import SYNTHETIC_SOURCE, side_by_side
 from voice2face.prefetch import READ_AHEAD, READING_THREADS, read_ahead
@@ -207,8 +207,39 @@ def test_what_is_told_of_steps_drawn_again_is_a_function(
     tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
 ) -> None:
     voice = tiny_pipeline.listen(tone, 16_000)
-    with pytest.raises(SettingError, match="on_redraw_step is a function"):
-        tiny_pipeline.draw([voice], [7], on_redraw_step="again")
+    for draw in (
+        lambda **given: tiny_pipeline.draw([voice], [7], **given),
+        lambda **given: tiny_pipeline(tone, 16_000, **given),
+    ):
+        with pytest.raises(SettingError, match="on_redraw_step is a function"):
+            draw(on_redraw_step="again")
+
+
+@pytest.mark.parametrize("output_type", ["pil", "latent"])
+def test_a_call_is_ended_by_what_is_told_of_its_steps(tone: np.ndarray, output_type: str) -> None:
+    refuses_all = FaceCheck(4, 8, width=8, least_confidence=1e3)
+    pipe = Voice2FacePipeline(**tiny_components(), face_check=refuses_all).to("cpu")
+    asked = {"num_inference_steps": 2, "output_type": output_type}
+    told, drawn_again = [], []
+    pipe(
+        tone,
+        16_000,
+        **asked,
+        callback_on_step_end=lambda *_: told.append(1),
+        on_redraw_step=lambda: drawn_again.append(1),
+    )
+    assert (len(told), len(drawn_again)) == (2, 6), "one attempt, and three more"
+    steps = []
+
+    def leave(*_: object) -> None:
+        steps.append(1)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        pipe(tone, 16_000, **asked, on_redraw_step=leave)
+    with pytest.raises(TimeoutError):
+        pipe(tone, 16_000, **asked, callback_on_step_end=leave)
+    assert len(steps) == 2
 
 
 def test_decode_says_which_latents_it_takes(tiny_pipeline: Voice2FacePipeline) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypedDict
 
 import torch
@@ -30,6 +30,7 @@ class CallSettings(DrawSettings, total=False):
     seed: int | None
     generator: torch.Generator | None
     callback_on_step_end: StepCallback | None
+    on_redraw_step: Callable[[], None] | None
 
 
 class MapSettings(DrawSettings, total=False):

@@ -90,6 +90,7 @@ class Voice2FacePipeline(PretrainedNetworks):
         watermark: bool = True,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: StepCallback | None = None,
+        on_redraw_step: Callable[[], None] | None = None,
     ) -> Portraits | NDArray[np.float32] | Tensor:
         """Make portraits for one recording.
 
@@ -127,7 +128,9 @@ class Voice2FacePipeline(PretrainedNetworks):
                 returns a dictionary whose ``"latents"`` go on, or ``None`` to leave them as they
                 are. With a method of two stages the step counts on through both; of more than 256
                 pictures (CUDA: 1,024) it starts anew for each so many. It is not called for what
-                is drawn again.
+                is drawn again. What it raises ends the drawing.
+            on_redraw_step: called after each step of what is drawn again; what it raises ends the
+                drawing, too.
 
         Returns:
             ``Portraits``, or the array or tensor that ``output_type`` names.
@@ -153,8 +156,8 @@ class Voice2FacePipeline(PretrainedNetworks):
         seeds = choose_seeds(num_images, seed, generator)
         voices = [self.listen(audio, sample_rate)] * num_images
         if output_type == "pil":
-            return self._draw(voices, seeds, settings, callback_on_step_end)
-        latents, _ = self._sample(voices, seeds, settings, callback_on_step_end)
+            return self._draw(voices, seeds, settings, callback_on_step_end, on_redraw_step)
+        latents, _ = self._sample(voices, seeds, settings, callback_on_step_end, on_redraw_step)
         if output_type == "latent":
             return latents
         array = self.decode(latents, watermark=watermark).astype(np.float32) / 255.0
@@ -306,8 +309,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             voices: embeddings and their evidence.
             seeds: one for each voice.
             callback_on_step_end: as in ``__call__``.
-            on_redraw_step: called after each step of what is drawn again, of which
-                ``callback_on_step_end`` is not told; what it raises ends the drawing.
+            on_redraw_step: as there.
             settings: ``preset``, ``num_inference_steps``, ``guidance_scale``, ``guidance_every``,
                 ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 

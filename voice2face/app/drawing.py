@@ -6,15 +6,12 @@ import base64
 import io
 from dataclasses import dataclass
 
-import soundfile
 from PIL import Image
 from torch import Tensor
 
 from voice2face.app.jobs import GoOn, Tell
 from voice2face.app.limits import Limits
 from voice2face.audio import SAMPLE_RATE, load_audio
-from voice2face.audio.decoding import UNKNOWN_FRAMES
-from voice2face.errors import AudioFormatError
 from voice2face.evidence import Evidence
 from voice2face.picture_files import encode_marked
 from voice2face.pipeline import Voice2FacePipeline
@@ -23,7 +20,6 @@ PORTRAITS = 4
 PREVIEWS = 8  # of each portrait while it is drawn; one costs as much as two steps
 PREVIEW_SIDE = 192  # pixels
 PREVIEW_QUALITY = 55
-DENSEST_RATE = 2 * 48_000  # samples a second, all channels together
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,8 @@ def draw_portraits(
         SettingError: a number is out of range.
         DeviceError: the device ran out of memory.
     """
-    check_length(recording, limits)
-    voice = pipe.listen(load_audio(Upload(recording)), SAMPLE_RATE)
+    waveform = load_audio(Upload(recording), max_seconds=limits.recording_seconds)
+    voice = pipe.listen(waveform, SAMPLE_RATE)
     tell("heard", describe(voice.evidence))
     steps = order.steps * pipe.method.stages
     steps_a_preview = -(-steps // PREVIEWS)
@@ -100,28 +96,6 @@ def draw_portraits(
         for portrait in portraits
     ]
     tell("drawn", {"portraits": drawn})
-
-
-def check_length(recording: bytes, limits: Limits) -> None:
-    """Refuse long recordings before they are decoded: compressed, hours of them are small.
-
-    Raises:
-        AudioFormatError: says how long the recording is, and what is taken.
-    """
-    try:
-        with soundfile.SoundFile(io.BytesIO(recording)) as sound:
-            seconds = sound.frames / sound.samplerate
-            samples = sound.frames * sound.channels
-    except soundfile.LibsndfileError:
-        return  # load_audio says what is wrong with it
-    if sound.frames >= UNKNOWN_FRAMES:
-        return  # so it does of this
-    if seconds > limits.recording_seconds or samples > limits.recording_seconds * DENSEST_RATE:
-        raise AudioFormatError(
-            f"{Upload.name} has {seconds:.0f} s and {samples} samples; up to "
-            f"{limits.recording_seconds:.0f} s, at 48 kHz in stereo, are taken here: "
-            "cut out a part with one speaker"
-        )
 
 
 def describe(evidence: Evidence) -> dict[str, object]:

@@ -16,6 +16,7 @@ from voice2face.errors import AudioDecodeError, AudioFormatError, AudioNotFoundE
 LONGEST_SECONDS = 4 * 3600.0
 MOST_SAMPLES = 1 << 29  # a channel
 MOST_CHANNELS = 64
+DENSEST_RATE = 2 * 48_000  # samples a second, all channels together, where seconds are limited
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, brought to mono before more are read
 
@@ -25,8 +26,12 @@ _DECODE_HINT = (
 )
 
 
-def decode_path(path: Path) -> tuple[NDArray[np.float32], float]:
+def decode_path(path: Path, max_seconds: float | None = None) -> tuple[NDArray[np.float32], float]:
     """Samples, ``(samples,)``, and rate of a file.
+
+    Args:
+        path: of the file.
+        max_seconds: as of ``decode``.
 
     Raises:
         AudioNotFoundError: it does not exist, is a folder or cannot be read.
@@ -43,18 +48,21 @@ def decode_path(path: Path) -> tuple[NDArray[np.float32], float]:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             raise AudioFormatError(f"{path}: {TOO_LARGE}")
         with path.open("rb") as file:
-            return decode(file, str(path))
+            return decode(file, str(path), max_seconds)
     except OSError as error:
         raise AudioNotFoundError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def decode(file: Any, where: str) -> tuple[NDArray[np.float32], float]:
+def decode(
+    file: Any, where: str, max_seconds: float | None = None
+) -> tuple[NDArray[np.float32], float]:
     """Samples, ``(samples,)``, and rate of what a file object holds.
 
     Args:
         file: the file, or a pipe; read from the place where it is, or from its beginning where it
             is at its end.
         where: what it is called in messages.
+        max_seconds: as of ``check_length``.
 
     Raises:
         AudioDecodeError: it is no audio, or truncated, or cannot be read.
@@ -64,10 +72,12 @@ def decode(file: Any, where: str) -> tuple[NDArray[np.float32], float]:
         if not watched.read(1):
             raise AudioDecodeError(f"{where}: it is empty; record it anew, or get the whole file")
         watched.seek(0)
-        return _decode(watched, where)
+        return _decode(watched, where, max_seconds)
 
 
-def _decode(file: Watched, where: str) -> tuple[NDArray[np.float32], float]:
+def _decode(
+    file: Watched, where: str, max_seconds: float | None
+) -> tuple[NDArray[np.float32], float]:
     import soundfile
 
     try:
@@ -82,7 +92,7 @@ def _decode(file: Watched, where: str) -> tuple[NDArray[np.float32], float]:
                     f"{where}: its header does not say how long it is, as of a stream that was "
                     "not finished; save it again as FLAC or WAV"
                 )
-            check_length(expected, sound.samplerate, where)
+            check_length(expected, sound.samplerate, where, max_seconds, sound.channels)
             parts, mixing = [], Mixing()
             for block in _blocks(sound):
                 parts.append(block[:, 0] if sound.channels == 1 else block.mean(1))
@@ -125,20 +135,31 @@ def _goes_on(file: Watched) -> bool:
     return len(sync) == 2 and sync[0] == 0xFF and sync[1] >= 0xE0
 
 
-def check_length(count: int, rate: float, where: str) -> None:
+def check_length(
+    count: int, rate: float, where: str, max_seconds: float | None = None, channels: int = 1
+) -> None:
     """Refuse recordings that are too long.
 
     Args:
         count: samples a channel.
         rate: samples a second.
         where: what the recording is called in messages.
+        max_seconds: the most that is taken; and no more samples than so many seconds have at
+            48 kHz in stereo.
+        channels: that are there.
 
     Raises:
         AudioFormatError: says how long it is, and what is read.
     """
+    seconds, samples = count / rate, count * channels
+    if max_seconds is not None and (seconds > max_seconds or samples > max_seconds * DENSEST_RATE):
+        raise AudioFormatError(
+            f"{where}: {seconds:g} s and {samples} samples; up to {max_seconds:g} s, at 48 kHz in "
+            "stereo, are taken here: cut out a part with one speaker"
+        )
     if count > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
         raise AudioFormatError(
-            f"{where}: {count / rate / 3600:.1f} hours at {rate:.0f} Hz are more than are read "
+            f"{where}: {seconds / 3600:.1f} hours at {rate:.0f} Hz are more than are read "
             f"({LONGEST_SECONDS / 3600:.0f} hours, {MOST_SAMPLES >> 20} million samples); "
             "cut out a part with one speaker"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from voice2face.errors import (
     NoSpeechError,
 )
 from voice2face.paths import expanded
+from voice2face.settings import check_number
 
 LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second
@@ -30,7 +32,9 @@ LONGEST_PATH = 32_767  # characters, of Windows; others take fewer
 LARGEST_SAMPLE = 1e6  # floating-point samples beyond this are no audio
 
 
-def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
+def load_audio(
+    source: Any, sample_rate: int | None = None, *, max_seconds: float | None = None
+) -> Waveform:
     """Read a recording, whatever it comes as.
 
     Args:
@@ -44,6 +48,9 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
             of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64 channels, which are
             averaged; where they cancel each other out, the loudest is taken.
         sample_rate: samples a second, for arrays and tensors only: files say their own.
+        max_seconds: the most that is taken, of what strangers send say. A file that is longer is
+            refused before it is decoded, as compressed hours are small; one with more samples than
+            so many seconds have at 48 kHz in stereo, too.
 
     Returns:
         ``(samples,)`` float32, mono at 16 kHz; a new array.
@@ -55,9 +62,12 @@ def load_audio(source: Any, sample_rate: int | None = None) -> Waveform:
         AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
             missing or contradicts what came with the source, or the memory does not suffice.
         NoSpeechError: there are no samples.
+        SettingError: ``max_seconds`` is no number, or a negative one.
     """
+    if max_seconds is not None:
+        max_seconds = check_number("max_seconds", max_seconds, math.inf)
     with memory_for(source):
-        return _load(source, sample_rate)
+        return _load(source, sample_rate, max_seconds)
 
 
 @contextmanager
@@ -87,8 +97,8 @@ def name_of(recording: Any) -> str | None:
     return os.fsdecode(name) if isinstance(name, (str, os.PathLike)) else None
 
 
-def _load(source: Any, sample_rate: int | None) -> Waveform:
-    samples, rate, where = _read(source, sample_rate)
+def _load(source: Any, sample_rate: int | None, max_seconds: float | None) -> Waveform:
+    samples, rate, where = _read(source, sample_rate, max_seconds)
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AudioFormatError(
             f"{where}: a sample rate of {rate} Hz is not between {LOWEST_RATE} and "
@@ -99,7 +109,7 @@ def _load(source: Any, sample_rate: int | None) -> Waveform:
         raise NoSpeechError(
             f"{where}: the recording is empty; record at least one second of speech"
         )
-    check_length(len(mono), rate, where)
+    check_length(len(mono), rate, where, max_seconds)
     if not np.isfinite(mono).all():
         raise AudioFormatError(
             f"{where}: samples are NaN or infinite; look at what produced the recording"
@@ -112,7 +122,9 @@ def _load(source: Any, sample_rate: int | None) -> Waveform:
     return resample(mono, round(rate))
 
 
-def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, str]:
+def _read(
+    source: Any, sample_rate: int | None, max_seconds: float | None
+) -> tuple[NDArray[Any], float, str]:
     """Samples, rate and a name for error messages."""
     if sample_rate is None and isinstance(source, (list, tuple)) and len(source) > 0:
         kinds = (str, os.PathLike, bytes, Mapping, tuple)
@@ -126,7 +138,7 @@ def _read(source: Any, sample_rate: int | None) -> tuple[NDArray[Any], float, st
                 f"{name_of(source) or 'the recording'}: a file says its own sample rate; leave "
                 "sample_rate out (raw samples are given as an array)"
             )
-        return _of_file(source)
+        return _of_file(source, max_seconds)
     try:
         if hasattr(source, "detach") and hasattr(source, "cpu"):
             source = source.detach().cpu()
@@ -166,7 +178,7 @@ def _unpacked(source: Any) -> tuple[Any, Any]:
     return source, None
 
 
-def _of_file(source: Any) -> tuple[NDArray[Any], float, str]:
+def _of_file(source: Any, max_seconds: float | None) -> tuple[NDArray[Any], float, str]:
     if isinstance(source, (str, os.PathLike)):
         if not os.fspath(source):
             raise AudioNotFoundError("an empty name; name a recording")
@@ -176,12 +188,12 @@ def _of_file(source: Any) -> tuple[NDArray[Any], float, str]:
                 "bytes: base64.b64decode(text)"
             )
         path = expanded(source)
-        return *decode_path(path), str(path)
+        return *decode_path(path, max_seconds), str(path)
     if isinstance(source, (bytes, bytearray, memoryview)):
         where = "the given bytes"
-        return *decode(io.BytesIO(source), where), where
+        return *decode(io.BytesIO(source), where, max_seconds), where
     where = name_of(source) or "the given file object"
-    return *decode(source, where), where
+    return *decode(source, where, max_seconds), where
 
 
 def _one_rate(own: Any, given: Any) -> float:

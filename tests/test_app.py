@@ -74,8 +74,9 @@ def test_portraits_emerge_and_are_those_of_the_library(
     evidence = pipeline.listen(female_speech).evidence
     heard = events[0][1]
     assert (heard["sex"], heard["age"]) == (evidence.sex, evidence.age) == ("female", "30-39")
-    assert heard["male"] == pytest.approx(evidence.male_probability, abs=1e-5)
-    assert heard["seconds"] == evidence.speech_seconds
+    assert heard["male_probability"] == pytest.approx(evidence.male_probability, abs=1e-5)
+    assert heard["speech_seconds"] == evidence.speech_seconds
+    assert heard.keys() == evidence.as_dict().keys()
     assert heard["warnings"] == []
 
     asked = {"num_inference_steps": 6, "guidance_scale": 2.5, "variety": 0.3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_a_portrait_says_which_faces_it_was_drawn_from(
         (found,) = portrait.evidence.retrieved
         assert found.id == expected.ids[0][0]
         assert found.score == pytest.approx(expected.scores[0, 0].item())
+        assert portrait.evidence.as_dict()["retrieved"] == [{"id": found.id, "score": found.score}]
+        json.dumps(portrait.evidence.as_dict())
     assert heard.evidence.retrieved == ()
 
 

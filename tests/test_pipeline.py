@@ -4,6 +4,7 @@ import copy
 import gc
 import inspect
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ import time
 import weakref
 from collections import namedtuple
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.conftest import preset_of, tiny_components, tiny_portraitist
-from voice2face import Portraits, Voice2FacePipeline, load_audio
+from voice2face import Evidence, Portraits, Voice2FacePipeline, load_audio
 from voice2face.devices import (
     AtOnce,
     at_once,
@@ -94,6 +95,15 @@ def test_result_holds_pictures_seeds_evidence_and_settings(portraits: Portraits)
     assert portraits[0].settings.checkpoint == "tiny"
     assert len(portraits[1:]) == 2
     assert portraits.grid(2).size == (96, 96)
+
+
+def test_evidence_is_told_to_programs_whole(portraits: Portraits) -> None:
+    evidence = portraits.evidence
+    told = evidence.as_dict()
+    assert told.keys() == {field.name for field in fields(Evidence)} | {"sex", "age"}
+    assert (told["sex"], told["age"]) == (evidence.sex, evidence.age)
+    assert told["age_probabilities"] == evidence.age_probabilities
+    assert json.loads(json.dumps(told)) == told
 
 
 def test_same_seed_same_bytes(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:

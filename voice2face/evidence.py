@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 
 class RetrievedFace(NamedTuple):
@@ -48,3 +48,14 @@ class Evidence:
     def age(self) -> str:
         """The likeliest decade."""
         return max(self.age_probabilities, key=self.age_probabilities.__getitem__)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, sex and age too, as JSON can hold it."""
+        return {
+            "sex": self.sex,
+            "age": self.age,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "age_probabilities": dict(self.age_probabilities),
+            "warnings": list(self.warnings),
+            "retrieved": [face._asdict() for face in self.retrieved],
+        }

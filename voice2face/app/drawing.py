@@ -12,7 +12,6 @@ from torch import Tensor
 from voice2face.app.jobs import GoOn, Tell
 from voice2face.app.limits import Limits
 from voice2face.audio import SAMPLE_RATE, load_audio
-from voice2face.evidence import Evidence
 from voice2face.picture_files import encode_marked
 from voice2face.pipeline import Voice2FacePipeline
 
@@ -69,7 +68,7 @@ def draw_portraits(
     """
     waveform = load_audio(Upload(recording), max_seconds=limits.recording_seconds)
     voice = pipe.listen(waveform, SAMPLE_RATE)
-    tell("heard", describe(voice.evidence))
+    tell("heard", voice.evidence.as_dict())
     steps = order.steps * pipe.method.stages
     steps_a_preview = -(-steps // PREVIEWS)
 
@@ -96,18 +95,6 @@ def draw_portraits(
         for portrait in portraits
     ]
     tell("drawn", {"portraits": drawn})
-
-
-def describe(evidence: Evidence) -> dict[str, object]:
-    """What the voice told, for the page."""
-    return {
-        "seconds": evidence.speech_seconds,
-        "male": evidence.male_probability,
-        "ages": dict(evidence.age_probabilities),
-        "sex": evidence.sex,
-        "age": evidence.age,
-        "warnings": list(evidence.warnings),
-    }
 
 
 def previews(pipe: Voice2FacePipeline, latents: Tensor) -> list[str]:

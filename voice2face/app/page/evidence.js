@@ -3,7 +3,9 @@
 const at = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-export function showEvidence({ seconds, male, ages, sex, age, warnings }) {
+export function showEvidence(evidence) {
+  const { sex, age, warnings, speech_seconds: seconds } = evidence;
+  const { male_probability: male, age_probabilities: ages } = evidence;
   at("sex-mark").style.setProperty("--at", male);
   at("sex-text").textContent = `sounds ${sex}, ${percent(Math.max(male, 1 - male))}`;
   at("ages").replaceChildren(

@@ -316,6 +316,16 @@ def test_importing_the_package_imports_no_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_modules_are_there_without_an_import_of_their_own() -> None:
+    code = (
+        "import sys, voice2face as v; print('voice2face.errors' in sys.modules, "
+        "v.errors.AudioError.__name__, v.settings.DEFAULT_PRESET, "
+        "hasattr(v, 'error'), hasattr(v, '__main__'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "AudioError", "fast", "False", "False"]
+
+
 def test_public_names_all_exist() -> None:
     import voice2face
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from tests.conftest import preset_of, tiny_components, tiny_portraitist
 from voice2face import Evidence, Portraits, Voice2FacePipeline, load_audio
+from voice2face.call_settings import DrawSettings
 from voice2face.devices import (
     AtOnce,
     at_once,
@@ -95,6 +96,12 @@ def test_result_holds_pictures_seeds_evidence_and_settings(portraits: Portraits)
     assert portraits[0].settings.checkpoint == "tiny"
     assert len(portraits[1:]) == 2
     assert portraits.grid(2).size == (96, 96)
+
+
+def test_a_pipeline_shows_what_it_is(tiny_pipeline: Voice2FacePipeline) -> None:
+    assert repr(tiny_pipeline) == "<Voice2FacePipeline tiny: scldm on cpu, float32>"
+    half = copy.deepcopy(tiny_pipeline).half()
+    assert repr(half) == "<Voice2FacePipeline tiny: scldm on cpu, float16>"
 
 
 def test_evidence_is_told_to_programs_whole(portraits: Portraits) -> None:
@@ -306,11 +313,18 @@ def test_names_are_texts(tiny_pipeline: Voice2FacePipeline, name: str, value: An
         tiny_pipeline.settings(guidance_scale=np.array([1.0, 2.0]))
 
 
-def test_a_misspelt_setting_is_named_by_its_call(tiny_pipeline: Voice2FacePipeline) -> None:
+def test_a_misspelt_setting_is_named_by_its_call(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    voice = tiny_pipeline.listen(tone, 16_000)
     with pytest.raises(TypeError, match=r"settings\(\) got .* 'guidence'"):
         tiny_pipeline.settings(guidence=2.0)
-    with pytest.raises(TypeError, match=r"settings\(\) got .* 'guidence'"):
-        tiny_pipeline.map([], guidence=2.0)
+    with pytest.raises(TypeError, match=r"^map\(\) got .* 'num_images'; .* by preset, num_inf"):
+        tiny_pipeline.map([], num_images=3)
+    with pytest.raises(TypeError, match=r"^draw\(\) got .* 'output_type'; .* by preset, num_inf"):
+        tiny_pipeline.draw([voice], [1], output_type="np")
+    known = inspect.signature(tiny_pipeline.settings).parameters
+    assert tuple(DrawSettings.__annotations__) == tuple(known)
 
 
 def test_map_streams_in_order(tiny_pipeline: Voice2FacePipeline, tone: np.ndarray) -> None:

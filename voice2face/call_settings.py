@@ -23,6 +23,21 @@ class DrawSettings(TypedDict, total=False):
     watermark: bool
 
 
+def check_draw_settings(call: str, given: Iterable[str]) -> None:
+    """Refuse what no call takes beside its own arguments, as Python does where it sees it.
+
+    Raises:
+        TypeError: says which argument, and those that there are.
+    """
+    known = DrawSettings.__annotations__
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{call}() got an unexpected keyword argument {name!r}; how portraits are drawn "
+                f"is said by {', '.join(known)}"
+            )
+
+
 class CallSettings(DrawSettings, total=False):
     """What a call may set besides the recording and the kind of its result."""
 

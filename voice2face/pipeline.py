@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from voice2face.call_settings import CallSettings, DrawSettings, MapSettings
+from voice2face.call_settings import (
+    CallSettings,
+    DrawSettings,
+    MapSettings,
+    check_draw_settings,
+)
 from voice2face.devices import at_once
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
@@ -213,6 +218,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             SettingError: an argument is out of range; raised at once, before any is taken. Or
                 there are fewer seeds than recordings.
         """
+        check_draw_settings("map", settings)
         batch_size = check_whole("batch_size", batch_size, MOST_IMAGES)
         check_several(recordings)
         if on_error not in ("raise", "return"):
@@ -317,6 +323,7 @@ class Voice2FacePipeline(PretrainedNetworks):
             SettingError: an argument is out of range, or there is not one seed for each voice.
             DeviceError: the device ran out of memory.
         """
+        check_draw_settings("draw", settings)
         if isinstance(voices, Voice) or not isinstance(voices, Sized) or not is_several(voices):
             raise SettingError("draw takes a list of voices; give [voice]")
         if not isinstance(seeds, Sized) or not is_several(seeds):

@@ -157,6 +157,10 @@ class PretrainedNetworks(PlacedNetworks):
         )
         return pipeline.to(chosen, dtype)
 
+    def __repr__(self) -> str:
+        kind, dtype = type(self).__name__, str(self.dtype).removeprefix("torch.")
+        return f"<{kind} {self.name}: {self.method.name} on {self.device}, {dtype}>"
+
     @property
     def scheduler(self) -> DDIMScheduler:
         """The noise schedule that the networks have learnt; it cannot be replaced.

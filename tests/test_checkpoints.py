@@ -299,6 +299,29 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
             resolve(name)
 
 
+def test_a_folder_with_a_released_name(
+    saved: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match="scldm-192 is not there, and a Path is a fo"):
+        resolve(Path("scldm-192"))
+    packaged = resolve("scldm-192")
+    copy_checkpoint(packaged, "scldm-192")
+    assert resolve("scldm-192") == packaged
+    assert caplog.text == "", "of a copy"
+    shutil.rmtree("scldm-192")
+    shutil.copytree(saved, "scldm-192")
+    for folder in (Path("scldm-192"), "./scldm-192", tmp_path / "scldm-192"):
+        assert read_model_index(resolve(folder))["name"] == "tiny"
+    assert resolve() == packaged
+    assert caplog.text == ""
+    assert resolve("scldm-192") == packaged
+    assert "not the folder of that name here; write ./scldm-192 for that" in caplog.text
+
+
 def test_files_that_cannot_be_read_are_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"a cannot be read: File name too long"):
         verify(saved, {"a" * 300: {"size": 1, "sha256": "0" * 64}})

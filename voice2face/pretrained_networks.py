@@ -117,7 +117,8 @@ class PretrainedNetworks(PlacedNetworks):
         Args:
             name_or_path: nothing for the checkpoint in the package (no network is touched), a
                 name that ``voice2face models`` lists, a folder, or ``owner/name`` on the Hugging
-                Face Hub.
+                Face Hub. A ``Path`` is always a folder; as text, one that has such a name is
+                ``./name``.
             revision: branch, tag or commit of a Hub id.
             cache_dir: where downloads are kept.
             local_files_only: never open a connection.

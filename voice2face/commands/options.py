@@ -25,8 +25,8 @@ def add_pipeline_options(
         "--model",
         *aliases,
         metavar="NAME",
-        help="checkpoint: a name that 'voice2face models' lists, a folder, or owner/name on the "
-        f"Hub (default: {default})",
+        help="checkpoint: a name that 'voice2face models' lists, a folder (./NAME where it has "
+        f"such a name), or owner/name on the Hub (default: {default})",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tests.conftest import tiny_components, tiny_portraitist, tiny_retriever
 from voice2face import Voice2FacePipeline
-from voice2face.data.tables import VoiceTable
-from voice2face.errors import SettingError
+from voice2face.data.tables import VoiceTable, decode_face
+from voice2face.errors import PictureError, SettingError
 from voice2face.methods import FinePortraitist
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.own_faces import OwnFace, retriever_over
@@ -160,6 +160,29 @@ def test_a_retriever_over_own_faces(
         retriever_over(portraitist, [])
     with pytest.raises(SettingError, match="no faces"):
         portraitist.encode([])
+
+
+def test_own_faces_are_upright_squares(
+    portraitist: Voice2FacePipeline, recording: str, tmp_path: Path
+) -> None:
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[:32] = 255
+    face, file = Image.fromarray(half), tmp_path / "face.png"
+    exact = portraitist.encode([face])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned by a quarter
+    face.rotate(90).save(file, exif=exif)
+    with Image.open(file) as turned:
+        assert torch.equal(portraitist.encode([turned]), exact)
+    assert np.array_equal(decode_face(file.read_bytes(), 64), half)
+    face.save(file, exif=b"Exif\0\0nonsense")
+    with Image.open(file) as of_damaged_exif:
+        assert torch.equal(portraitist.encode([of_damaged_exif]), exact)
+    for size in ((63, 65), (128, 64)):
+        squeezed = OwnFace("ann", recording, Image.new("RGB", size), "own")
+        with pytest.raises(PictureError, match=f"given picture has {size[0]} x {size[1]} pixels"):
+            retriever_over(portraitist, [squeezed])
+    assert portraitist.encode([Image.new("RGB", (64, 65))]).shape == exact.shape
 
 
 def test_a_retriever_of_another_checkpoint_is_refused(portraitist: Voice2FacePipeline) -> None:

@@ -21,8 +21,8 @@ class OwnFace(NamedTuple):
     Attributes:
         id: a name, different from all others.
         voice: a recording, as ``Voice2FacePipeline`` takes it.
-        face: a picture, aligned as portraits are: the eyes at 0.29 and 0.71 of the width and at
-            0.30 of the height, the mouth's middle at 0.72 of the height.
+        face: a square picture, aligned as portraits are: the eyes at 0.29 and 0.71 of the width and
+            at 0.30 of the height, the mouth's middle at 0.72 of the height.
         licence: what the face may be used for.
     """
 
@@ -44,7 +44,7 @@ def retriever_over(pipe: Voice2FacePipeline, faces: Iterable[OwnFace]) -> FaceRe
 
     Raises:
         AudioError: a voice cannot be used.
-        PictureError: a face's picture cannot be read to its end.
+        PictureError: a face's picture is no square, or cannot be read to its end.
         SettingError: there are no faces, two have the same id, or an id or a licence is no text of
             at most 200 bytes.
     """

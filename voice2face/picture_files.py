@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from voice2face.errors import OutputError, PictureError, SettingError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LARGEST_PICTURE_BYTES = 64 << 20
 BEST_QUALITY = 95
 PNG_COMPRESSION = 3  # zlib's; its usual 6 takes three times as long for 3 % fewer bytes
+UNEVEN_PIXELS = 1  # by which the sides of what counts as a square may differ
 SOFTWARE = "voice2face"
 SYNTHETIC_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 SYNTHETIC_NOTE = (
@@ -209,13 +210,28 @@ def resized(image: Image.Image, side: int) -> Image.Image:
     """A square RGB picture of another one, which may not have been read from its file yet.
 
     Raises:
-        PictureError: it cannot be read to its end.
+        PictureError: it is no square, or cannot be read to its end.
     """
+    name = getattr(image, "filename", None) or "the given picture"
     try:
-        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        picture = upright(image).convert("RGB")
     except Exception as error:  # Pillow's formats raise whatever they like
-        name = getattr(image, "filename", None) or "the given picture"
         raise PictureError(f"{name} cannot be read as a picture: {error}") from error
+    if abs(picture.width - picture.height) > UNEVEN_PIXELS:
+        raise PictureError(
+            f"{name} has {picture.width} x {picture.height} pixels, and faces are aligned in "
+            "squares; crop it to one, with the face where portraits have theirs"
+        )
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF says, as cameras that were held on their side write it."""
+    try:
+        image.getexif()
+    except Exception:  # of damaged EXIF, which says nothing
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def beginning_of(picture: PictureSource, most: int) -> bytes:

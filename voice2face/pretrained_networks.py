@@ -260,7 +260,8 @@ class PretrainedNetworks(PlacedNetworks):
         """Make latents of pictures, for retrievers and priors.
 
         Args:
-            faces: aligned as portraits are, of any size.
+            faces: squares, aligned as portraits are, of any size; they are turned as their EXIF
+                says.
             bottom_only: of what lies below the eyes alone; see ``voice2face.models.bottom_face``.
 
         Returns:
@@ -268,7 +269,7 @@ class PretrainedNetworks(PlacedNetworks):
 
         Raises:
             SettingError: there are no faces, or they are no pictures of Pillow's.
-            PictureError: a picture cannot be read to its end.
+            PictureError: a picture is no square, or cannot be read to its end.
         """
         given = list(faces) if isinstance(faces, Iterable) else [faces]
         if not isinstance(faces, Iterable) or not all(isinstance(f, Image.Image) for f in given):

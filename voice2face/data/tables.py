@@ -25,6 +25,7 @@ from voice2face.audio import SAMPLE_RATE
 from voice2face.data.quality_columns import quality_of, without_gaps
 from voice2face.errors import SettingError
 from voice2face.models.attribute_heads import AGE_DECADES
+from voice2face.picture_files import upright
 from voice2face.pixels import to_model_range
 
 SEXES = ("female", "male")
@@ -177,14 +178,14 @@ def row_errors(row: Mapping[str, Any]) -> Iterator[None]:
 
 
 def decode_face(encoded: bytes, image_size: int) -> np.ndarray:
-    """Decode one encoded picture to ``(image_size, image_size, 3)`` uint8 RGB.
+    """Decode one encoded picture to ``(image_size, image_size, 3)`` uint8 RGB, upright.
 
     Raises:
         SettingError: there is none, or it is no square.
     """
     if not encoded:
         raise SettingError("its picture is empty")
-    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    picture = upright(Image.open(io.BytesIO(encoded))).convert("RGB")
     if picture.width != picture.height:
         raise SettingError(
             f"its picture has {picture.width} x {picture.height} pixels, and faces are aligned in "

@@ -3,6 +3,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import threading
+import tracemalloc
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +20,9 @@ from PIL.PngImagePlugin import PngInfo
 from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
 from voice2face.errors import PictureError
+from voice2face.picture_files import LARGEST_PICTURE_BYTES
 from voice2face.portrait import DETAIL, Provenance
-from voice2face.replay import read_portrait, replay
+from voice2face.replay import read_making, read_portrait, replay
 from voice2face.settings import UNDISTILLED, Settings
 
 
@@ -51,6 +55,27 @@ def test_a_portrait_says_how_it_was_made(
     assert "synthetic" in printed
     assert main(["inspect", str(picture), str(picture)]) == 0
     assert capsys.readouterr().out == 2 * f"{picture}:\n{printed}"
+
+
+def test_what_a_large_file_says_of_itself_is_read_and_no_more(picture: Path) -> None:
+    made, length = read_making(picture), picture.stat().st_size
+    os.truncate(picture, LARGEST_PICTURE_BYTES)
+    tracemalloc.start()
+    try:
+        assert read_making(picture) == made
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    os.truncate(picture, LARGEST_PICTURE_BYTES + 1)
+    with pytest.raises(PictureError, match=r"face\.png is over 64 MiB: no portrait"):
+        read_making(picture)
+    os.truncate(picture, length)
+    pipe = picture.with_name("pipe")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(picture.read_bytes()))
+    writer.start()
+    assert read_making(pipe) == made
+    writer.join()
 
 
 def test_programs_read_a_line_of_json_a_picture(

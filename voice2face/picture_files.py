@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,10 +191,7 @@ def readable_picture(picture: PictureSource) -> Iterator[Image.Image]:
     """
     name = name_of_picture(picture)
     try:
-        data = beginning_of(picture, LARGEST_PICTURE_BYTES + 1)
-        if len(data) > LARGEST_PICTURE_BYTES:
-            raise PictureError(f"{name} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait")
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(picture) as file, Image.open(file) as image:
             yield image
     except PictureError:
         raise
@@ -234,14 +232,48 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def beginning_of(picture: PictureSource, most: int) -> bytes:
-    """The first bytes of a picture, at most so many."""
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return bytes(picture[:most])
+@contextmanager
+def opened(picture: PictureSource) -> Iterator[IO[bytes]]:
+    """Give the file that a path names, to be read as far as is wanted; of all else, a copy.
+
+    Raises:
+        PictureError: it is too large.
+        OSError: it cannot be read.
+    """
     if isinstance(picture, str | os.PathLike):
         with expanded(picture).open("rb") as file:
-            return file.read(most)
-    return picture.read(most)
+            facts = os.fstat(file.fileno())
+            if stat.S_ISREG(facts.st_mode):
+                check_size(picture, facts.st_size)
+                yield file
+            else:
+                yield copied(picture, file.read(LARGEST_PICTURE_BYTES + 1))
+    elif isinstance(picture, bytes | bytearray | memoryview):
+        yield copied(picture, bytes(picture[: LARGEST_PICTURE_BYTES + 1]))
+    else:
+        yield copied(picture, picture.read(LARGEST_PICTURE_BYTES + 1))
+
+
+def copied(picture: PictureSource, data: bytes) -> IO[bytes]:
+    """A picture in memory.
+
+    Raises:
+        PictureError: it is too large.
+    """
+    check_size(picture, len(data))
+    return io.BytesIO(data)
+
+
+def check_size(picture: PictureSource, count: int) -> None:
+    """Refuse a picture of more bytes than any portrait has.
+
+    Raises:
+        PictureError: says so.
+    """
+    if count > LARGEST_PICTURE_BYTES:
+        raise PictureError(
+            f"{name_of_picture(picture)} is over {LARGEST_PICTURE_BYTES >> 20} MiB: no portrait"
+        )
 
 
 def name_of_picture(picture: PictureSource) -> str:

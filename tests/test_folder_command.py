@@ -204,6 +204,34 @@ def test_several_recordings_are_drawn_as_those_of_a_folder(
     assert "0 made, 3 there already, 0 failed" in capsys.readouterr().out
 
 
+def test_patterns_are_expanded_where_shells_do_not(
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(recordings)
+    (recordings / "broken.wav").rename("[ab]*.wav")
+    out = tmp_path / "out"
+    arguments = ["-o", str(out), "--model", checkpoint, "--steps", "1", "-q"]
+    assert main(["deep/*", "?.wav", *arguments]) == 0
+    assert made(out) == ["a.png", "b.png", "c.flac.png", "c.wav.png"]
+    assert main(["?.wav", *arguments[2:]]) == 0, "one recording"
+    assert made(recordings)[1:3] == ["[ab]*.wav", "a.png"]
+    capsys.readouterr()
+    assert main(["[ab]*.wav", *arguments[2:]]) == 1
+    assert "[ab]*.wav: not audio" in capsys.readouterr().err, "a file of that name is there"
+    assert main(["a.wav", "*.mp3", *arguments]) == 1
+    assert "*.mp3 does not exist, and as a pattern it matches nothing" in capsys.readouterr().err
+    assert main(["inspect", str(out / "?.png")]) == 0
+    assert [line for line in capsys.readouterr().out.split() if line.endswith(".png:")] == [
+        f"{out / name}:" for name in ("a.png", "b.png")
+    ]
+    assert main(["verify", "*.jpg"]) == 1
+    assert "*.jpg cannot be read as a picture" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "advice"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voice2face import __version__
 from voice2face.commands import app, checkpoints, folder, pictures, recording
+from voice2face.commands.named_recordings import named_recordings
 from voice2face.commands.options import (
     BATCH_SIZE,
     add_pipeline_options,
@@ -42,7 +43,8 @@ examples:
   voice2face talk.wav --variety 0.5            more typical faces in more even light
 
 several recordings, and folders:
-  voice2face *.wav -o portraits/               one portrait for each recording
+  voice2face *.wav -o portraits/               one portrait for each recording; patterns work in
+                                               every shell
   voice2face recordings/ -o portraits/         one for each under the folder; both go on where they
                                                stopped, past bad files
   voice2face recordings/ -o portraits/ --batch-size 32 --report run.csv --contact-sheet all.png
@@ -218,6 +220,7 @@ def run(words: list[str]) -> bool:
         parser.error(
             f"unrecognized arguments: {' '.join(more)}; 'voice2face -h' shows options and commands"
         )
+    options.audio = named_recordings(options.audio)
     if len(options.audio) > 1 or is_folder(expanded(options.audio[0])):
         return folder.make_portraits_of_folder(options)
     most = LARGEST_SEED - options.num_images + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import IO
 from voice2face.errors import AudioNotFoundError
 
 STANDARD_INPUT = Path("-")
+WILDCARDS = frozenset("*?[")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -45,6 +47,17 @@ def is_file(path: Path) -> bool:
 def exists(path: Path) -> bool:
     """Whether anything is there, as ``is_folder``."""
     return os.path.exists(path)  # noqa: PTH110
+
+
+def matching(path: Path) -> list[Path]:
+    """What a path names: itself, or what ``*.wav`` stands for, which Windows' shells do not expand.
+
+    Returns:
+        The path where it is there, or is no pattern; else what matches, in order, if anything.
+    """
+    if exists(expanded(path)) or WILDCARDS.isdisjoint(str(path)):
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(str(expanded(path))))]  # noqa: PTH207
 
 
 def resolved(path: str | os.PathLike[str]) -> str:

@@ -6,7 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.errors import AudioNotFoundError, SettingError
-from voice2face.paths import STANDARD_INPUT, exists, expanded, is_folder
+from voice2face.paths import STANDARD_INPUT, exists, expanded, is_folder, matching
+
+
+def named_recordings(words: Sequence[Path]) -> list[Path]:
+    """What a command line names, with what its patterns stand for.
+
+    Raises:
+        AudioNotFoundError: nothing matches one.
+    """
+    named = []
+    for word in words:
+        found = matching(word)
+        if not found:
+            raise AudioNotFoundError(
+                f"{word} does not exist, and as a pattern it matches nothing; check the path"
+            )
+        named.extend(found)
+    return named
 
 
 def several_recordings(named: Sequence[Path]) -> list[Path]:

@@ -14,7 +14,7 @@ from voice2face.checkpoints.manifest import manifest
 from voice2face.commands.options import add_pipeline_options
 from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
-from voice2face.paths import expanded, recording_of
+from voice2face.paths import expanded, matching, recording_of
 from voice2face.picture_files import format_of, open_picture
 from voice2face.replay import read_portrait, replay
 from voice2face.whole_files import check_writable
@@ -144,8 +144,9 @@ def verify_pictures(options: argparse.Namespace) -> bool:
 def of_each(options: argparse.Namespace, look: Callable[[Path], bool]) -> bool:
     """Look at every picture, past those that cannot be read; tells whether all are as hoped for."""
     as_hoped = True
-    for picture in options.pictures:
-        if len(options.pictures) > 1 and not options.json:
+    pictures = [found for named in options.pictures for found in matching(named) or [named]]
+    for picture in pictures:
+        if len(pictures) > 1 and not options.json:
             print(f"{picture}:", flush=True)
         try:
             as_hoped &= look(picture)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import tiny_portraitist
+from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline, whole_folders
 from voice2face.checkpoints import verified_files
 from voice2face.checkpoints.files import describe_files, sha256_of, verify
@@ -320,6 +320,40 @@ def test_a_folder_with_a_released_name(
     assert caplog.text == ""
     assert resolve("scldm-192") == packaged
     assert "not the folder of that name here; write ./scldm-192 for that" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["scldm-192", "fine-portraitist-192"])
+def test_a_released_checkpoint_is_saved_as_it_was(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = Voice2FacePipeline.from_pretrained(name, device="cpu")
+    released = read_model_index(resolve(name))["files"]
+    saved_files = read_model_index(pipe.save_pretrained(tmp_path / "saved"))["files"]
+    for file, facts in saved_files.items():
+        if file.endswith(WEIGHTS_FILE):
+            assert facts == released[file], file
+    assert saved_files.keys() == released.keys()
+    assert caplog.text == ""
+
+
+def test_weights_that_float16_would_round_are_saved_as_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = Voice2FacePipeline(**tiny_components(), output_size=48, name="tiny")
+    for parameter in pipe.face_decoder.parameters():
+        parameter.data = parameter.data.half().float()
+    weights = f"face_decoder/{WEIGHTS_FILE}"
+    exact = load_file(pipe.save_pretrained(tmp_path / "exact") / weights)
+    assert {tensor.dtype for tensor in exact.values()} == {torch.float16}
+    next(pipe.face_decoder.parameters()).data[0] += 2.0**-20
+    again = load_file(pipe.save_pretrained(tmp_path / "again") / weights)
+    assert {tensor.dtype for tensor in again.values()} == {torch.float32}
+    for key, value in pipe.face_decoder.state_dict().items():
+        assert torch.equal(again[key], value)
+    assert caplog.text == ""
+    rounded = pipe.to(dtype=torch.bfloat16).save_pretrained(tmp_path / "rounded")
+    assert "load with dtype=torch.float32 before saving" in caplog.text
+    assert {one.dtype for one in load_file(rounded / weights).values()} == {torch.bfloat16}
 
 
 def test_files_that_cannot_be_read_are_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import tempfile
 from collections.abc import Container, Iterable, Sequence
@@ -38,6 +39,8 @@ from voice2face.models.bottom_face import bottom_face
 from voice2face.picture_files import resized
 from voice2face.pixels import to_model_range
 from voice2face.placed_networks import PlacedNetworks
+
+logger = logging.getLogger("voice2face")
 
 # of every method; its own come beside them
 COMPONENTS: dict[str, type | tuple[type, ...]] = {
@@ -219,12 +222,22 @@ class PretrainedNetworks(PlacedNetworks):
         empty folder is filled, and so is the working directory or a mount that holds an older
         checkpoint: there, a crash may leave files that are no checkpoint.
 
+        A network is written as float16 where that changes none of its weights, as of the released
+        ones, else as it is. In bfloat16, the type on CUDA, weights are rounded already, which a
+        warning says: load with ``dtype=torch.float32`` what is to be saved.
+
         Args:
             folder: a new folder, an empty one, or an older checkpoint to replace; or a link to it.
 
         Raises:
             OutputError: the folder cannot be written, or holds other files.
         """
+        if self.dtype == torch.bfloat16:
+            logger.warning(
+                "%s is saved as it was rounded to bfloat16; load with dtype=torch.float32 before "
+                "saving, to keep its weights as they were",
+                self.name,
+            )
         return save_checkpoint(
             folder,
             self._parts(),
@@ -237,7 +250,7 @@ class PretrainedNetworks(PlacedNetworks):
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, token: str | bool | None = None
     ) -> str:
-        """Upload the checkpoint and its model card to the Hugging Face Hub, in one commit.
+        """Upload the checkpoint, as ``save_pretrained`` writes it, to the Hub, in one commit.
 
         Args:
             repo_id: ``owner/name``; made where it does not exist. A checkpoint that is there is

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 LENGTH_BYTES = 8  # of the header's length, at the file's beginning
@@ -28,3 +30,19 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
         file.write(data[:LENGTH_BYTES])
         file.write(sorted_header.ljust(end - LENGTH_BYTES))
         file.write(data[end:])
+
+
+def halve_where_exact(path: Path) -> None:
+    """Write a file's float32 numbers as float16, if every one of them stays as it is.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    tensors = load(path.read_bytes())
+    single = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
+    halved = {name: tensor.half() for name, tensor in single.items()}
+    if not single or not all(torch.equal(halved[name].float(), single[name]) for name in single):
+        return
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(tensors | halved, path, metadata)

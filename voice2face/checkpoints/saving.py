@@ -14,7 +14,7 @@ from voice2face.checkpoints.manifest import FORMAT_VERSION
 from voice2face.checkpoints.model_card import CARD
 from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
 from voice2face.errors import CheckpointError
-from voice2face.paths import expanded
+from voice2face.paths import expanded, is_file
 from voice2face.whole_folders import fresh_folder
 
 
@@ -29,6 +29,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint; an older one at that place is replaced, see ``whole_folders``.
 
+    Networks are written in half precision where that changes no weight.
+
     Args:
         folder: a new folder, an empty one, or an older checkpoint.
         components: what has ``save_pretrained``, by folder name.
@@ -40,10 +42,15 @@ def save_checkpoint(
     Raises:
         OutputError: the place cannot be written to, or holds something else.
     """
+    from voice2face.components import WEIGHTS_FILE
+    from voice2face.tensor_files import halve_where_exact
+
     folder = expanded(folder).absolute()
     with fresh_folder(folder, checkpoint_file_names, MODEL_INDEX) as fresh:
         for part, component in components.items():
             component.save_pretrained(fresh / part)
+            if is_file(fresh / part / WEIGHTS_FILE):
+                halve_where_exact(fresh / part / WEIGHTS_FILE)
             tidy(fresh / part)
         index = {
             "format_version": FORMAT_VERSION,

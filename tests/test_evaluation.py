@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
 from voice2face.data.tables import UNKNOWN, FaceTable
 from voice2face.errors import SettingError
@@ -49,7 +50,7 @@ from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recalled
 from voice2face.evaluation.sheets import captioned_sheet, labelled_sheet
 from voice2face.evaluation.voices import add_agreement
-from voice2face.models import FaceRetriever
+from voice2face.models import FaceCheck, FaceRetriever
 from voice2face.settings import PRESETS
 from voice2face.training.losses import PerceptualLoss
 
@@ -336,17 +337,35 @@ def test_one_command_writes_the_report(
     assert "sex, each clip" not in readme.read_text()
 
 
-def test_a_face_of_unknown_sex_is_not_misjudged(tables: dict[str, str]) -> None:
+def test_a_face_of_unknown_sex_is_not_misjudged(
+    tables: dict[str, str], tiny_pipeline: Voice2FacePipeline
+) -> None:
     instruments = Instruments.load(tables["faces-0"], Path(tables["faces-0"]).parent, None)
     faces, report = instruments.test_faces, Report()
     faces.sex[0] = UNKNOWN
     groups = groups_of(tables["faces-0"], "test", None)
-    measure_groups(faces.images, instruments, groups, report)
+    measure_groups(faces.images, tiny_pipeline, instruments, groups, report)
     counted = {
         group.partition(": ")[2]: sum(share.cases for share in figures.values())
         for group, figures in report.figures.items()
     }
     assert counted == {"portraits come near": 8, "the judge sees the sex": 7, "a face is found": 8}
+
+
+def test_how_often_a_face_check_refuses_each_group_is_told(tables: dict[str, str]) -> None:
+    instruments = Instruments.load(tables["faces-0"], Path(tables["faces-0"]).parent, None)
+    faces, groups = instruments.test_faces, groups_of(tables["faces-0"], "test", None)
+    refused = {}
+    for least in (-1e3, 1e3):
+        check, report = FaceCheck(4, 8, width=8, least_confidence=least), Report()
+        pipe = Voice2FacePipeline(**tiny_components(), face_check=check).to("cpu")
+        measure_groups(faces.images, pipe, instruments, groups, report)
+        figures = report.figures["test faces by FairFace's group: the face check refuses"]
+        refused[least] = {group: share.value for group, share in figures.items()}
+    assert refused == {
+        -1e3: dict.fromkeys(groups.values(), 0.0),
+        1e3: dict.fromkeys(groups.values(), 1.0),
+    }
 
 
 def test_networks_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -66,15 +66,15 @@ def measure_autoencoder(
 
 def reconstructed(pipe: Voice2FacePipeline, images: np.ndarray) -> Tensor:
     """Pictures encoded and decoded, ``(N, 3, size, size)`` in [-1, 1]."""
+    decoded = (pipe.face_decoder(part.to(pipe.dtype)) for part in encoded(pipe, images).split(16))
+    return torch.cat([part.float().cpu() for part in decoded])
+
+
+def encoded(pipe: Voice2FacePipeline, images: np.ndarray) -> Tensor:
+    """Z^f of pictures ``(N, H, W, 3)``, on the pipeline's device."""
     seen = to_model_range(resized(images, pipe.face_encoder.config.image_size))
-    return torch.cat(
-        [
-            pipe.face_decoder(pipe.face_encoder(part.to(pipe.device, pipe.dtype)).to(pipe.dtype))
-            .float()
-            .cpu()
-            for part in seen.split(16)
-        ]
-    )
+    parts = (part.to(pipe.device, pipe.dtype) for part in seen.split(16))
+    return torch.cat([pipe.face_encoder(part) for part in parts])
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:

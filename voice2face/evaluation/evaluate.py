@@ -54,7 +54,7 @@ def evaluate(
     real = instruments.test_faces
     hidden = bootstrap_share(hidden_eyes(real.images), real.ids)
     report.add(GOOD, "eyes are hidden, test faces", hidden)
-    measure_groups(portraits, instruments, groups_of(faces, "test", limit), report)
+    measure_groups(portraits, pipe, instruments, groups_of(faces, "test", limit), report)
     measure_memory(portraits, instruments, report, out)
     measure_steadiness(artist, instruments, heard, report)
     if pairs.is_file():

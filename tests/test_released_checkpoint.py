@@ -36,7 +36,7 @@ def skin_like(image: Image.Image) -> float:
 def test_a_voice_becomes_a_portrait(
     pipeline: Voice2FacePipeline, female_speech: Path, preset: str
 ) -> None:
-    portrait = pipeline(female_speech, seed=7, preset=preset)[0]
+    portrait = pipeline(female_speech, seed=9, preset=preset)[0]
     assert portrait.image.size == (256, 256)
     pixels = np.asarray(portrait.image).astype(float)
     assert pixels.std() > 25

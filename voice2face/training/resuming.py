@@ -20,7 +20,7 @@ BEGUN_WITH = "begun_with"
 MAY_CHANGE = frozenset(
     {
         *("time_budget", "max_steps", "cooldown", "evaluate_every", "device", "compile"),
-        *("out", "resume", "latents", "refused"),
+        *("out", "resume", "latents", "refused", "refused_for_eyes"),
     }
 )
 TABLES = frozenset({"faces", "voices", "pairs", "limit"})  # compared by what is read of them

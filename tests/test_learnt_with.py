@@ -80,6 +80,25 @@ def test_parts_that_did_not_learn_together_are_not_released(
     assert not (tmp_path / "released").exists()
 
 
+@pytest.mark.parametrize("others", ["stages", "released"])
+def test_parts_of_a_checkpoint_go_with_its_own_networks_alone(
+    others: str, stages: dict[str, Path], tmp_path: Path
+) -> None:
+    released = tmp_path / "released"
+    release(stages, released)
+    tuned = stages if others == "stages" else {"collaborative": released}
+    tuned = tuned | {"diffusion": stages["diffusion"], "distillation": released}
+    release(tuned, tmp_path / "again")
+    change(stages["diffusion"], "denoiser")
+    with pytest.raises(SystemExit, match=r"--distillation .* another denoiser"):
+        release(tuned, tmp_path / "mixed")
+    change(stages["collaborative"], "speech_encoder")
+    heard_otherwise = {"collaborative": stages["collaborative"], "diffusion": released}
+    with pytest.raises(SystemExit, match=r"--diffusion .* another speech_encoder"):
+        release(heard_otherwise, tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
+
+
 def test_what_no_part_depends_on_may_change(
     stages: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,6 +115,10 @@ def test_what_no_part_depends_on_may_change(
     assert "does not say which networks it learnt with" not in caplog.text, "of one checkpoint"
     with caplog.at_level("WARNING"):
         release(stages | {"distillation": released}, tmp_path / "again")
+    assert "does not say which networks it learnt with" not in caplog.text, "its own"
+    (stages["distillation"] / LEARNT_WITH).unlink()
+    with caplog.at_level("WARNING"):
+        release(stages, tmp_path / "again")
     assert "--distillation" in caplog.text
     assert caplog.text.count("does not say which networks it learnt with") == 1
     assert (released / "README.md").read_bytes() == b"# Mine"

@@ -15,15 +15,28 @@ from pathlib import Path
 from torch import nn
 
 from voice2face.checkpoints.manifest import read_json
+from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
+from voice2face.components import load_component
 from voice2face.data.tables import UNKNOWN, VoiceTable
 from voice2face.errors import SettingError
+from voice2face.pretrained_networks import components_of
 from voice2face.training.kept_files import fingerprint
+from voice2face.training.part_folders import part_folder
 from voice2face.whole_files import replace_file
 
 logger = logging.getLogger("voice2face.training")
 
 LEARNT_WITH = "learnt_with.json"
 HEADS = ("sex_head.", "age_head.")
+# what each stage learns with, as it notes itself, by the names of ``release``'s options
+NETWORKS_OF_STAGES: Mapping[str, tuple[str, ...]] = {
+    "decoder": ("face_encoder",),
+    "diffusion": ("face_encoder", "speech_encoder"),
+    "distillation": ("denoiser",),
+    "face_check": ("face_encoder",),
+    "bottom_distillation": ("bottom_denoiser",),
+    "upper_distillation": ("upper_denoiser",),
+}
 
 
 def weights_fingerprint(network: nn.Module) -> str:
@@ -73,7 +86,7 @@ def refuse_other_networks(
     """Compare the parts of a checkpoint with what each stage learnt with.
 
     Args:
-        stages: their output folders, by the names of ``release``'s options.
+        stages: their output folders, or checkpoints, by the names of ``release``'s options.
         components: that were gathered from them.
 
     Raises:
@@ -81,28 +94,54 @@ def refuse_other_networks(
     """
     now: dict[str, str] = {}
     for stage, folder in stages.items():
-        if folder is None or folder == stages["collaborative"]:
+        if folder is None or stage == "collaborative":
             continue
-        if not (folder / LEARNT_WITH).is_file():
-            logger.warning(
-                "--%s %s does not say which networks it learnt with, as older runs and checkpoints "
-                "do not: make sure that it belongs to the others",
-                stage.replace("_", "-"),
-                folder,
-            )
+        noted = networks_learnt_with(stage, folder)
+        if noted is None:
+            if folder != stages["collaborative"]:
+                logger.warning(
+                    "--%s %s does not say which networks it learnt with, as older runs do not: "
+                    "make sure that it belongs to the others",
+                    stage.replace("_", "-"),
+                    folder,
+                )
             continue
-        for name, noted in read_json(folder / LEARNT_WITH)["networks"].items():
+        for name, learnt in noted.items():
             network = components.get(name)
             if not isinstance(network, nn.Module):
                 continue
             if name not in now:
                 now[name] = weights_fingerprint(network)
-            if noted != now[name]:
+            if learnt != now[name]:
                 raise SettingError(
                     f"--{stage.replace('_', '-')} {folder} learnt with another {name} than the one "
                     "that is to be released: give the folders of the runs that it learnt with, or "
                     "train it over these"
                 )
+
+
+def networks_learnt_with(stage: str, folder: Path) -> dict[str, str] | None:
+    """Fingerprints of the networks that a stage learnt with; of a checkpoint, of its own ones.
+
+    Args:
+        stage: as ``release``'s option is called.
+        folder: of the stage, or a checkpoint.
+
+    Returns:
+        By their names in a checkpoint; ``None`` where the folder does not say.
+    """
+    if (folder / LEARNT_WITH).is_file():
+        noted: dict[str, str] = read_json(folder / LEARNT_WITH)["networks"]
+        return noted
+    if not (folder / MODEL_INDEX).is_file():
+        return None
+    index = read_model_index(folder)
+    kinds = components_of(index["method"], {name.partition("/")[0] for name in index["files"]})
+    return {
+        name: weights_fingerprint(load_component(kinds[name], part_folder(folder, name)))
+        for name in NETWORKS_OF_STAGES.get(stage, ())
+        if name in kinds
+    }
 
 
 def unlabelled_attributes(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from voice2face import Voice2FacePipeline
 from voice2face.audio import SAMPLE_RATE
 from voice2face.cli import main
 from voice2face.listening import MOST_WINDOWS_AT_ONCE, speech_of
+from voice2face.replay import read_portrait
 
 
 def test_command_writes_a_picture_and_says_where(
@@ -110,6 +112,56 @@ def test_standard_input_is_a_recording(recording: str, checkpoint: str, tmp_path
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_standard_output_takes_a_picture_and_nothing_else(
+    quiet: list[str],
+    recording: str,
+    checkpoint: str,
+    tmp_path: Path,
+    capsysbinary: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    arguments = ["--model", checkpoint, "--steps", "1", "--seed", "7", *quiet]
+    assert main([recording, "-o", "-", *arguments]) == 0
+    picture, said = capsysbinary.readouterr()
+    assert read_portrait(picture).seed == 7
+    assert (b"sounds" in said and b"-  seed 7" in said) if not quiet else said == b""
+    assert sorted(tmp_path.iterdir()) == before
+    assert main([recording, "-o", "face.png", *arguments, "--report", "run.json"]) == 0
+    assert Path("face.png").read_bytes() == picture
+
+
+def test_a_report_tells_of_a_single_recording(
+    recording: str, checkpoint: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture
+) -> None:
+    face, file = tmp_path / "face.png", tmp_path / "run.json"
+    arguments = ["--model", checkpoint, "--steps", "1", "--report", str(file)]
+    drawn = [recording, "-o", str(face), "--num-images", "2", "--seed", "7"]
+    assert main([*drawn, *arguments]) == 0
+    first, second = json.loads(file.read_text())
+    assert (first["status"], first["seed"], second["seed"]) == ("made", 7, 8)
+    assert first["recording"] == recording
+    assert second["portrait"] == str(tmp_path / "face-2.png")
+    assert f"sounds {first['sex']}" in capsysbinary.readouterr().out.decode()
+    assert first["age"] is not None
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio")
+    assert main([str(bad), "-o", str(face), *arguments]) == 1
+    failed, *others = json.loads(file.read_text())
+    assert failed["status"] == "failed"
+    assert failed["error"] in capsysbinary.readouterr().err.decode()
+    assert others == [one | {"status": "there already"} for one in (first, second)]
+    assert main([recording, "-o", "-", *arguments]) == 0
+    made, *others = json.loads(file.read_text())
+    assert (made["status"], made["portrait"], len(others)) == ("made", None, 2)
+    file.write_text("mine")
+    assert main([*drawn, *arguments]) == 1
+    assert "is no report of this command" in capsysbinary.readouterr().err.decode()
+    assert file.read_text() == "mine"
+
+
 def test_what_follows_two_dashes_is_a_recording(
     recording: str, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +201,10 @@ def test_a_long_recording_has_a_bar_while_it_is_heard(
         (["talk.wav", "-o", f"{'a' * 300}/face.png"], "cannot be written: File name too long"),
         (["talk.wav", "--model", "a" * 300], "neither a folder"),
         (["talk.wav", "--batch-size", "16"], "--contact-sheet are of folders and of several"),
-        (["talk.wav", "--report", "run.csv"], "--contact-sheet are of folders and of several"),
+        (["talk.wav", "--report", "run.txt"], "reports are written as .csv or .json"),
+        (["talk.wav", "-o", "face.png", "--report", "face.png/r.csv"], "face.png is not a folder"),
+        (["talk.wav", "-o", "-", "--num-images", "2"], "standard output takes one portrait"),
+        (["talk.wav", "talk.wav", "-o", "-"], "standard output takes one portrait"),
         (["talk.wav", "--model", "no/such/model"], "neither a folder"),
         (["talk.wav", "--device", "toaster"], "is no device"),
     ],

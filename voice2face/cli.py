@@ -41,6 +41,7 @@ examples:
                                                follows sex and age of the voice more strongly
   voice2face talk.wav --preset best            by the papers' 50 steps instead of four distilled
   voice2face talk.wav --variety 0.5            more typical faces in more even light
+  voice2face - -o - <talk.wav >face.png        PNG on standard output, text on standard error
 
 several recordings, and folders:
   voice2face *.wav -o portraits/               one portrait for each recording; patterns work in
@@ -89,7 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o",
         "--output",
-        help="picture to write, .png, .jpg or .webp, or a folder that is there for it (default: "
+        help="picture to write, .png, .jpg or .webp, a folder that is there for it, or - for "
+        "PNG on standard output (default: "
         "the recording's name, .png, here, unless anything but a portrait has it); of "
         "several recordings, or a folder, the portraits' folder (default: portraits)",
     )
@@ -143,6 +145,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_false",
         help="leave out the invisible mark that 'voice2face verify' looks for",
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write what became of each recording, .csv or .json: seed, sex and age heard, error",
+    )
     folders = parser.add_argument_group("several recordings, and folders")
     folders.add_argument(
         "--batch-size",
@@ -152,9 +160,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     folders.add_argument(
         "--overwrite", action="store_true", help="make portraits again that are there already"
-    )
-    folders.add_argument(
-        "--report", type=Path, metavar="FILE", help="write what became of each, .csv or .json"
     )
     folders.add_argument(
         "--contact-sheet", type=Path, metavar="FILE", help="write the portraits in one picture"

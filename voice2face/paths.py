@@ -11,6 +11,7 @@ from typing import IO
 from voice2face.errors import AudioNotFoundError
 
 STANDARD_INPUT = Path("-")
+STANDARD_OUTPUT = "-"
 WILDCARDS = frozenset("*?[")
 
 

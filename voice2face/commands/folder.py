@@ -38,8 +38,8 @@ def make_portraits_of_folder(options: argparse.Namespace) -> bool:
         OutputError: the folder, the report or the sheet cannot be written.
         SettingError: an argument does not go with many recordings.
     """
-    output = portraits_folder(options.output or "portraits")
     check_options(options)
+    output = portraits_folder(options.output or "portraits")
     found = recordings_of(options)
     tell_of_unread(found, options)
     run = plan_run(found, output, options)

@@ -78,12 +78,17 @@ def settle(recording: Path, path: Path, result: Portrait | Voice2FaceError) -> O
         if is_of_full_disk(error):
             raise
         return Outcome(str(recording), str(path), "failed", error=str(error))
-    evidence = result.evidence
+    return outcome_of_portrait(recording, path, result)
+
+
+def outcome_of_portrait(recording: Path, path: Path | None, portrait: Portrait) -> Outcome:
+    """What is told of a portrait that was made, and lies at a path, if at any."""
+    evidence = portrait.evidence
     return Outcome(
         str(recording),
-        str(path),
+        None if path is None else str(path),
         "made",
-        seed=result.seed,
+        seed=portrait.seed,
         sex=evidence.sex,
         age=evidence.age,
         speech_seconds=evidence.speech_seconds,

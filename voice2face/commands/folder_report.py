@@ -29,7 +29,8 @@ class Outcome:
 
     Attributes:
         recording: its path.
-        portrait: where its portrait lies, or would; ``None`` of one that was left out.
+        portrait: where its portrait lies, or would; ``None`` of one that was left out, and on
+            standard output.
         status: ``"made"``, ``"there already"``, ``"failed"``, or ``"left out"`` of one in a format
             that is not read.
         seed: of the portrait.
@@ -81,6 +82,16 @@ class ReportFile:
         if time.monotonic() >= self._due:
             with suppress(OutputError):
                 self.write(outcomes())
+
+
+def check_ending(file: Path) -> None:
+    """Refuse a file that has no report's name.
+
+    Raises:
+        OutputError: says which names reports have.
+    """
+    if file.suffix.lower() not in REPORT_ENDINGS:
+        raise OutputError(f"{file}: reports are written as {' or '.join(REPORT_ENDINGS)}")
 
 
 def report(outcomes: Iterable[Outcome], ending: str) -> bytes:

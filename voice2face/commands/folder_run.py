@@ -13,10 +13,10 @@ from voice2face.commands.folder_places import (
     look_at_places,
     make_folder,
 )
-from voice2face.commands.folder_report import REPORT_ENDINGS, Outcome, read_report
+from voice2face.commands.folder_report import Outcome, check_ending, read_report
 from voice2face.commands.named_recordings import name_of, several_recordings
-from voice2face.errors import OutputError, SettingError
-from voice2face.paths import expanded
+from voice2face.errors import SettingError
+from voice2face.paths import STANDARD_OUTPUT, expanded
 from voice2face.picture_files import format_of
 from voice2face.recordings import Found, advice_on, find_recordings, portrait_paths
 from voice2face.replay import Making
@@ -65,14 +65,18 @@ def check_options(options: argparse.Namespace) -> None:
 
     Raises:
         OutputError: the report or the sheet has a name that is none of its kind's.
-        SettingError: several portraits of each recording are asked for.
+        SettingError: several portraits of each recording, or all on standard output, are asked for.
     """
+    if options.output == STANDARD_OUTPUT:
+        raise SettingError(
+            "standard output takes one portrait; name the folder of several: -o portraits/"
+        )
     if options.num_images != 1:
         raise SettingError(
             "a folder, or several recordings, get one portrait a recording; leave out --num-images"
         )
-    if options.report is not None and options.report.suffix.lower() not in REPORT_ENDINGS:
-        raise OutputError(f"{options.report}: reports are written as {' or '.join(REPORT_ENDINGS)}")
+    if options.report is not None:
+        check_ending(options.report)
     if options.contact_sheet is not None:
         format_of(options.contact_sheet)
 

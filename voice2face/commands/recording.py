@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.commands.options import draw_settings, wants_bars
-from voice2face.errors import OutputError, PictureError, SettingError
+from voice2face.commands.recording_report import RecordingReport
+from voice2face.errors import AudioError, OutputError, PictureError, SettingError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import (
     STANDARD_INPUT,
+    STANDARD_OUTPUT,
     exists,
     expanded,
     is_folder,
@@ -17,25 +21,51 @@ from voice2face.paths import (
     recording_of,
 )
 from voice2face.picture_files import format_of, numbered
+from voice2face.portrait import Portraits
 from voice2face.replay import read_portrait
 from voice2face.seeds import choose_seeds
 from voice2face.whole_files import check_writable
 
 
 def make_portraits(options: argparse.Namespace) -> None:
-    """Make one recording's portraits, as the parsed command line asks."""
-    (audio,) = options.audio
-    of_folders = (options.batch_size, options.report, options.contact_sheet)
-    if any(option is not None for option in of_folders):
-        raise SettingError(
-            "--batch-size, --report and --contact-sheet are of folders and of several recordings; "
-            "leave them out"
-        )
-    output = place_of(audio, options)
-    format_of(output)
-    check_writable(numbered(expanded(output), options.num_images)[-1])
-    seeds = choose_seeds(options.num_images, options.seed, None)
+    """Make one recording's portraits, as the parsed command line asks.
 
+    A report tells of them, too, and why there are none where the recording cannot be used.
+    """
+    (audio,) = options.audio
+    if options.batch_size is not None or options.contact_sheet is not None:
+        raise SettingError(
+            "--batch-size and --contact-sheet are of folders and of several recordings; leave them "
+            "out"
+        )
+    paths = places_of(audio, options)
+    report = None if options.report is None else RecordingReport(options.report, audio, paths)
+    try:
+        portraits = draw(audio, options)
+        for portrait, path in zip(portraits, paths, strict=bool(paths)):
+            portrait.save(path)
+    except (AudioError, OutputError) as error:
+        if report is not None:
+            report.write_failed(error)
+        raise
+    if report is not None:
+        report.write_made(portraits)
+    if not options.quiet:
+        tell_of(portraits, paths)
+    if not paths:
+        sys.stdout.buffer.write(portraits[0].png())
+
+
+def draw(audio: Path, options: argparse.Namespace) -> Portraits:
+    """The portraits that a command line asks for, of one recording.
+
+    Raises:
+        AudioError: the recording cannot be used.
+        CheckpointError: the checkpoint cannot be used.
+        DeviceError: there is no such device.
+        SettingError: an argument is out of range.
+    """
+    seeds = choose_seeds(options.num_images, options.seed, None)
     import_pipeline()
     from tqdm.auto import tqdm
 
@@ -63,22 +93,43 @@ def make_portraits(options: argparse.Namespace) -> None:
             bar.update()
             return state
 
-        portraits = pipe.draw(
+        return pipe.draw(
             [voice] * options.num_images, seeds, callback_on_step_end=advance, **settings
         )
-    paths = portraits.save(output)
-    if options.quiet:
-        return
+
+
+def tell_of(portraits: Portraits, paths: Sequence[Path]) -> None:
+    """Print what was heard, and where the portraits lie; aside where one is on standard output."""
+    said = sys.stdout if paths else sys.stderr
     evidence = portraits.evidence
     certainty = max(evidence.male_probability, 1 - evidence.male_probability)
     print(
         f"{evidence.speech_seconds:.1f} s of speech, sounds {evidence.sex} ({certainty:.0%}), "
-        f"about {evidence.age}"
+        f"about {evidence.age}",
+        file=said,
     )
     for warning in evidence.warnings:
-        print(f"warning: {warning}")
-    for portrait, path in zip(portraits, paths, strict=True):
-        print(f"{path}  seed {portrait.seed}")
+        print(f"warning: {warning}", file=said)
+    for portrait, path in zip(portraits, paths or [Path(STANDARD_OUTPUT)], strict=True):
+        print(f"{path}  seed {portrait.seed}", file=said)
+
+
+def places_of(audio: Path, options: argparse.Namespace) -> list[Path]:
+    """Where the portraits go, which can be written; nowhere where one goes to standard output.
+
+    Raises:
+        OutputError: as of ``place_of``, or a file could not be written.
+        SettingError: likewise, or several portraits are to go to standard output.
+    """
+    if options.output == STANDARD_OUTPUT:
+        if options.num_images > 1:
+            raise SettingError("standard output takes one portrait; leave out --num-images")
+        return []
+    output = place_of(audio, options)
+    format_of(output)
+    paths = numbered(expanded(output), options.num_images)
+    check_writable(paths[-1])
+    return paths
 
 
 def place_of(audio: Path, options: argparse.Namespace) -> Path:

@@ -78,8 +78,7 @@ class FaceCheck(Network):
         Args:
             bars: ``(merits,)``.
         """
-        last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
-        last.bias -= bars
+        self.layers[-1].get_parameter("bias").sub_(bars)
 
     @torch.no_grad()
     def confidences(self, latents: Tensor) -> list[float]:

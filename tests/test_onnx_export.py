@@ -53,19 +53,19 @@ def test_the_same_recording_and_noise_give_the_same_picture(
     np.testing.assert_allclose(speech, heard, atol=1e-5)
 
     # what a pipeline draws from a seed: first the quality to ask for, then the noise
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(9)
     quality = pipeline.method.denoiser.good_portraits([generator], DEFAULT_VARIETY)[0].numpy()
     noise = torch.randn(networks.facts["latent_shape"], generator=generator).numpy()
     noise *= noise_scale(DEFAULT_VARIETY)
     guided = {"num_inference_steps": 5, "sampler": "ddim", "guidance_every": 1}
     assert same(
         networks.decode(networks.draw(speech, noise, quality, steps=5)),
-        pipeline(female_speech, seed=7, watermark=False, **guided).images[0],
+        pipeline(female_speech, seed=9, watermark=False, **guided).images[0],
     )
     assert networks.facts["distilled_steps"] == 4
     assert same(
         networks.decode(networks.draw(speech, noise, quality)),
-        pipeline(female_speech, seed=7, watermark=False, preset="fast").images[0],
+        pipeline(female_speech, seed=9, watermark=False, preset="fast").images[0],
     )
 
 

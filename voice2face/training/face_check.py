@@ -297,7 +297,8 @@ def main(arguments: argparse.Namespace) -> None:
         made_of = fingerprint(*drawing, *retrieved_from(pipe.method), pipe.speech_encoder, how)
         latents = kept_tensor(out / f"portraits_{split}.safetensors", made_of, draw)
         photographs = [arguments.photographs, checksum_of_split(arguments, "train")]
-        made_of = fingerprint(pipe.face_decoder, pipe.face_encoder, network, [made_of], photographs)
+        how = [made_of, *photographs, *MeasuredPortraits._fields]
+        made_of = fingerprint(pipe.face_decoder, pipe.face_encoder, network, how)
         file = out / f"seen_{split}.safetensors"
         seen = kept_tensor(file, made_of, lambda: measure(latents, pipe, distance()))
         return MeasuredPortraits(latents, *seen)

@@ -467,6 +467,19 @@ def test_a_format_that_only_the_browser_reads_can_be_dropped(page: Page, male_sp
     assert "sounds male" in page["told"].text
 
 
+def test_channels_that_cancel_out_are_heard_in_a_format_that_only_the_browser_reads(
+    page: Page, male_speech: Path, tmp_path: Path
+) -> None:
+    samples, rate = sf.read(male_speech)
+    opposite = tmp_path / "memo.m4a"  # by its name a format that the page decodes
+    sf.write(opposite, np.stack([samples, -samples], axis=1), rate, format="WAV")
+    page.choose_file(opposite)
+    page.set("steps", 1)
+    page.draw()
+    assert page["problem"].text == ""
+    assert "sounds male" in page["told"].text
+
+
 @pytest.mark.parametrize("width", [320, 390])
 def test_on_a_phone_all_is_within_reach(page: Page, male_speech: Path, width: int) -> None:
     phone = PHONE | {"width": width}

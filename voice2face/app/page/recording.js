@@ -1,5 +1,6 @@
 // Opens a file: what to send of it, how long it is, and its outline.
 
+import { toMono } from "./mixing.js";
 import { encodeWav } from "./wav.js";
 
 const READ_BY_VOICE2FACE = /\.(wav|wave|flac|ogg|oga|opus|mp3|aiff?)$/i;
@@ -21,7 +22,8 @@ export async function openRecording(file, longestSeconds) {
   } catch {
     return asItIs;
   }
-  const samples = mixed(sound);
+  const numbers = Array.from({ length: sound.numberOfChannels }, (_, channel) => channel);
+  const samples = toMono(numbers.map((channel) => sound.getChannelData(channel)));
   const known = READ_BY_VOICE2FACE.test(file.name) || file.type === "audio/wav";
   const blob = known ? file : encodeWav([samples], RATE);
   return { blob, seconds: sound.duration, outline: outline(samples) };
@@ -39,15 +41,6 @@ function lengthOf(file) {
     probe.src = address;
     probe.load();
   }).finally(() => URL.revokeObjectURL(address));
-}
-
-function mixed(sound) {
-  const samples = new Float32Array(sound.length);
-  for (let channel = 0; channel < sound.numberOfChannels; channel += 1) {
-    const data = sound.getChannelData(channel);
-    for (let k = 0; k < data.length; k += 1) samples[k] += data[k] / sound.numberOfChannels;
-  }
-  return samples;
 }
 
 // The loudest sample in each of BARS equal stretches, the loudest of all being 1.

@@ -36,6 +36,7 @@ from voice2face.replay import read_portrait, replay
 from voice2face.settings import UNDISTILLED, Preset, Settings
 from voice2face.training import __main__ as command
 from voice2face.training.attribute_reader import EMPHASIS, AttributeReader
+from voice2face.training.distillation import critic_of
 from voice2face.training.distillation_training import (
     ADVERSARIAL_FROM,
     DistillationOptions,
@@ -764,3 +765,14 @@ def test_the_command_distils_both_denoisers_of_fine_portraitist(
     fast = Voice2FacePipeline(**components, **updates, output_size=48).to("cpu")
     assert preset_of(fast.settings("fast")) == Preset("distilled", 2, 2.0, 1)
     assert fast(tone, 16_000, preset="fast").images[0].size == (48, 48)
+
+
+def test_a_critic_over_the_same_latents_is_known_where_networks_are_bfloat16_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Voice2FacePipeline(**tiny_components("v_prediction"), output_size=48)
+    folder = pipe.save_pretrained(tmp_path / "critic")
+    monkeypatch.setattr("voice2face.placed_networks.default_dtype", lambda _: torch.bfloat16)
+    teacher = Voice2FacePipeline.from_pretrained(folder, device="cpu", dtype=torch.float32)
+    critic = critic_of(DistilledDenoiser(teacher, "denoiser"), str(folder))
+    assert critic.denoiser.dtype is torch.float32

@@ -63,7 +63,9 @@ def critic_of(original: DistilledDenoiser, checkpoint: str) -> DistilledDenoiser
         SettingError: it draws other latents, or not in one stage.
     """
     teacher = original.teacher
-    pipe = Voice2FacePipeline.from_pretrained(checkpoint, device=teacher.device)
+    pipe = Voice2FacePipeline.from_pretrained(
+        checkpoint, device=teacher.device, dtype=torch.float32
+    )
     latents_of = (fingerprint(one.face_encoder) for one in (pipe, teacher))
     if original.stage == "bottom" or pipe.method.stages > 1 or len(set(latents_of)) > 1:
         raise SettingError(

@@ -1093,6 +1093,13 @@ def test_encoders_of_a_checkpoint_that_shares_them_are_found(
     assert folder == PACKAGED_WEIGHTS / "scldm-192" / "face_encoder"
 
 
+def test_parts_of_a_checkpoint_that_shares_them_are_released(tmp_path: Path) -> None:
+    shared, scldm = PACKAGED_WEIGHTS / "fine-portraitist-192", PACKAGED_WEIGHTS / "scldm-192"
+    stages = ["--collaborative", shared, "--face-check", shared, "--diffusion", scldm]
+    run("release", *stages, "--to", tmp_path / "released")
+    assert (tmp_path / "released" / "face_check").is_dir()
+
+
 @pytest.mark.parametrize(
     "stages",
     [

@@ -22,6 +22,7 @@ from voice2face.models import FewStepUpdate
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
 from voice2face.training.learnt_with import refuse_other_networks, unlabelled_attributes
+from voice2face.training.part_folders import part_folder
 
 NO_LABELS = "No voice that it learnt from was labelled with"
 SAID = ("licence", "training_data", "hub")
@@ -105,7 +106,10 @@ def load_parts(folders: dict[str, Path]) -> dict[str, Any]:
     """The components that a pipeline is made of, from where ``gathered`` says that they lie."""
     method = next(name for name in METHODS if components_of(name, folders).keys() == folders.keys())
     kinds = components_of(method, folders)
-    return {part: load_component(kind, folders[part]) for part, kind in kinds.items()}
+    return {
+        part: load_component(kind, part_folder(folders[part].parent, folders[part].name))
+        for part, kind in kinds.items()
+    }
 
 
 def gather(components: dict[str, Any], to: Path, *, output_size: int, card: str | None) -> None:

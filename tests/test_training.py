@@ -962,6 +962,11 @@ def test_rows_that_cannot_be_used_are_named(
         load_voices(file, None)
 
 
+def test_a_file_that_two_patterns_name_is_read_once(tables: dict[str, str]) -> None:
+    pattern = str(Path(tables["faces-0"]).with_name("faces-*.parquet"))
+    assert len(list(read_rows([pattern, tables["faces-0"]], "train", None))) == 8
+
+
 def test_rows_of_minors_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ages = ["20-29", "10-19", "teens", "70+", "", None, "0-2", "17", "more than 70", "Child"]
     rows = [{"id": str(number), "age": age} for number, age in enumerate(ages)]

@@ -107,7 +107,7 @@ def read_rows(
     """Yield the rows of parquet files as dictionaries, but for those of minors.
 
     Args:
-        paths: a file, a glob pattern, or several of either.
+        paths: a file, a glob pattern, or several of either; a file of two is read once.
         split: keep the rows whose ``split`` column says so; ``None`` keeps all.
         limit: stop after that many rows.
 
@@ -116,9 +116,11 @@ def read_rows(
     """
     patterns = [paths] if isinstance(paths, str) else list(paths)
     files = sorted(
-        file
-        for pattern in patterns
-        for file in glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207
+        {
+            file
+            for pattern in patterns
+            for file in glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207
+        }
     )
     if not files:
         raise SettingError(f"no parquet file matches {', '.join(patterns)}")

@@ -1125,6 +1125,7 @@ def test_listing_again_keeps_the_figures(
     tiny_pipeline: Voice2FacePipeline,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, manifest = tiny_pipeline.save_pretrained(tmp_path / "tiny"), tmp_path / "manifest.json"
     figures = tmp_path / "report.json"
@@ -1136,6 +1137,15 @@ def test_listing_again_keeps_the_figures(
     entry = json.loads(manifest.read_text())["checkpoints"]["tiny"]
     assert entry["figures"] == {"a group": {"a measure": 0.5}}
     assert entry["licence"] == "CC0-1.0"
+    before = manifest.read_text()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted, pytest.raises(SystemExit):
+        interrupted.setattr(Path, "replace", interrupt)
+        run(*listing, "--licence", "MIT")
+    assert manifest.read_text() == before, "the manifest is written whole or not at all"
     manifest.unlink()
     run("release", "--to", folder)
     assert not manifest.exists(), "what is not in the package is in no manifest"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
 from voice2face.training.learnt_with import refuse_other_networks, unlabelled_attributes
 from voice2face.training.part_folders import part_folder
+from voice2face.whole_files import replace_file
 
 NO_LABELS = "No voice that it learnt from was labelled with"
 SAID = ("licence", "training_data", "hub")
@@ -213,7 +215,8 @@ def write_manifest(
         entry["figures"] = before.get("figures", {})
     long = {name: entry.pop(name) for name in ("figures", "files")}
     content["checkpoints"][folder.name] = entry | kept | dict(said or {}) | long
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    text = json.dumps(content, indent=2) + "\n"
+    replace_file(file, partial(Path.write_text, data=text))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from voice2face import Voice2FacePipeline
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.methods.scldm import denoising_loss
 from voice2face.models import (
     Denoiser,
@@ -31,7 +32,6 @@ from voice2face.models import (
 from voice2face.models.denoiser import Condition
 from voice2face.models.face_entries import Entries
 from voice2face.settings import Preset, Settings
-from voice2face.training.losses import PerceptualLoss
 
 WEIGHT, BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
 SPEECH = Path(__file__).parent.parent / "examples" / "speech"

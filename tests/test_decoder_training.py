@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import tiny_components
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable
 from voice2face.models import FaceDecoder
 from voice2face.training.decoder import (
@@ -22,7 +23,6 @@ from voice2face.training.decoder import (
     enlarge,
     random_views,
 )
-from voice2face.training.losses import PerceptualLoss
 
 ADVERSARIAL_FROM = 7
 WEIGHTS = {"perceptual_weight": 0.25, "likeness_weight": 0.75, "adversarial_weight": 0.5}

@@ -27,6 +27,7 @@ from tests.conftest import (
     tiny_updates,
 )
 from voice2face import Voice2FacePipeline
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
@@ -49,7 +50,6 @@ from voice2face.training.few_step_student import Student
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.latent_discriminator import DenoiserFeatures, LatentDiscriminator
 from voice2face.training.latent_reader import LatentReader
-from voice2face.training.losses import PerceptualLoss
 from voice2face.training.low_rank import make_low_rank, update_of
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.picture_reader import PictureReader

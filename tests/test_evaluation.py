@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.conftest import tiny_components
 from voice2face import Voice2FacePipeline
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import UNKNOWN, FaceTable
 from voice2face.errors import SettingError
 from voice2face.evaluation import __main__ as command
@@ -52,7 +53,6 @@ from voice2face.evaluation.sheets import captioned_sheet, labelled_sheet
 from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceCheck, FaceRetriever
 from voice2face.settings import PRESETS
-from voice2face.training.losses import PerceptualLoss
 
 
 def test_share_and_its_interval() -> None:

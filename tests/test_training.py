@@ -38,6 +38,7 @@ from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS
 from voice2face.components import load_component
 from voice2face.data.excerpts import random_crop
 from voice2face.data.hidden_eyes import hidden_eyes
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import (
     UNKNOWN,
     FaceTable,
@@ -71,12 +72,7 @@ from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
 from voice2face.training.learnt_with import weights_fingerprint
 from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update, logged
-from voice2face.training.losses import (
-    PerceptualLoss,
-    age_loss,
-    contrastive_loss,
-    known_loss,
-)
+from voice2face.training.losses import age_loss, contrastive_loss, known_loss
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.noise_schedule import (
     LOG_NOISE_MEAN,

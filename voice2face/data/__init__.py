@@ -1,1 +1,1 @@
-"""Tables of faces and voices, and what is seen in aligned faces; for training and evaluation."""
+"""Tables of faces and voices, and what is seen in pictures; for training and evaluation."""

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.pictures import picture_features
 from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range, to_uint8
-from voice2face.training.contact_sheets import contact_sheet
 
 FACES = 512
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.evaluation.instruments import (
     Instruments,
     add_checkpoint_option,
@@ -34,7 +35,6 @@ from voice2face.evaluation.measuring_command import (
 from voice2face.evaluation.pairs import load_people
 from voice2face.evaluation.report import Report
 from voice2face.pixels import to_model_range
-from voice2face.training.losses import PerceptualLoss
 
 SEEDS = 4
 SIDE = 128

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from voice2face.commands.options import variety_argument
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable, load_faces
 from voice2face.evaluation.judge import FaceFeatures, Judge
 from voice2face.evaluation.pictures import picture_features
 from voice2face.listening import Voice
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, PRESETS
-from voice2face.training.losses import PerceptualLoss
 
 FACE_SIZE = 192
 

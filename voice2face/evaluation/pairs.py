@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.tables import decode_face, decode_voice, read_rows, row_errors
 from voice2face.errors import AudioError
 from voice2face.evaluation.agreement import Share, bootstrap_share, within_one_decade
@@ -27,7 +28,6 @@ from voice2face.evaluation.report import Report
 from voice2face.evaluation.retrieval import nearness, ranks, recalled
 from voice2face.evaluation.voices import add_common_answer, said_of
 from voice2face.listening import Voice
-from voice2face.training.contact_sheets import contact_sheet
 
 logger = logging.getLogger("voice2face.evaluation")
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from voice2face.data.face_detection import face_detected
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.pixels import to_model_range
-from voice2face.training.losses import PerceptualLoss
 
 
 def face_found(image: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.excerpts import random_crop
 from voice2face.data.hidden_eyes import hidden_eyes
 from voice2face.errors import AudioError
@@ -26,7 +27,6 @@ from voice2face.evaluation.pictures import (
 )
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices
-from voice2face.training.contact_sheets import contact_sheet
 
 GOOD = "the picture is good, test speakers"
 STEADY_VOICES = 32

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from voice2face.training.contact_sheets import contact_sheet
+from voice2face.data.contact_sheets import contact_sheet
 
 FONT_SIZE = 14
 SMALLEST_FONT_SIZE = 6

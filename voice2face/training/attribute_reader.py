@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable
 from voice2face.errors import SettingError
 from voice2face.models.heard_attributes import ATTRIBUTES
@@ -17,7 +18,6 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import labelled_attributes
 from voice2face.training.latent_reader import LatentReader, held_out_and_train
-from voice2face.training.losses import PerceptualLoss
 from voice2face.training.picture_reader import PictureReader
 
 logger = logging.getLogger("voice2face.training")

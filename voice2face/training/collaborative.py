@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.excerpts import random_crop
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable, VoiceTable
 from voice2face.devices import move
 from voice2face.models import (
@@ -28,15 +30,9 @@ from voice2face.models import (
 )
 from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.augmentation import augment_voices
-from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.learnt_with import labelled_attributes_of, note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
-from voice2face.training.losses import (
-    PerceptualLoss,
-    contrastive_loss,
-    head_losses,
-    weighted,
-)
+from voice2face.training.losses import contrastive_loss, head_losses, weighted
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_data_options,

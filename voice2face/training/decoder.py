@@ -20,18 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.components import load_component
+from voice2face.data.contact_sheets import contact_sheet
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable, load_faces
 from voice2face.devices import move
 from voice2face.errors import SettingError
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range, to_uint8
-from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.discriminators import Discriminators
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
-from voice2face.training.losses import PerceptualLoss, weighted
+from voice2face.training.losses import weighted
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.options import (
     add_face_options,

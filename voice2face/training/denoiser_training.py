@@ -13,6 +13,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from voice2face.compilation import check_compiler
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.devices import move
 from voice2face.methods.guided_sampling import DenoisingLoop, sample_guided
 from voice2face.methods.scldm import denoising_loss
@@ -20,7 +21,6 @@ from voice2face.models import Denoiser, FaceDecoder, FacePrior
 from voice2face.models.heard_attributes import heard_attributes
 from voice2face.pixels import to_uint8
 from voice2face.settings import Settings
-from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import LatentPairs
 from voice2face.training.learnt_with import note_learnt_with

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.models import Denoiser
 from voice2face.models.denoiser import Condition
-from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.distilled_denoiser import DistilledDenoiser
 from voice2face.training.few_step_student import Student
 from voice2face.training.latent_discriminator import LatentDiscriminator

@@ -22,19 +22,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.components import load_component
+from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.face_detection import LEAST_BESIDE
 from voice2face.data.hidden_eyes import HIDDEN_SHARE
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.errors import SettingError
 from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range
-from voice2face.training.contact_sheets import contact_sheet
 from voice2face.training.drawn_portraits import drawn_portraits, retrieved_from
 from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
-from voice2face.training.losses import PerceptualLoss
 from voice2face.training.options import (
     add_data_options,
     add_loop_options,

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.errors import SettingError
-from voice2face.training.losses import PerceptualLoss
 
 SIZE = 192
 # rows and columns of an aligned face of that size

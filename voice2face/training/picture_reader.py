@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import SEXES
 from voice2face.models.attribute_heads import AGE_DECADES
 from voice2face.pixels import to_model_range
 from voice2face.training.latent_reader import agreement, held_out_and_train
-from voice2face.training.losses import PerceptualLoss
 
 PICTURE_SIZE = 128
 MAPS_READ = 3

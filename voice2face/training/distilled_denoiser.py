@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +17,10 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.settings import Settings
 from voice2face.training.drawn_portraits import retrieved_from
 from voice2face.training.encoders import Encoded, Encoders
-from voice2face.training.latent_pairs import FacePairs, LatentPairs
+from voice2face.training.latent_pairs import FacePairs, LatentPairs, Stage
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.portraitist import portraitist_pairs
 
-Stage = Literal["bottom", "upper"]
 BOTTOM_SEEDS = 10**12  # how far from a portrait's seed that of the bottom face below it is
 
 

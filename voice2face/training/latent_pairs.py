@@ -15,6 +15,8 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.latents import EncodedTables
 from voice2face.training.pairing import Pairing
 
+Stage = Literal["bottom", "upper"]  # of Fine-portraitist
+
 BOTTOM_NOISE = 0.3
 RETRIEVED_AT_ONCE = 512
 
@@ -123,7 +125,7 @@ class PortraitistPairs:
             ``(voices, variants)``.
     """
 
-    stage: Literal["bottom", "upper"]
+    stage: Stage
     faces: FaceTable
     tables: EncodedTables
     bottoms: Tensor

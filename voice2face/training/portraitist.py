@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from voice2face.models.bottom_face import bottom_face
 from voice2face.training.denoiser_training import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoded, Encoders
 from voice2face.training.kept_files import fingerprint, kept_tensor
-from voice2face.training.latent_pairs import PortraitistPairs, nearest_entries
+from voice2face.training.latent_pairs import PortraitistPairs, Stage, nearest_entries
 from voice2face.training.latents import encode_faces, with_mirror
 from voice2face.training.options import checksum_of_split
 from voice2face.training.target_quality import quality_settings
@@ -35,7 +34,7 @@ def encode_bottoms(images: np.ndarray, encoder: FaceEncoder, device: torch.devic
 
 
 def portraitist_pairs(
-    stage: Literal["bottom", "upper"],
+    stage: Stage,
     split: str,
     encoded: Encoded,
     encoders: Encoders,
@@ -72,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Train one of the two denoisers as the command line asks."""
     torch.manual_seed(arguments.seed)
-    stage: Literal["bottom", "upper"] = arguments.stage
+    stage: Stage = arguments.stage
     encoders = Encoders.load(arguments.encoders)
     retriever = FaceRetriever.load(arguments.retriever)
     encoded = {split: encoders.encode(arguments, split) for split in ("train", "validation")}

@@ -32,6 +32,12 @@ def learnt_prediction(folder: Path) -> str | None:
     return learnt
 
 
+def denoiser_folder(folder: Path, name: str) -> Path:
+    """Where a denoiser lies in a checkpoint, which calls it so, or in its own stage's output."""
+    own = folder / name
+    return own if own.is_dir() else folder / "denoiser"
+
+
 def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[Denoiser, str]:
     """The denoiser to go on from, and what it predicts.
 
@@ -43,8 +49,7 @@ def load_start(folder: Path, stage: str, prediction_type: str | None) -> tuple[D
     Raises:
         SettingError: it learnt to predict something else, or nobody says what.
     """
-    own = folder / f"{stage}_denoiser"
-    denoiser = load_component(Denoiser, own if own.is_dir() else folder / "denoiser")
+    denoiser = load_component(Denoiser, denoiser_folder(folder, f"{stage}_denoiser"))
     learnt = learnt_prediction(folder)
     if learnt is None:
         if prediction_type is None:

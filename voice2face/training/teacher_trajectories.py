@@ -19,7 +19,7 @@ from voice2face.training.heard_voices import hear_split, voices_of
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.options import checksum_of_split
 from voice2face.training.pairing import Pairing
-from voice2face.training.starting_denoiser import learnt_prediction
+from voice2face.training.starting_denoiser import denoiser_folder, learnt_prediction
 from voice2face.training.trajectories import (
     Trajectories,
     draw_trajectories,
@@ -41,8 +41,7 @@ def autoguidance_of(
     """
     if arguments.weaker is None:
         return None
-    folders = [arguments.weaker / name for name in (original.name, "denoiser")]
-    weaker = load_component(Denoiser, next(filter(Path.is_dir, folders), folders[0]))
+    weaker = load_component(Denoiser, denoiser_folder(arguments.weaker, original.name))
     teacher = original.teacher.scheduler.config.prediction_type
     predicted = learnt_prediction(arguments.weaker) or teacher
     if predicted != teacher:

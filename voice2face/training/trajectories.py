@@ -30,7 +30,7 @@ def first_seed(split: str, run: int) -> int:
 
     Args:
         split: ``"train"`` or ``"validation"``.
-        run: the run's own seed; runs with different ones draw from different noise.
+        run: the run's own seed; those from 0 to 49 draw from different noise.
     """
     return FIRST_SEEDS[split] + SEEDS_OF_A_RUN * (run % 50)
 
@@ -127,9 +127,10 @@ def kept_trajectories(
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:05}.safetensors" for number in range(shards)]
-    for number, file in enumerate(tqdm(files, desc="trajectories", unit="shard")):
-        kept_in(file, made_of, lambda: draw_shard(number)._asdict())  # noqa: B023
-    return read_trajectories(files)
+    return _joined(
+        (file, kept_in(file, made_of, lambda: draw_shard(number)._asdict()))  # noqa: B023
+        for number, file in enumerate(tqdm(files, desc="trajectories", unit="shard"))
+    )
 
 
 def read_trajectories(files: Iterable[Path]) -> Trajectories:
@@ -138,9 +139,12 @@ def read_trajectories(files: Iterable[Path]) -> Trajectories:
     Raises:
         SettingError: a file holds something else.
     """
+    return _joined((file, load_file(file)) for file in files)
+
+
+def _joined(read: Iterable[tuple[Path, dict[str, Tensor]]]) -> Trajectories:
     parts = []
-    for file in files:
-        columns = load_file(file)
+    for file, columns in read:
         if set(columns) != set(Trajectories._fields):
             raise SettingError(f"{file} is of another version, or holds no trajectories: draw anew")
         parts.append(Trajectories(**columns))

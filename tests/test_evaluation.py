@@ -307,6 +307,8 @@ def test_one_command_writes_the_report(
     assert f" {whole:.1%} |" in readme.read_text()
     assert "<!-- speed -->\n\n| cold | 3.5 |\n" in readme.read_text()
     assert "| measure | one | two |" in readme.read_text()
+    for label, _, _ in (*publish.SPEAKER_ROWS, *publish.PAIR_ROWS):
+        assert f"| {label} | " in readme.read_text()
     assert (
         "| measure | one | two | Speech2Face | true face, frontal | random real face of that sex |"
         in readme.read_text()

@@ -17,6 +17,7 @@ from voice2face.evaluation.report import Report
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range, to_uint8
 
+GROUP = "face autoencoder, test faces"
 FACES = 512
 
 
@@ -45,13 +46,12 @@ def measure_autoencoder(
     ]
     pictures = to_uint8(decoded)
     made, true = instruments.features(pictures), instruments.features(originals)
-    group = "face autoencoder, test faces"
-    report.add(group, "mean absolute error (range -1 to 1)", float((decoded - target).abs().mean()))
-    report.add(group, "perceptual distance", float(np.mean(distances)))
+    report.add(GROUP, "mean absolute error (range -1 to 1)", float((decoded - target).abs().mean()))
+    report.add(GROUP, "perceptual distance", float(np.mean(distances)))
     name = "cosine of recognition features, original and reconstruction"
-    report.add(group, name, float((made * true).sum(1).mean()))
+    report.add(GROUP, name, float((made * true).sum(1).mean()))
     name = "the same, reconstruction and another original"
-    report.add(group, name, float((made * true.roll(1, 0)).sum(1).mean()))
+    report.add(GROUP, name, float((made * true.roll(1, 0)).sum(1).mean()))
     others = instruments.other_faces.images[:portraits]
     for name, images in (
         ("of other faces", others),
@@ -59,7 +59,7 @@ def measure_autoencoder(
     ):
         features = picture_features(images, instruments.perceptual)
         distance = frechet_distance(features, instruments.pictured_test_faces)
-        report.add(group, f"Fréchet distance {name}", distance)
+        report.add(GROUP, f"Fréchet distance {name}", distance)
     rows = [images[k : k + 12] for k in (0, 12, 24) for images in (originals, pictures)]
     contact_sheet(rows).save(out / "reconstructions.png")
 

@@ -17,6 +17,8 @@ from voice2face.evaluation.quality import GOOD, add_quality, measure_memory, mea
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import hear, measure_voices
 
+JUDGE = "judge"
+
 
 def evaluate(
     artist: Artist,
@@ -67,8 +69,6 @@ def add_judge(report: Report, instruments: Instruments) -> None:
     faces = instruments.test_faces
     verdict = instruments.judge(faces.images)
     right = verdict.sex == faces.sex
-    report.add("judge", "sex, test faces", share_of_known(right, faces.sex, faces.ids))
+    report.add(JUDGE, "sex, test faces", share_of_known(right, faces.sex, faces.ids))
     near = within_one_decade(verdict.age, faces.age)
-    report.add(
-        "judge", "age within 10 years, test faces", share_of_known(near, faces.age, faces.ids)
-    )
+    report.add(JUDGE, "age within 10 years, test faces", share_of_known(near, faces.age, faces.ids))

@@ -34,6 +34,8 @@ logger = logging.getLogger("voice2face.evaluation")
 SEEDS = 4
 OTHER_ANSWERS = ("face_frontal", "speech2face")
 OURS = "voice2face"
+VOICE_HEARD, PERSON_MET = "the voice is heard, true pairs", "the person is met"
+PICTURE_GOOD = "the picture is good"
 NAMES = (
     OURS,
     *("Speech2Face", "mean face", "true face, frontal"),
@@ -197,13 +199,11 @@ def measure_pairs(
         answers[name] = (made[0], made)
     cases = {}
     for name, (pictures, repeated) in answers.items():
-        said = add_voice(
-            report, f"the voice is heard, true pairs: {name}", instruments, pictures, truth
-        )
+        said = add_voice(report, f"{VOICE_HEARD}: {name}", instruments, pictures, truth)
         features = [instruments.features(images).numpy() for images in repeated]
-        add_person(report, f"the person is met: {name}", features, truth)
+        add_person(report, f"{PERSON_MET}: {name}", features, truth)
         found, hidden = add_quality(
-            report, f"the picture is good: {name}", pictures, truth.people, instruments
+            report, f"{PICTURE_GOOD}: {name}", pictures, truth.people, instruments
         )
         judged = np.arange(count) if name == OURS else np.zeros(count, int)
         cases[name] = Cases(

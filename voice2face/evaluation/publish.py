@@ -12,30 +12,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voice2face.errors import SettingError
+from voice2face.evaluation.autoencoder import GROUP as AUTOENCODER
 from voice2face.evaluation.cases import DIFFERENCES
+from voice2face.evaluation.evaluate import JUDGE
 from voice2face.evaluation.measuring_command import measuring_command, measuring_parser
-from voice2face.evaluation.quality import GOOD
+from voice2face.evaluation.pairs import NAMES, OURS, PERSON_MET, PICTURE_GOOD, VOICE_HEARD
+from voice2face.evaluation.quality import GOOD, MEMORISATION
 from voice2face.evaluation.report import Report, shown, table_lines
-from voice2face.evaluation.voices import COMMON_ANSWER, HEARD
-from voice2face.models.attribute_heads import AGE_DECADES
+from voice2face.evaluation.voices import (
+    ALWAYS_COMMON,
+    CLIPS_AVERAGED,
+    COMMON_AGE,
+    ENCODER,
+    PORTRAITS,
+    REAL_FACES,
+)
 
-REAL = "real faces of the sex and age heard"
-COMMON = AGE_DECADES[COMMON_ANSWER]
-ALWAYS = f"age within 10 years, if the answer were always {COMMON}"
 NEAR = "age within 10 years"
-ENCODER, PORTRAITS = f"{HEARD}: speech encoder", f"{HEARD}: portraits"
-AUTOENCODER = "face autoencoder, test faces"
+ALWAYS = f"{NEAR}, if the answer were always {COMMON_AGE}"
 SPEAKER_ROWS = (
-    ("speech encoder: sex of a speaker, clips averaged", f"{ENCODER}, clips averaged", "sex"),
+    ("speech encoder: sex of a speaker, clips averaged", CLIPS_AVERAGED, "sex"),
     ("speech encoder: sex, each clip", ENCODER, "sex"),
     ("portraits: sex seen by the judge is the speaker's", PORTRAITS, "sex"),
     ("the same, each speaker counted once", PORTRAITS, "sex, mean over speakers"),
-    (f"random {REAL}: sex", f"{HEARD}: {REAL}", "sex"),
+    ("random real faces of the sex and age heard: sex", REAL_FACES, "sex"),
     (f"speech encoder: {NEAR}, each clip", ENCODER, NEAR),
     (f"portraits: {NEAR}", PORTRAITS, NEAR),
-    (f"random {REAL}: {NEAR}", f"{HEARD}: {REAL}", NEAR),
-    (ALWAYS, ENCODER, f"{NEAR}, if always {COMMON}"),
-    ("the judge itself, sex on real test faces", "judge", "sex, test faces"),
+    (f"random real faces of the sex and age heard: {NEAR}", REAL_FACES, NEAR),
+    (ALWAYS, ENCODER, ALWAYS_COMMON),
+    ("the judge itself, sex on real test faces", JUDGE, "sex, test faces"),
     ("a face is found in the portrait", GOOD, "a face is found"),
     ("Fréchet distance to the test faces", GOOD, "Fréchet distance"),
     ("the same, of as many other faces", AUTOENCODER, "Fréchet distance of other faces"),
@@ -61,65 +66,40 @@ SPEAKER_ROWS = (
     ),
     (
         "share of portraits nearer to a training face than 90 % of test faces are",
-        "memorisation",
+        MEMORISATION,
         "share of portraits that exceed it",
     ),
 )
-OURS = "voice2face"
-OTHERS = (
-    "Speech2Face",
-    "true face, frontal",
-    "random real face of that sex",
-    "random real face of the sex and age heard",
-)
+# the mean face is in the whole report alone
+OTHERS = tuple(name for name in NAMES if name not in (OURS, "mean face"))
+RANK = "mean rank among people of that sex"
 PAIR_ROWS = (
-    ("sex as the true face's", "the voice is heard, true pairs", "sex"),
-    (
-        "age within 10 years of the true face's",
-        "the voice is heard, true pairs",
-        "age within 10 years",
+    ("sex as the true face's", VOICE_HEARD, "sex"),
+    (f"{NEAR} of the true face's", VOICE_HEARD, NEAR),
+    (ALWAYS, VOICE_HEARD, ALWAYS_COMMON),
+    ("cos x100, a picture", PERSON_MET, "cos x100, a picture"),
+    ("cos x100, seeds averaged", PERSON_MET, "cos x100, seeds averaged"),
+    ("R@10, a picture", PERSON_MET, "R@10, a picture"),
+    ("R@10, seeds averaged", PERSON_MET, "R@10"),
+    (f"{RANK}, a picture", PERSON_MET, f"{RANK}, a picture"),
+    (f"{RANK}, seeds averaged", PERSON_MET, RANK),
+    *(
+        (name, PICTURE_GOOD, name)
+        for name in (
+            *("a face is found", "eyes are hidden", "Fréchet distance", "kernel distance x1000"),
+            *("precision", "recall", "sharpness, ratio to test faces"),
+        )
     ),
-    (ALWAYS, "the voice is heard, true pairs", f"age within 10 years, if always {COMMON}"),
-    ("cos x100, a picture", "the person is met", "cos x100, a picture"),
-    ("cos x100, seeds averaged", "the person is met", "cos x100, seeds averaged"),
-    ("R@10, a picture", "the person is met", "R@10, a picture"),
-    ("R@10, seeds averaged", "the person is met", "R@10"),
-    (
-        "mean rank among people of that sex, a picture",
-        "the person is met",
-        "mean rank among people of that sex, a picture",
-    ),
-    (
-        "mean rank among people of that sex, seeds averaged",
-        "the person is met",
-        "mean rank among people of that sex",
-    ),
-    ("a face is found", "the picture is good", "a face is found"),
-    ("eyes are hidden", "the picture is good", "eyes are hidden"),
-    ("Fréchet distance", "the picture is good", "Fréchet distance"),
-    ("kernel distance x1000", "the picture is good", "kernel distance x1000"),
-    ("precision", "the picture is good", "precision"),
-    ("recall", "the picture is good", "recall"),
-    ("sharpness, ratio to test faces", "the picture is good", "sharpness, ratio to test faces"),
 )
 DIFFERENCE_ROWS = (
-    "sex",
-    "age within 10 years",
-    "R@10, a picture",
-    "mean rank among people of that sex, a picture",
-    "a face is found",
-    "eyes are hidden",
+    *("sex", NEAR, "R@10, a picture", f"{RANK}, a picture"),
+    *("a face is found", "eyes are hidden"),
 )
 COMPARED_WITH = ("Speech2Face", "random real face of that sex")
 AT_A_GLANCE = (
-    "sex as the true face's",
-    "age within 10 years of the true face's",
-    ALWAYS,
-    "R@10, a picture",
-    "mean rank among people of that sex, a picture",
-    "a face is found",
-    "eyes are hidden",
-    "Fréchet distance",
+    *("sex as the true face's", f"{NEAR} of the true face's", ALWAYS),
+    *("R@10, a picture", f"{RANK}, a picture"),
+    *("a face is found", "eyes are hidden", "Fréchet distance"),
 )
 
 

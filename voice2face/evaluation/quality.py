@@ -29,6 +29,7 @@ from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices
 
 GOOD = "the picture is good, test speakers"
+MEMORISATION = "memorisation"
 STEADY_VOICES = 32
 SPREAD_SEEDS = 4
 
@@ -106,11 +107,14 @@ def measure_memory(
     real = instruments.recognised_test_faces @ training.T
     limit = float(np.percentile(real.max(1), 90))
     nearest = made.max(1)
-    group = "memorisation"
-    report.add(group, "cosine to the nearest training face, portraits", float(nearest.mean()))
-    report.add(group, "cosine to the nearest training face, test faces", float(real.max(1).mean()))
-    report.add(group, "cosine that 10 % of test faces exceed", limit)
-    report.add(group, "share of portraits that exceed it", float((nearest > limit).mean()))
+    report.add(
+        MEMORISATION, "cosine to the nearest training face, portraits", float(nearest.mean())
+    )
+    report.add(
+        MEMORISATION, "cosine to the nearest training face, test faces", float(real.max(1).mean())
+    )
+    report.add(MEMORISATION, "cosine that 10 % of test faces exceed", limit)
+    report.add(MEMORISATION, "share of portraits that exceed it", float((nearest > limit).mean()))
     order = np.argsort(-nearest)[:12]
     shown = np.stack([cv2.resize(portraits[k], (FACE_SIZE, FACE_SIZE)) for k in order])
     originals = instruments.training_faces.images[made[order].argmax(1)]

@@ -26,8 +26,12 @@ from voice2face.pipeline import Voice2FacePipeline
 logger = logging.getLogger("voice2face.evaluation")
 
 HEARD = "the voice is heard, test speakers"
+ENCODER, PORTRAITS = f"{HEARD}: speech encoder", f"{HEARD}: portraits"
+CLIPS_AVERAGED = f"{ENCODER}, clips averaged"
+REAL_FACES = f"{HEARD}: real faces of the sex and age heard"
 SHOWN = 64
-COMMON_ANSWER = AGE_DECADES.index("30-39")
+COMMON_AGE = "30-39"
+ALWAYS_COMMON = f"age within 10 years, if always {COMMON_AGE}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def measure_voices(
     Portrait k has seed k.
     """
     said = said_of(heard.voices)
-    add_agreement(report, f"{HEARD}: speech encoder", said, heard.sex, heard.age, heard.speakers)
+    add_agreement(report, ENCODER, said, heard.sex, heard.age, heard.speakers)
     for corpus in np.unique(heard.corpora):
         rows = heard.corpora == corpus
         share = share_of_known(
@@ -100,7 +104,7 @@ def measure_voices(
     people = heard.speakers[firsts]
     add_agreement(
         report,
-        f"{HEARD}: speech encoder, clips averaged",
+        CLIPS_AVERAGED,
         hear_speakers(artist.pipe, heard, people),
         heard.sex[firsts],
         heard.age[firsts],
@@ -114,10 +118,10 @@ def measure_voices(
         ]
     )
     verdict = instruments.judge(portraits)
-    add_agreement(report, f"{HEARD}: portraits", verdict, heard.sex, heard.age, heard.speakers)
+    add_agreement(report, PORTRAITS, verdict, heard.sex, heard.age, heard.speakers)
     add_agreement(
         report,
-        f"{HEARD}: real faces of the sex and age heard",
+        REAL_FACES,
         instruments.judge(random_faces(instruments.other_faces, *said)),
         heard.sex,
         heard.age,
@@ -179,14 +183,13 @@ def add_agreement(
     decades = [near[age == decade].mean() for decade in np.unique(age[known])]
     mean = float(np.mean(decades)) if decades else None
     report.add(group, "age within 10 years, mean over decades", mean)
-    add_common_answer(report, group, age[known], speakers[known])
+    add_common_answer(report, group, age, speakers)
 
 
 def add_common_answer(report: Report, group: str, age: np.ndarray, owners: np.ndarray) -> None:
     """Enter how often the commonest answer, given to every voice, has the age right."""
-    always = within_one_decade(np.full_like(age, COMMON_ANSWER), age)
-    name = f"age within 10 years, if always {AGE_DECADES[COMMON_ANSWER]}"
-    report.add(group, name, share_of_known(always, age, owners))
+    always = within_one_decade(np.full_like(age, AGE_DECADES.index(COMMON_AGE)), age)
+    report.add(group, ALWAYS_COMMON, share_of_known(always, age, owners))
 
 
 def add_by_label(report: Report, group: str, verdict: Verdict, heard: HeardVoices) -> None:

@@ -53,6 +53,7 @@ from voice2face.evaluation.sheets import captioned_sheet, labelled_sheet
 from voice2face.evaluation.voices import add_agreement
 from voice2face.models import FaceCheck, FaceRetriever
 from voice2face.settings import PRESETS
+from voice2face.training.latents import EncodedTables
 
 
 def test_share_and_its_interval() -> None:
@@ -476,6 +477,17 @@ def test_ablation_trains_and_measures_every_variant(
     assert set(moved) == {"from N = 2 to 4", "from N = 4 to 8"}
     assert min(moved.values()) > 0.0
     assert "| sex | " in (out / "ablation.md").read_text()
+
+
+def test_what_the_prior_averages_is_said_where_one_sex_has_fewer_faces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ablation, "PRIOR_SIZES", (2, 4, 8, 10))
+    latents = torch.arange(10.0).view(10, 1, 1, 1, 1).expand(10, 2, 1, 1, 1)
+    encoded = EncodedTables(latents, torch.zeros(10, 2, 6), torch.zeros(1, 1, 1))
+    report = Report()
+    ablation.measure_prior(encoded, np.array([0] * 2 + [1] * 8), report)
+    assert list(report.figures["the prior, L1 it moves"]) == ["from N = 2 to 4"]
 
 
 def test_stages_ablation_trains_and_measures_every_variant(

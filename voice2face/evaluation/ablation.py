@@ -13,6 +13,7 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,11 @@ def measure(
 def measure_prior(tables: EncodedTables, sex: np.ndarray, report: Report) -> None:
     """How far the prior of Eq. 3 moves from one number of faces to the next."""
     sizes = [count for count in PRIOR_SIZES if count <= len(tables.latents)]
-    means = [diffusion.balanced_prior(tables, sex, count, 1.0)() for count in sizes]
-    for number in range(1, len(sizes)):
-        moved = float((means[number] - means[number - 1]).abs().sum())
-        name = f"from N = {sizes[number - 1]:,} to {sizes[number]:,}"
-        report.add("the prior, L1 it moves", name, moved)
+    priors = [diffusion.balanced_prior(tables, sex, count, 1.0) for count in sizes]
+    means = {prior.config.num_faces: prior() for prior in priors}  # fewer where a sex has fewer
+    for (fewer, before), (more, after) in pairwise(means.items()):
+        name = f"from N = {fewer:,} to {more:,}"
+        report.add("the prior, L1 it moves", name, float((after - before).abs().sum()))
 
 
 def parse(

@@ -272,6 +272,7 @@ def test_one_command_writes_the_report(
     assert 0.0 <= heard["sex, mean over speakers"] <= 1.0
     near = report["test faces by FairFace's group: portraits come near"]
     assert {name: share["cases"] for name, share in near.items()} == {"another": 4, "one": 4}
+    assert "speech encoder by corpus, test speakers" not in report, "of no corpus"
     steady = report["it is steady"]
     assert steady["same sex, all clips of the speaker"]["cases"] == 4, "speakers of two clips"
     always = {

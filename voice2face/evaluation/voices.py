@@ -44,7 +44,7 @@ class HeardVoices:
         sex: ``(N,)``, index into ``SEXES``.
         age: ``(N,)``, index into ``AGE_DECADES``, or ``UNKNOWN``.
         speakers: ``(N,)`` names.
-        corpora: ``(N,)`` names of where the recordings come from.
+        corpora: ``(N,)`` names of where the recordings come from; empty where unknown.
     """
 
     waveforms: list[np.ndarray]
@@ -94,7 +94,7 @@ def measure_voices(
     """
     said = said_of(heard.voices)
     add_agreement(report, ENCODER, said, heard.sex, heard.age, heard.speakers)
-    for corpus in np.unique(heard.corpora):
+    for corpus in np.unique(heard.corpora[heard.corpora != ""]):
         rows = heard.corpora == corpus
         share = share_of_known(
             said.sex[rows] == heard.sex[rows], heard.sex[rows], heard.speakers[rows]

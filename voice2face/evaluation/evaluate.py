@@ -12,9 +12,11 @@ from voice2face.evaluation.answers import read_answers
 from voice2face.evaluation.autoencoder import measure_autoencoder
 from voice2face.evaluation.groups import groups_of, measure_groups
 from voice2face.evaluation.instruments import Artist, Instruments
+from voice2face.evaluation.memorisation import measure_memory
 from voice2face.evaluation.pairs import measure_pairs
-from voice2face.evaluation.quality import GOOD, add_quality, measure_memory, measure_steadiness
+from voice2face.evaluation.quality import GOOD, add_quality
 from voice2face.evaluation.report import Report
+from voice2face.evaluation.steadiness import measure_steadiness
 from voice2face.evaluation.voices import hear, measure_voices
 
 JUDGE = "judge"

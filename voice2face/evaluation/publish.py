@@ -16,8 +16,9 @@ from voice2face.evaluation.autoencoder import GROUP as AUTOENCODER
 from voice2face.evaluation.cases import DIFFERENCES
 from voice2face.evaluation.evaluate import JUDGE
 from voice2face.evaluation.measuring_command import measuring_command, measuring_parser
+from voice2face.evaluation.memorisation import GROUP as MEMORISATION
 from voice2face.evaluation.pairs import NAMES, OURS, PERSON_MET, PICTURE_GOOD, VOICE_HEARD
-from voice2face.evaluation.quality import GOOD, MEMORISATION
+from voice2face.evaluation.quality import GOOD
 from voice2face.evaluation.report import Report, shown, table_lines
 from voice2face.evaluation.voices import (
     ALWAYS_COMMON,

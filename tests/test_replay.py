@@ -21,8 +21,8 @@ from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
 from voice2face.errors import PictureError
 from voice2face.picture_files import LARGEST_PICTURE_BYTES
-from voice2face.portrait import DETAIL, Provenance
-from voice2face.replay import read_making, read_portrait, replay
+from voice2face.replay import read_portrait, replay
+from voice2face.saved_portraits import DETAIL, Provenance, read_making, settings_of
 from voice2face.settings import UNDISTILLED, Settings
 
 
@@ -215,16 +215,16 @@ def test_portraits_from_before_there_was_variety_had_all_of_it(
 def test_settings_are_turned_to_text_and_back() -> None:
     drawn_by = Settings(5, 1.5, 0.25, "mine", False, "unipc", 2, 0.5)
     written = {name: str(value) for name, value in asdict(drawn_by).items()}
-    assert Settings.from_text(written | {"seed": "7"}) == drawn_by
+    assert settings_of(written | {"seed": "7"}) == drawn_by
     assert drawn_by.as_arguments() | {"checkpoint": "mine"} == asdict(drawn_by)
     first = ("num_inference_steps", "guidance_scale", "eta", "checkpoint", "watermark")
-    oldest = Settings.from_text({name: written[name] for name in first})
+    oldest = settings_of({name: written[name] for name in first})
     assert oldest == Settings(5, 1.5, 0.25, "mine", watermark=False)
     for name in first:
         with pytest.raises(KeyError, match=name):
-            Settings.from_text({other: text for other, text in written.items() if other != name})
+            settings_of({other: text for other, text in written.items() if other != name})
     with pytest.raises(ValueError, match="some"):
-        Settings.from_text(written | {"variety": "some"})
+        settings_of(written | {"variety": "some"})
 
 
 def test_a_checkpoint_is_never_fetched_because_a_picture_names_it(

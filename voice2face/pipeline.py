@@ -24,9 +24,10 @@ from voice2face.devices import at_once
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
 from voice2face.listening import Speech, Voice, hear, speech_of
-from voice2face.portrait import Portrait, Portraits, Provenance
+from voice2face.portrait import Portrait, Portraits
 from voice2face.prefetch import in_batches, read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
+from voice2face.saved_portraits import Provenance
 from voice2face.seeds import choose_seeds, is_several, seeds_in_turn
 from voice2face.settings import (
     DEFAULT_PRESET,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from PIL import Image
 
-from voice2face import __version__
 from voice2face.errors import SettingError
 from voice2face.evidence import Evidence
 from voice2face.picture_files import (
@@ -22,6 +21,7 @@ from voice2face.picture_files import (
     save_marked,
     side_by_side,
 )
+from voice2face.saved_portraits import Making, Provenance
 from voice2face.settings import check_whole
 
 if TYPE_CHECKING:
@@ -29,28 +29,6 @@ if TYPE_CHECKING:
     from voice2face.settings import Settings
 
 MOST_COLUMNS = 1024
-DETAIL = "voice2face:"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What a picture was made from, so that it can be made again.
-
-    Attributes:
-        audio_sha256: of the recording's samples, mono float32 at 16 kHz, little-endian.
-        checkpoint_sha256: of the checkpoint's ``model_index.json``, which names all its files'
-            checksums; ``None`` for one that was never saved.
-        device: kind of device that drew, ``"cpu"`` or ``"cuda"`` say; ``None`` where it is not
-            known, as in pictures of versions before 0.17.
-        dtype: of the networks, ``"float32"`` say; likewise.
-        version: of voice2face.
-    """
-
-    audio_sha256: str
-    checkpoint_sha256: str | None
-    device: str | None = None
-    dtype: str | None = None
-    version: str = __version__
 
 
 @dataclass(frozen=True)
@@ -124,10 +102,7 @@ class Portrait:
     _repr_png_ = png
 
     def _details(self) -> dict[str, str]:
-        details = {"seed": self.seed, **asdict(self.settings), **asdict(self.provenance)}
-        return {
-            f"{DETAIL}{name}": str(value) for name, value in details.items() if value is not None
-        }
+        return Making(self.seed, self.settings, self.provenance).as_text()
 
 
 @dataclass(frozen=True)

@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voice2face import __version__
 from voice2face.errors import PictureError, SettingError
-from voice2face.picture_files import PictureSource, name_of_picture, open_picture, read_info
-from voice2face.portrait import DETAIL, Portrait, Provenance
-from voice2face.settings import Settings
+from voice2face.portrait import Portrait
+from voice2face.saved_portraits import SavedPortrait, read_portrait
 
 if TYPE_CHECKING:
     from voice2face.pipeline import Voice2FacePipeline
 
-
-class Making(NamedTuple):
-    """How a portrait was made, as its PNG says.
-
-    Attributes:
-        seed: as it was saved.
-        settings: as they were saved.
-        provenance: as it was saved.
-    """
-
-    seed: int
-    settings: Settings
-    provenance: Provenance
-
-
-@dataclass(frozen=True)
-class SavedPortrait:
-    """A portrait read from its PNG, with what is written in it.
-
-    Attributes:
-        pixels: ``(height, width, 3)`` uint8.
-        seed: as it was saved.
-        settings: as they were saved.
-        provenance: as it was saved.
-    """
-
-    pixels: np.ndarray
-    seed: int
-    settings: Settings
-    provenance: Provenance
+__all__ = ["Replay", "read_portrait", "replay"]
 
 
 @dataclass(frozen=True)
@@ -60,60 +29,6 @@ class Replay:
 
     portrait: Portrait
     differences: tuple[str, ...]
-
-
-def read_portrait(picture: PictureSource) -> SavedPortrait:
-    """Read a PNG that ``Portrait.save`` wrote, or ``Portrait.png`` gave.
-
-    Args:
-        picture: its path, its bytes, or a file object.
-
-    Raises:
-        PictureError: it is missing, or does not say how it was made, as only PNGs do.
-    """
-    image = open_picture(picture)
-    return SavedPortrait(np.asarray(image), *making_of(picture, image.info))
-
-
-def read_making(picture: PictureSource) -> Making:
-    """Read how a portrait was made, and none of its pixels.
-
-    Raises:
-        PictureError: as of ``read_portrait``.
-    """
-    return making_of(picture, read_info(picture))
-
-
-def making_of(picture: PictureSource, info: Mapping[Any, Any]) -> Making:
-    """How a portrait was made, by what is written in its file.
-
-    Raises:
-        PictureError: it does not say.
-    """
-    written = {
-        str(name).removeprefix(DETAIL): str(value)
-        for name, value in info.items()
-        if str(name).startswith(DETAIL)
-    }
-    try:
-        if not all(value.isprintable() for value in written.values()):
-            raise ValueError("what is written in it is no plain text")
-        return Making(
-            int(written["seed"]),
-            Settings.from_text(written),
-            Provenance(
-                written["audio_sha256"],
-                written.get("checkpoint_sha256"),
-                written.get("device"),
-                written.get("dtype"),
-                written["version"],
-            ),
-        )
-    except (KeyError, ValueError) as error:
-        raise PictureError(
-            f"{name_of_picture(picture)} does not say how it was made ({error}); it is no PNG that "
-            "Portrait.save wrote, or another program saved it again"
-        ) from error
 
 
 def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
-from typing import Any, NamedTuple, TypeGuard, get_type_hints
+from typing import Any, NamedTuple, TypeGuard
 
 from voice2face.errors import SettingError
 
@@ -15,7 +14,6 @@ HIGHEST_GUIDANCE = 20.0
 LEAST_NOISE = 0.9
 DISTILLED = "distilled"
 SAMPLERS = ("ddim", "dpm++", "unipc", DISTILLED)
-LATER_SETTINGS = ("sampler", "guidance_every", "variety")  # that older pictures do not name
 BACKENDS = ("onnxruntime", "cudagraphs", "inductor")  # of ``compile``
 
 
@@ -100,25 +98,6 @@ class Settings:
         arguments = asdict(self)
         del arguments["checkpoint"]
         return arguments
-
-    @classmethod
-    def from_text(cls, written: Mapping[str, str]) -> Settings:
-        """What ``str`` of each setting was, turned back, as a saved portrait holds it.
-
-        Args:
-            written: texts by the settings' names; others are left aside. Those in
-                ``LATER_SETTINGS`` may be missing.
-
-        Raises:
-            KeyError: a setting is missing.
-            ValueError: a text is no number where one is expected.
-        """
-        values: dict[str, Any] = {}
-        for name, kind in get_type_hints(cls).items():
-            if name in written or name not in LATER_SETTINGS:
-                text = written[name]
-                values[name] = text == "True" if kind is bool else kind(text)
-        return cls(**values)
 
 
 def noise_scale(variety: float) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from voice2face.commands.folder_places import is_there
 from voice2face.commands.folder_report import Outcome, places
 from voice2face.commands.folder_run import FolderRun
-from voice2face.replay import Making
+from voice2face.saved_portraits import Making
 
 
 class Outcomes:

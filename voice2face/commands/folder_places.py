@@ -9,7 +9,7 @@ from pathlib import Path
 from voice2face.errors import OutputError, PictureError
 from voice2face.paths import expanded, is_folder, names_folder, resolved
 from voice2face.picture_files import FORMATS
-from voice2face.replay import Making, read_making
+from voice2face.saved_portraits import Making, read_making
 
 
 def portraits_folder(written: str) -> Path:

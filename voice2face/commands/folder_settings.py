@@ -10,7 +10,7 @@ from voice2face.checkpoints.model_index import read_model_index
 from voice2face.checkpoints.resolving import find_folder
 from voice2face.commands.named_recordings import name_of
 from voice2face.errors import CheckpointError
-from voice2face.replay import Making
+from voice2face.saved_portraits import Making
 from voice2face.seeds import seed_of_name
 from voice2face.settings import Settings, fill_preset
 

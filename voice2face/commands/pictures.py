@@ -16,7 +16,8 @@ from voice2face.errors import CredentialError, PictureError
 from voice2face.fast_import import import_pipeline
 from voice2face.paths import expanded, matching, recording_of
 from voice2face.picture_files import format_of, open_picture
-from voice2face.replay import read_portrait, replay
+from voice2face.replay import replay
+from voice2face.saved_portraits import read_portrait
 from voice2face.whole_files import check_writable
 
 
@@ -75,7 +76,7 @@ def inspect_pictures(options: argparse.Namespace) -> bool:
 
     def inspect(picture: Path) -> bool:
         saved = read_portrait(picture)
-        details = {"seed": saved.seed, **asdict(saved.settings), **asdict(saved.provenance)}
+        details = saved.as_dict()
         if options.json:
             print_json(picture, synthetic=True, **details)
             return True

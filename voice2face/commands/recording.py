@@ -22,7 +22,7 @@ from voice2face.paths import (
 )
 from voice2face.picture_files import format_of, numbered
 from voice2face.portrait import Portraits
-from voice2face.replay import read_portrait
+from voice2face.saved_portraits import read_portrait
 from voice2face.seeds import choose_seeds
 from voice2face.whole_files import check_writable
 

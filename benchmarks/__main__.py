@@ -18,7 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from voice2face.settings import BACKENDS, DEFAULT_PRESET, PRESETS
+from voice2face.placed_networks import BACKENDS
+from voice2face.settings import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from voice2face import Voice2FacePipeline

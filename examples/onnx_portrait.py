@@ -1,8 +1,9 @@
 """A portrait without PyTorch: ``python examples/onnx_portrait.py networks/ talk.wav face.png``.
 
 ``voice2face export-onnx --to networks/`` writes the networks, those of scldm-192, as this draws by
-SCLDM alone. They run where nothing but ``pip install onnxruntime pillow soundfile soxr`` and, in a
-clone of the repository, ``pip install --no-deps .`` was done.
+SCLDM alone, with all the variety that was learnt. They run where nothing but ``pip install
+onnxruntime pillow soundfile soxr`` and, in a clone of the repository, ``pip install --no-deps .``
+was done.
 """
 
 import json
@@ -16,7 +17,6 @@ from PIL import Image
 from voice2face.audio import load_audio
 from voice2face.audio.voice_activity import find_speech, speech_windows
 from voice2face.picture_files import save_marked
-from voice2face.settings import DEFAULT_VARIETY, noise_scale
 from voice2face.watermark import embed
 
 MOST_ATTEMPTS = 4
@@ -128,11 +128,10 @@ if __name__ == "__main__":
         for name in ("good_portrait", "good_portrait_std")
     )
     rng = np.random.default_rng(7)
-    quality = mean + DEFAULT_VARIETY * deviation * rng.standard_normal(len(mean), np.float32)
+    quality = mean + deviation * rng.standard_normal(len(mean), np.float32)
     surest = -float("inf")
     for _ in range(MOST_ATTEMPTS):
         noise = rng.standard_normal(networks.facts["latent_shape"], np.float32)
-        noise *= noise_scale(DEFAULT_VARIETY)
         drawn = networks.draw(speech, noise, quality)
         confidence = networks.confidence(drawn)
         if confidence > surest:

@@ -20,11 +20,12 @@ from tests.conftest import tiny_components, tiny_portraitist, tiny_update, tiny_
 from voice2face import Voice2FacePipeline
 from voice2face.cli import main
 from voice2face.errors import ExportError, OutputError
+from voice2face.methods.guided_sampling import noise_scale
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.onnx.export import SAMPLING_FILE, example_of, export_onnx, write_network
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.sampling import Prediction, ddim, split_prediction, trailing_timesteps
-from voice2face.settings import DEFAULT_VARIETY, noise_scale
+from voice2face.settings import DEFAULT_VARIETY
 from voice2face.watermark import detect
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "onnx_portrait.py"

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from voice2face.argument_checks import check_whole
 from voice2face.errors import OutputError, PictureError, SettingError
 from voice2face.paths import expanded
-from voice2face.settings import check_whole
 from voice2face.whole_files import write_atomically
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from voice2face.argument_checks import check_callable, check_whole, is_several
 from voice2face.call_settings import (
     CallSettings,
     DrawSettings,
@@ -28,7 +29,7 @@ from voice2face.portrait import Portrait, Portraits
 from voice2face.prefetch import in_batches, read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
 from voice2face.saved_portraits import Provenance
-from voice2face.seeds import choose_seeds, is_several, seeds_in_turn
+from voice2face.seeds import choose_seeds, seeds_in_turn
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
@@ -36,11 +37,10 @@ from voice2face.settings import (
     MOST_IMAGES,
     Preset,
     Settings,
-    check_whole,
     fill_preset,
 )
 from voice2face.several_recordings import check_several, read_speech, unshared
-from voice2face.step_callback import StepCallback, check_callable, latent_callback
+from voice2face.step_callback import StepCallback, latent_callback
 
 
 class Voice2FacePipeline(PretrainedNetworks):

@@ -30,7 +30,8 @@ from voice2face.models import (
 )
 from voice2face.offload import Offload
 from voice2face.onnx.runtime import run_by_onnxruntime
-from voice2face.settings import BACKENDS
+
+BACKENDS = ("onnxruntime", "cudagraphs", "inductor")  # of ``compile``
 
 # Speech encoders and the face check stay float32: rounding must not change the evidence or which
 # portraits are redrawn. In bfloat16 cuDNN also packs the weights of recurrent layers anew at every

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from PIL import Image
 
+from voice2face.argument_checks import check_whole
 from voice2face.errors import SettingError
 from voice2face.evidence import Evidence
 from voice2face.picture_files import (
@@ -22,7 +23,6 @@ from voice2face.picture_files import (
     side_by_side,
 )
 from voice2face.saved_portraits import Making, Provenance
-from voice2face.settings import check_whole
 
 if TYPE_CHECKING:
     from voice2face.content_credentials import Signer

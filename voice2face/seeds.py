@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
+from voice2face.argument_checks import is_several, is_whole
 from voice2face.errors import SettingError
-from voice2face.settings import is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -64,17 +64,6 @@ def seeds_in_turn(seed: int | Iterable[int] | None, recordings: int = 1) -> Iter
         first: Any = seed
         seeds = count(choose_seeds(recordings, first, None)[0])
     return (choose_seeds(1, one, None)[0] for one in seeds)
-
-
-def is_several(given: object) -> bool:
-    """Whether it can be gone through; arrays and tensors of a single number cannot."""
-    if isinstance(given, str | bytes):
-        return False
-    try:
-        iter(given)  # type: ignore[call-overload]
-    except TypeError:
-        return False
-    return True
 
 
 def seed_of_name(name: str, seed: int) -> int:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
-from typing import Any, NamedTuple, TypeGuard
+from numbers import Real
+from typing import Any, NamedTuple
 
+from voice2face.argument_checks import check_number, check_whole
 from voice2face.errors import SettingError
 
 MOST_IMAGES = 1024
 MOST_STEPS = 1000  # of the noise schedule that released checkpoints have
 HIGHEST_GUIDANCE = 20.0
-LEAST_NOISE = 0.9
 DISTILLED = "distilled"
 SAMPLERS = ("ddim", "dpm++", "unipc", DISTILLED)
-BACKENDS = ("onnxruntime", "cudagraphs", "inductor")  # of ``compile``
 
 
 class Preset(NamedTuple):
@@ -100,37 +99,6 @@ class Settings:
         return arguments
 
 
-def noise_scale(variety: float) -> float:
-    """By what the first noise is multiplied: less noise leads to more typical faces.
-
-    Args:
-        variety: 0 to 1, see ``Settings``; 1 leaves the noise as it is.
-    """
-    return LEAST_NOISE + (1.0 - LEAST_NOISE) * variety
-
-
-def check_whole(name: str, value: object, most: int) -> int:
-    """Refuse what is no whole number from 1 to ``most``, and return the others as Python's.
-
-    Raises:
-        SettingError: says which argument, and its range.
-    """
-    if not is_whole(value) or not 1 <= value <= most:
-        raise SettingError(f"{name} is 1 to {most}, not {value!r}")
-    return int(value)
-
-
-def check_number(name: str, value: object, most: float) -> float:
-    """Refuse what is no number from 0 to ``most``, and return the others as Python's.
-
-    Raises:
-        SettingError: says which argument, and its range.
-    """
-    if not isinstance(value, Real) or isinstance(value, bool) or value < 0 or not value <= most:
-        raise SettingError(f"{name} is 0 to {most:g}, not {value!r}")
-    return float(value)
-
-
 def fill_preset(
     preset: str,
     distilled: Preset | None,
@@ -179,8 +147,3 @@ def fill_preset(
             return distilled
         usual = UNDISTILLED
     return usual._replace(**replaced)
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is an integer, of Python or NumPy; booleans are not."""
-    return isinstance(value, Integral) and not isinstance(value, bool)

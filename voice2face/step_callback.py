@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from voice2face.argument_checks import check_callable
 from voice2face.errors import SettingError
 from voice2face.methods.guided_sampling import LatentCallback
 
@@ -48,13 +49,3 @@ def latent_callback(pipe: Voice2FacePipeline, on_step_end: StepCallback) -> Late
         return changed
 
     return call
-
-
-def check_callable(name: str, given: object) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        SettingError: says which argument.
-    """
-    if not callable(given):
-        raise SettingError(f"{name} is a function, which each step calls")

@@ -28,10 +28,11 @@ from voice2face import __version__
 from voice2face.app.drawing import PORTRAITS, Order, draw_portraits
 from voice2face.app.jobs import Job, JobQueue
 from voice2face.app.limits import Limits
+from voice2face.argument_checks import check_whole
 from voice2face.errors import RefusedError, SettingError, Voice2FaceError
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.seeds import choose_seeds
-from voice2face.settings import DEFAULT_VARIETY, check_whole
+from voice2face.settings import DEFAULT_VARIETY
 
 PAGE = Path(__file__).parent / "page"
 mimetypes.add_type("text/javascript", ".js")  # some programs tell Windows otherwise

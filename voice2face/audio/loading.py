@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voice2face.argument_checks import check_number
 from voice2face.audio.channels import to_mono
 from voice2face.audio.decoding import MOST_CHANNELS, check_length, decode, decode_path
 from voice2face.audio.resampling import resample
@@ -24,7 +25,6 @@ from voice2face.errors import (
     NoSpeechError,
 )
 from voice2face.paths import expanded
-from voice2face.settings import check_number
 
 LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second

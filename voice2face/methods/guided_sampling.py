@@ -24,7 +24,7 @@ from voice2face.sampling import (
     split_prediction,
     trailing_timesteps,
 )
-from voice2face.settings import DISTILLED, Settings, noise_scale
+from voice2face.settings import DISTILLED, Settings
 
 LatentCallback = Callable[[int, int, Tensor], Tensor]
 
@@ -44,6 +44,7 @@ class Autoguidance(NamedTuple):
     scale: float
 
 
+LEAST_NOISE = 0.9  # by which the first noise is multiplied without variety
 MOST_STEPS_AS_ONE = 8  # of loops without guidance, which are recorded whole
 
 
@@ -193,6 +194,15 @@ def sample_guided(
         latents: Tensor = loop(*given, bare)
         return latents
     return loop.forward(*given, settings, draw_noise, callback, autoguidance)
+
+
+def noise_scale(variety: float) -> float:
+    """By what the first noise is multiplied: less noise leads to more typical faces.
+
+    Args:
+        variety: 0 to 1, see ``Settings``; 1 leaves the noise as it is.
+    """
+    return LEAST_NOISE + (1.0 - LEAST_NOISE) * variety
 
 
 def with_unconditional(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from voice2face.argument_checks import check_whole
 from voice2face.errors import ArchitectureError, SettingError
 from voice2face.models.face_entries import (
     ENTRIES_FILE,
@@ -27,7 +28,6 @@ from voice2face.models.face_entries import (
 )
 from voice2face.models.nearest_search import ExactSearch, FaissSearch, Search
 from voice2face.paths import expanded
-from voice2face.settings import check_whole
 
 NEAREST_ALONE, MOST_NEIGHBOURS = 1, 256
 LEAST_TEMPERATURE = 1e-30  # below, cosines divided by it are infinite

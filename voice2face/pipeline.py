@@ -33,11 +33,10 @@ from voice2face.seeds import choose_seeds, seeds_in_turn
 from voice2face.settings import (
     DEFAULT_PRESET,
     DEFAULT_VARIETY,
-    DISTILLED,
     MOST_IMAGES,
     Preset,
     Settings,
-    fill_preset,
+    choose_settings,
 )
 from voice2face.several_recordings import check_several, read_speech, unshared
 from voice2face.step_callback import StepCallback, latent_callback
@@ -397,21 +396,19 @@ class Voice2FacePipeline(PretrainedNetworks):
                 denoiser cannot do what is asked.
         """
         update = self.method.distilled
-        learnt = (
-            None if update is None else Preset(DISTILLED, update.steps, update.guidance_scale, 1)
-        )
-        chosen = fill_preset(
-            preset,
-            learnt,
+        return choose_settings(
+            self.name,
+            None if update is None else Preset.learnt(update.steps, update.guidance_scale),
+            self.scheduler.config.num_train_timesteps,
+            preset=preset,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             guidance_every=guidance_every,
             sampler=sampler,
+            eta=eta,
+            variety=variety,
+            watermark=watermark,
         )
-        settings = Settings(
-            **chosen._asdict(), eta=eta, variety=variety, watermark=watermark, checkpoint=self.name
-        )
-        return settings.checked(self.scheduler.config.num_train_timesteps)
 
     def _sample(
         self,

@@ -1,7 +1,8 @@
-"""The numbers of a call, checked: steps, guidance, variety, eta and pictures."""
+"""How a call draws: presets, the numbers given in place of theirs, and all of it checked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple
@@ -31,9 +32,14 @@ class Preset(NamedTuple):
     guidance_scale: float
     guidance_every: int
 
+    @classmethod
+    def learnt(cls, steps: int, guidance_scale: float) -> Preset:
+        """What a distilled denoiser draws by; the guidance is in its weights, in every step."""
+        return cls(DISTILLED, steps, guidance_scale, 1)
+
 
 PRESETS = {
-    "fast": Preset(DISTILLED, 4, 1.5, 1),  # what the packaged update learnt
+    "fast": Preset.learnt(4, 1.5),  # what the packaged update learnt
     "balanced": Preset("unipc", 15, 2.0, 2),
     "best": Preset("ddim", 50, 2.0, 1),
 }
@@ -99,24 +105,63 @@ class Settings:
         return arguments
 
 
-def fill_preset(
-    preset: str,
+def choose_settings(
+    checkpoint: str,
     distilled: Preset | None,
+    most_steps: int,
     *,
+    preset: str = DEFAULT_PRESET,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     guidance_every: int | None = None,
     sampler: str | None = None,
-) -> Preset:
+    eta: float = 0.0,
+    variety: float = DEFAULT_VARIETY,
+    watermark: bool = True,
+) -> Settings:
+    """The settings of a call, by what it is given and what the checkpoint has learnt.
+
+    Args:
+        checkpoint: its name.
+        distilled: what its distilled denoiser has learnt, ``None`` where it has none.
+        most_steps: of its noise schedule.
+        preset: name of the preset.
+        num_inference_steps: in place of the preset's.
+        guidance_scale: in place of the preset's.
+        guidance_every: in place of the preset's.
+        sampler: in place of the preset's.
+        eta: see ``Settings``.
+        variety: likewise.
+        watermark: likewise.
+
+    Raises:
+        SettingError: there is no such preset, a number is out of range, or the distilled denoiser
+            cannot do what is asked.
+    """
+    given = {
+        "sampler": sampler,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "guidance_every": guidance_every,
+    }
+    replaced = {name: value for name, value in given.items() if value is not None}
+    settings = Settings(
+        **fill_preset(preset, distilled, replaced)._asdict(),
+        eta=eta,
+        variety=variety,
+        watermark=watermark,
+        checkpoint=checkpoint,
+    )
+    return settings.checked(most_steps)
+
+
+def fill_preset(preset: str, distilled: Preset | None, replaced: Mapping[str, Any]) -> Preset:
     """A preset's numbers for a checkpoint, those that are given in place of its own.
 
     Args:
         preset: its name.
         distilled: what the checkpoint's distilled denoiser has learnt, ``None`` where it has none.
-        num_inference_steps: in place of the preset's.
-        guidance_scale: in place of the preset's.
-        guidance_every: in place of the preset's.
-        sampler: in place of the preset's.
+        replaced: what is given in place of the preset's, by its name.
 
     Raises:
         SettingError: there is no such preset, or the distilled denoiser cannot do what is asked.
@@ -124,16 +169,9 @@ def fill_preset(
     if not isinstance(preset, str) or preset not in PRESETS:
         raise SettingError(f"preset is {', '.join(PRESETS)}, not {preset!r}")
     usual = PRESETS[preset]
-    given: dict[str, Any] = {
-        "sampler": sampler,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "guidance_every": guidance_every,
-    }
-    replaced = {name: value for name, value in given.items() if value is not None}
     if not all(isinstance(value, str | Real) for value in replaced.values()):
         return usual._replace(**replaced)  # ``Settings.checked`` says what is wrong with it
-    if sampler == DISTILLED:
+    if replaced.get("sampler") == DISTILLED:
         if distilled is None:
             raise SettingError("this checkpoint was not distilled; choose another sampler")
         if distilled._replace(**replaced) != distilled:

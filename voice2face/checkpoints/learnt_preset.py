@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from voice2face.checkpoints.files import locate
 from voice2face.checkpoints.model_index import read_model_index
 from voice2face.errors import ArchitectureError
-from voice2face.settings import DISTILLED, Preset
+from voice2face.settings import Preset
 
 FEW_STEP_UPDATE = "few_step_update"  # how the names of such components end
 
@@ -29,6 +29,6 @@ def learnt_preset(folder: Path) -> Preset | None:
     try:
         with safe_open(file, "np") as opened:
             told = opened.metadata() or {}
-        return Preset(DISTILLED, int(told["steps"]), float(told["guidance_scale"]), 1)
+        return Preset.learnt(int(told["steps"]), float(told["guidance_scale"]))
     except (SafetensorError, KeyError, ValueError) as error:
         raise ArchitectureError(f"{file} does not say what it has learnt: {error}") from error

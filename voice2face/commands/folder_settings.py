@@ -9,10 +9,11 @@ from voice2face.checkpoints.learnt_preset import learnt_preset
 from voice2face.checkpoints.model_index import read_model_index
 from voice2face.checkpoints.resolving import find_folder
 from voice2face.commands.named_recordings import name_of
+from voice2face.commands.options import draw_settings
 from voice2face.errors import CheckpointError
 from voice2face.saved_portraits import Making
 from voice2face.seeds import seed_of_name
-from voice2face.settings import Settings, fill_preset
+from voice2face.settings import MOST_STEPS, Settings, choose_settings
 
 
 def seed_of(recording: Path, options: argparse.Namespace) -> int:
@@ -31,19 +32,7 @@ def settings_asked(options: argparse.Namespace) -> Settings | None:
         name = read_model_index(folder)["name"]
     except (CheckpointError, OSError):
         return None
-    preset = fill_preset(
-        options.preset,
-        learnt,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance,
-    )
-    return Settings(
-        **preset._asdict(),
-        eta=0.0,
-        variety=options.variety,
-        watermark=options.watermark,
-        checkpoint=name,
-    )
+    return choose_settings(name, learnt, MOST_STEPS, **draw_settings(options))
 
 
 def drawn_otherwise(makings: dict[Path, Making], options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ import torch
 from voice2face import Portrait, Voice2FacePipeline
 from voice2face.commands.options import number_argument, variety_argument
 from voice2face.errors import AudioError, OutputError, SettingError, Voice2FaceError
-from voice2face.recordings import find_recordings
+from voice2face.recording_folders import find_recordings
 from voice2face.seeds import seed_of_name
 from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, MOST_IMAGES, PRESETS
 from voice2face.whole_files import write_atomically

@@ -28,7 +28,12 @@ from voice2face.commands.folder_settings import settings_asked
 from voice2face.commands.options import draw_settings
 from voice2face.errors import DeviceError, OutputError
 from voice2face.picture_files import SYNTHETIC_SOURCE
-from voice2face.recordings import AUDIO_ENDINGS, UNREAD_ENDINGS, find_recordings, portrait_paths
+from voice2face.recording_folders import (
+    AUDIO_ENDINGS,
+    UNREAD_ENDINGS,
+    find_recordings,
+    portrait_paths,
+)
 from voice2face.settings import DISTILLED, PRESETS, Preset
 
 

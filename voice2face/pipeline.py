@@ -25,6 +25,7 @@ from voice2face.devices import at_once
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
 from voice2face.listening import Speech, Voice, hear, speech_of
+from voice2face.mapped_recordings import check_several, read_speech, unshared
 from voice2face.portrait import Portrait, Portraits
 from voice2face.prefetch import in_batches, read_ahead
 from voice2face.pretrained_networks import PretrainedNetworks
@@ -38,7 +39,6 @@ from voice2face.settings import (
     Settings,
     choose_settings,
 )
-from voice2face.several_recordings import check_several, read_speech, unshared
 from voice2face.step_callback import StepCallback, latent_callback
 
 

@@ -18,7 +18,7 @@ from voice2face.commands.named_recordings import name_of, several_recordings
 from voice2face.errors import SettingError
 from voice2face.paths import STANDARD_OUTPUT, expanded
 from voice2face.picture_files import format_of
-from voice2face.recordings import Found, advice_on, find_recordings, portrait_paths
+from voice2face.recording_folders import Found, advice_on, find_recordings, portrait_paths
 from voice2face.saved_portraits import Making
 from voice2face.whole_files import check_folder_writable, check_no_folder, check_writable
 

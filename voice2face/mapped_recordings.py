@@ -1,4 +1,4 @@
-"""Several recordings, as ``Voice2FacePipeline.map`` takes them."""
+"""Recordings, as ``Voice2FacePipeline.map`` takes them."""
 
 from __future__ import annotations
 

@@ -49,11 +49,11 @@ def test_networks_say_where_they_lie_without_a_walk(
 
 
 @pytest.mark.parametrize("kind", Network.__subclasses__())
-def test_every_number_of_a_configuration_has_limits(kind: type) -> None:
-    assert kind.limits.keys() == inspect.signature(kind).parameters.keys()
+def test_every_number_of_a_configuration_has_a_range(kind: type) -> None:
+    assert kind.ranges.keys() == inspect.signature(kind).parameters.keys()
     for name, value in kind().config.items():
         if not name.startswith("_"):
-            low, high = kind.limits[name]
+            low, high = kind.ranges[name]
             numbers = value if isinstance(value, tuple) else (value,)
             assert all(low <= number <= high for number in numbers), name
 

@@ -21,7 +21,7 @@ from voice2face.errors import ArchitectureError
 from voice2face.models.face_entries import ENTRIES_FILE
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.models.few_step_update import UPDATE_FILE, FewStepUpdate
-from voice2face.models.network import LONGEST_LIST, Limits, Network
+from voice2face.models.network import LONGEST_LIST, Network, Ranges
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -30,7 +30,7 @@ SCHEDULE_FILE = "scheduler_config.json"
 SINGLE_FILES: Mapping[type, str] = {FaceRetriever: ENTRIES_FILE, FewStepUpdate: UPDATE_FILE}
 LARGEST_WEIGHTS_BYTES = 8 << 30
 MOST_PARAMETERS = 2 << 30
-SCHEDULE_NUMBERS: Limits = {
+SCHEDULE_NUMBERS: Ranges = {
     "num_train_timesteps": (1, 10_000),
     "beta_start": (1e-8, 0.5),
     "beta_end": (1e-8, 0.999),
@@ -56,7 +56,7 @@ def load_network(kind: type[SomeNetwork], folder: Path) -> SomeNetwork:
         ArchitectureError: a file is missing, unreadable, too large, or does not fit.
     """
     config = read_config(folder / CONFIG_FILE, kind)
-    check_numbers(config, kind.limits, folder / CONFIG_FILE)
+    check_numbers(config, kind.ranges, folder / CONFIG_FILE)
     try:
         with torch.device("meta"):
             network = kind(**config)
@@ -123,22 +123,22 @@ def read_config(path: Path, kind: Any) -> dict[str, Any]:
 
 def check_numbers(
     config: Mapping[str, Any],
-    limits: Limits,
+    ranges: Ranges,
     path: Path,
     *,
     only_known: bool = True,
 ) -> None:
-    """Refuse values that are no numbers, or lists of them, within their limits.
+    """Refuse values that are no numbers, or lists of them, in their ranges.
 
     Raises:
         ArchitectureError: says which key, and its range.
     """
     for name, value in config.items():
-        if name not in limits:
+        if name not in ranges:
             if only_known:
                 raise ArchitectureError(f"{path}: {name} has no known range")
             continue
-        low, high = limits[name]
+        low, high = ranges[name]
         numbers = value if isinstance(value, list) else [value]
         if not 1 <= len(numbers) <= LONGEST_LIST or not all(
             isinstance(number, (int, float))

@@ -20,9 +20,9 @@ from voice2face.models.heard_attributes import (
 from voice2face.models.network import (
     CHANNELS,
     DIMENSION,
-    LATENT_LIMITS,
-    Limits,
+    LATENT_RANGES,
     Network,
+    Ranges,
     register_to_config,
 )
 
@@ -71,8 +71,8 @@ class Denoiser(AttributeHeads, Network):
             given when sampling.
     """
 
-    limits: ClassVar[Limits] = {
-        **LATENT_LIMITS,
+    ranges: ClassVar[Ranges] = {
+        **LATENT_RANGES,
         "block_channels": CHANNELS,
         "layers_per_block": (1, 8),
         "attention_heads": (1, 64),

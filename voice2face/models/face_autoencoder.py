@@ -12,18 +12,18 @@ from torch.nn import functional as F
 from voice2face.models.network import (
     CHANNELS,
     DIMENSION,
-    LATENT_LIMITS,
-    Limits,
+    LATENT_RANGES,
     Network,
+    Ranges,
     register_to_config,
 )
 
-PICTURE_LIMITS: Limits = {
+PICTURE_RANGES: Ranges = {
     "image_size": (8, 1024),
     "patch_size": (1, 32),
     "block_channels": CHANNELS,
     "blocks_per_level": (0, 16),
-    "latent_channels": LATENT_LIMITS["latent_channels"],
+    "latent_channels": LATENT_RANGES["latent_channels"],
 }
 
 
@@ -66,7 +66,7 @@ class FaceEncoder(Network):
         embedding_dim: size of the vector that is compared with speech embeddings.
     """
 
-    limits: ClassVar[Limits] = {**PICTURE_LIMITS, "embedding_dim": DIMENSION}
+    ranges: ClassVar[Ranges] = {**PICTURE_RANGES, "embedding_dim": DIMENSION}
 
     @register_to_config
     def __init__(
@@ -139,7 +139,7 @@ class FaceDecoder(Network):
         latent_channels: channels of Z^f.
     """
 
-    limits: ClassVar[Limits] = PICTURE_LIMITS
+    ranges: ClassVar[Ranges] = PICTURE_RANGES
 
     @register_to_config
     def __init__(

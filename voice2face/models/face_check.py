@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from voice2face.models.network import LATENT_LIMITS, Limits, Network, register_to_config
+from voice2face.models.network import LATENT_RANGES, Network, Ranges, register_to_config
 
 GROUPS = 8
 
@@ -26,8 +26,8 @@ class FaceCheck(Network):
         merits: how many things it tells apart that a portrait is to have.
     """
 
-    limits: ClassVar[Limits] = {
-        **LATENT_LIMITS,
+    ranges: ClassVar[Ranges] = {
+        **LATENT_RANGES,
         "width": (8, 1024),
         "least_confidence": (-1e3, 1e3),
         "merits": (1, 64),

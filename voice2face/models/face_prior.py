@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from voice2face.models.network import LATENT_LIMITS, Limits, Network, register_to_config
+from voice2face.models.network import LATENT_RANGES, Network, Ranges, register_to_config
 
 
 class FacePrior(Network):
@@ -20,7 +20,7 @@ class FacePrior(Network):
         weight: beta of Eq. 2, how far the prior shifts the noisy latents.
     """
 
-    limits: ClassVar[Limits] = {**LATENT_LIMITS, "num_faces": (0, 10**9), "weight": (0.0, 1.0)}
+    ranges: ClassVar[Ranges] = {**LATENT_RANGES, "num_faces": (0, 10**9), "weight": (0.0, 1.0)}
 
     @register_to_config
     def __init__(

@@ -9,14 +9,14 @@ import torch
 from diffusers import ConfigMixin, ModelMixin, configuration_utils
 
 Initialiser = TypeVar("Initialiser", bound=Callable[..., None])
-Limits = Mapping[str, tuple[float, float]]
+Ranges = Mapping[str, tuple[float, float]]
 
 LONGEST_LIST = 16  # numbers under one name of a configuration
 
 # lowest and highest value of what several networks are configured by
 CHANNELS = (4, 2048)
 DIMENSION = (1, 4096)
-LATENT_LIMITS: Limits = {"latent_channels": (1, 256), "latent_size": (1, 128)}
+LATENT_RANGES: Ranges = {"latent_channels": (1, 256), "latent_size": (1, 128)}
 
 
 class Network(ModelMixin, ConfigMixin):
@@ -26,11 +26,11 @@ class Network(ModelMixin, ConfigMixin):
     than many a layer, and sampling asks some twenty times a portrait.
 
     Attributes:
-        limits: lowest and highest value of every number, or list of numbers, that the network's
+        ranges: lowest and highest value of every number, or list of numbers, that the network's
             configuration may hold: of every argument, by its name.
     """
 
-    limits: ClassVar[Limits]
+    ranges: ClassVar[Ranges]
 
     @property
     def device(self) -> torch.device:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voice2face.models.attribute_heads import SpeechEncoding
-from voice2face.models.network import DIMENSION, Limits, Network, register_to_config
+from voice2face.models.network import DIMENSION, Network, Ranges, register_to_config
 from voice2face.models.spectrograms import MelSpectrogram
-from voice2face.models.windowed_speech_encoder import SPEECH_LIMITS, WindowedSpeechEncoder
+from voice2face.models.windowed_speech_encoder import SPEECH_RANGES, WindowedSpeechEncoder
 
 
 class SpeakerEncoder(WindowedSpeechEncoder, Network):
@@ -38,8 +38,8 @@ class SpeakerEncoder(WindowedSpeechEncoder, Network):
         dropout: share of those numbers dropped while training.
     """
 
-    limits: ClassVar[Limits] = {
-        **SPEECH_LIMITS,
+    ranges: ClassVar[Ranges] = {
+        **SPEECH_RANGES,
         "mels": (1, 512),
         "slice_frames": (1, 3_000),
         "hidden_size": DIMENSION,

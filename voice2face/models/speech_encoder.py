@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from voice2face.models.attribute_heads import SpeechEncoding
 from voice2face.models.cbam import CBAM
-from voice2face.models.network import CHANNELS, LONGEST_LIST, Limits, Network, register_to_config
+from voice2face.models.network import CHANNELS, LONGEST_LIST, Network, Ranges, register_to_config
 from voice2face.models.spectrograms import Spectrogram
-from voice2face.models.windowed_speech_encoder import SPEECH_LIMITS, WindowedSpeechEncoder
+from voice2face.models.windowed_speech_encoder import SPEECH_RANGES, WindowedSpeechEncoder
 
 
 class SpeechBlock(nn.Sequential):
@@ -56,8 +56,8 @@ class SpeechEncoder(WindowedSpeechEncoder, Network):
         dropout: share of the pooled features dropped while training.
     """
 
-    limits: ClassVar[Limits] = {
-        **SPEECH_LIMITS,
+    ranges: ClassVar[Ranges] = {
+        **SPEECH_RANGES,
         "fft_size": (64, 4096),
         "window_ms": (2.0, 250.0),
         "hop_ms": (1.0, 250.0),

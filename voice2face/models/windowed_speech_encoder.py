@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from voice2face.models.attribute_heads import AttributeHeads
-from voice2face.models.network import DIMENSION, Limits
+from voice2face.models.network import DIMENSION, Ranges
 
-SPEECH_LIMITS: Limits = {
+SPEECH_RANGES: Ranges = {
     "sample_rate": (8_000, 48_000),
     "window_seconds": (0.5, 30.0),
     "embedding_dim": DIMENSION,

@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.__main__ import SPEECH, seconds_of
 from voice2face import Voice2FacePipeline
 from voice2face.audio import load_audio
+from voice2face.audio.voice_activity import speech_frames
 from voice2face.finishing import finish
-from voice2face.listening import find_in
+from voice2face.listening import Speech
 from voice2face.settings import DEFAULT_PRESET, DISTILLED, PRESETS
 
 MATRIX = 2048
@@ -108,7 +109,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     """The way of a portrait with a preset, with what each part is given."""
     settings = pipe.settings(preset)
     waveform = load_audio(SPEECH)
-    speech = find_in(waveform)
+    speech = Speech(waveform, speech_frames(waveform))
     distilled = settings.sampler == DISTILLED
     encoder = pipe.speech_encoder
     denoiser = pipe.method.denoisers()["few_step_denoiser" if distilled else "denoiser"]
@@ -128,7 +129,7 @@ def parts_of(pipe: Voice2FacePipeline, preset: str) -> list[Part]:
     check = pipe.method.face_check
     return [
         Part("reading the file, resampling", lambda: load_audio(SPEECH)),
-        Part("finding speech", lambda: find_in(waveform)),
+        Part("finding speech", lambda: speech_frames(waveform)),
         Part(
             "spectrogram of 6 s, in the next", lambda: encoder.spectrogram(window), within_next=True
         ),

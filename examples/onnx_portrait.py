@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession
 from PIL import Image
 
 from voice2face.audio import load_audio
-from voice2face.audio.voice_activity import find_speech, speech_windows
+from voice2face.audio.voice_activity import join_frames, speech_frames, speech_windows
 from voice2face.picture_files import save_marked
 from voice2face.watermark import embed
 
@@ -44,7 +44,8 @@ class Networks:
 
     def listen(self, recording: str) -> np.ndarray:
         """Z^s of a recording, ``(speech_dim,)``."""
-        speech = find_speech(load_audio(recording))
+        waveform = load_audio(recording)
+        speech = join_frames(waveform, speech_frames(waveform))
         windows = speech_windows(speech, seconds=self.facts["window_seconds"])
         (embeddings,) = self.speech_encoder.run(["embedding"], {"waveform": windows})
         mean = embeddings.mean(0)

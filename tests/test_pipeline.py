@@ -803,7 +803,7 @@ def test_a_recording_that_memory_cannot_hold_is_named(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("voice2face.listening.find_in", fail)
+    monkeypatch.setattr("voice2face.listening.speech_frames", fail)
     with pytest.raises(AudioFormatError, match=r"talk\.wav is too long for this machine"):
         tiny_pipeline(recording)
     (result,) = tiny_pipeline.map([recording], on_error="return", progress=False)

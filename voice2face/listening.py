@@ -94,15 +94,6 @@ def hear(
     )
 
 
-def find_in(waveform: Waveform) -> Speech:
-    """The speech in a loaded recording.
-
-    Raises:
-        NoSpeechError: there is too little.
-    """
-    return Speech(waveform, speech_frames(waveform))
-
-
 def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
     """Decode a recording, as ``load_audio`` takes it, and find its speech.
 
@@ -120,7 +111,7 @@ def speech_of(recording: Any, sample_rate: int | None = None) -> Speech:
     with memory_for(recording):
         waveform = load_audio(recording, sample_rate)
         try:
-            return find_in(waveform)
+            return Speech(waveform, speech_frames(waveform))
         except NoSpeechError as error:
             name = name_of(recording)
             raise NoSpeechError(f"{name}: {error}" if name else str(error)) from error

@@ -21,39 +21,18 @@ PAUSE_KEPT_SECONDS = 0.2  # of every pause around speech
 LARGEST_OFFSET = 0.5
 
 
-def find_speech(waveform: Waveform) -> Waveform:
-    """Cut pauses away by their energy, keeping a short rest around each stretch of speech.
+def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
+    """Which frames of a recording are speech, by their energy, or the short rest around it.
 
     Args:
         waveform: ``(samples,)`` float32, mono at 16 kHz.
 
     Returns:
-        ``(samples,)`` float32, the stretches of speech joined together.
+        ``(frames,)``, of ``FRAME_SECONDS`` each; ``join_frames`` cuts the others away.
 
     Raises:
         NoSpeechError: silent, or less than one second of speech.
     """
-    return join_frames(waveform, speech_frames(waveform))
-
-
-def join_frames(waveform: Waveform, kept: NDArray[np.bool_]) -> Waveform:
-    """The frames of a recording that are kept, joined together, ``(samples,)``.
-
-    An offset that would change the voice is taken off.
-
-    Args:
-        waveform: ``(samples,)``, mono at 16 kHz.
-        kept: which of its frames, ``(frames,)``, as ``speech_frames`` says.
-    """
-    speech = frames_of(waveform)[kept].reshape(-1)
-    offset = speech.mean(dtype=np.float64)
-    if abs(offset) > LARGEST_OFFSET * speech.std(dtype=np.float64):
-        return speech - np.float32(offset)
-    return speech
-
-
-def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
-    """Which frames of a recording ``find_speech`` keeps, ``(frames,)``; it raises the same."""
     frames = frames_of(waveform)
     count = len(frames)
     if count == 0:
@@ -72,6 +51,22 @@ def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
     rest = round(PAUSE_KEPT_SECONDS / FRAME_SECONDS)
     kept: NDArray[np.bool_] = np.convolve(speech, np.ones(2 * rest + 1), "same") > 0
     return kept
+
+
+def join_frames(waveform: Waveform, kept: NDArray[np.bool_]) -> Waveform:
+    """The frames of a recording that are kept, joined together, ``(samples,)``.
+
+    An offset that would change the voice is taken off.
+
+    Args:
+        waveform: ``(samples,)``, mono at 16 kHz.
+        kept: which of its frames, ``(frames,)``, as ``speech_frames`` says.
+    """
+    speech = frames_of(waveform)[kept].reshape(-1)
+    offset = speech.mean(dtype=np.float64)
+    if abs(offset) > LARGEST_OFFSET * speech.std(dtype=np.float64):
+        return speech - np.float32(offset)
+    return speech
 
 
 def frames_of(waveform: Waveform) -> Waveform:

@@ -12,6 +12,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from tests import HUB
 from tests.conftest import tiny_portraitist
@@ -20,6 +21,9 @@ from voice2face import Voice2FacePipeline
 from voice2face.checkpoints.files import describe_files, sha256_of
 from voice2face.checkpoints.resolving import resolve, where
 from voice2face.errors import CheckpointError, CheckpointNotFoundError, ChecksumError
+
+# before version 1, the client raises where a connection breaks, and goes on when it is asked again
+CLIENT_IS_OLD = Version(huggingface_hub.__version__) < Version("1")
 
 
 @pytest.fixture
@@ -159,6 +163,9 @@ def test_a_dropped_connection_is_taken_up_where_it_broke_off(
     # the client keeps whole chunks of a broken download; tiny files need tiny chunks
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10)
     hub.faults.drop_once_after = 50
+    if CLIENT_IS_OLD:
+        with pytest.raises(CheckpointNotFoundError, match="what was already moved is kept"):
+            resolve("someone/tiny", cache_dir=tmp_path)
     assert resolve("someone/tiny", cache_dir=tmp_path).is_dir()
     ranges = [r.headers.get("Range") or r.headers.get("range") for r in hub.requests]
     assert "bytes=50-" in ranges
@@ -171,7 +178,12 @@ def test_an_interrupted_download_keeps_what_was_fetched(
     hub.faults.large_files_left = 2
     with pytest.raises(CheckpointNotFoundError, match="someone/tiny"):
         resolve("someone/tiny", cache_dir=tmp_path)
-    with pytest.raises(CheckpointNotFoundError, match="not completely in the cache"):
+    told = (
+        "is missing; load the checkpoint once without"
+        if CLIENT_IS_OLD
+        else "not completely in the cache"
+    )
+    with pytest.raises(CheckpointNotFoundError, match=told):
         resolve("someone/tiny", cache_dir=tmp_path, local_files_only=True)
     hub.faults.large_files_left = None
     hub.requests.clear()

@@ -35,7 +35,7 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
         try:
             path = locate(folder, name, expected)
             if not path.is_file():
-                raise CheckpointNotFoundError(f"{path} is missing; {how_to_repair(folder)}")
+                raise CheckpointNotFoundError(f"{path} is missing; {how_to_complete(folder)}")
             size = path.stat().st_size
             if size != expected["size"] or size > LARGEST_FILE_BYTES:
                 raise ChecksumError(
@@ -56,6 +56,13 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
                 f"{folder / name} cannot be read: {error.strerror or error}; "
                 f"{how_to_repair(folder)}"
             ) from error
+
+
+def how_to_complete(folder: Path) -> str:
+    """What to do about a checkpoint that lacks a file, by where it lies."""
+    if folder.parent.name == "snapshots":
+        return "load the checkpoint once without local_files_only, which fetches what is missing"
+    return how_to_repair(folder)
 
 
 def how_to_repair(folder: Path) -> str:

@@ -90,13 +90,20 @@ def check_entries(entries: Entries) -> None:
         raise SettingError("embeddings have length one")
 
 
+def rows_of(latents: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of latents; those of eight bits as bytes, since PyTorch 2.5 indexes no others."""
+    if latents.dtype == EIGHT_BITS:
+        return latents.view(torch.uint8)[rows].view(EIGHT_BITS)
+    return latents[rows]
+
+
 def take(entries: Entries, rows: Sequence[int]) -> Entries:
     """Some rows of entries."""
     chosen = torch.tensor(rows, device=entries.speech.device)
     return Entries(
         entries.speech[chosen],
-        entries.faces[chosen],
-        entries.bottoms[chosen],
+        rows_of(entries.faces, chosen),
+        rows_of(entries.bottoms, chosen),
         tuple(entries.ids[row] for row in rows),
         tuple(entries.licences[row] for row in rows),
     )

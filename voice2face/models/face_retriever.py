@@ -23,6 +23,7 @@ from voice2face.models.face_entries import (
     Entries,
     check_entries,
     read_entries,
+    rows_of,
     take,
     write_entries,
 )
@@ -131,8 +132,8 @@ class FaceRetriever:
         return Retrieved(
             tuple(tuple(self.entries.ids[row] for row in found) for found in rows.tolist()),
             scores,
-            torch.einsum("bk,bkchw->bchw", weights, self.entries.faces[rows].float()),
-            torch.einsum("bk,bkchw->bchw", weights, self.entries.bottoms[rows].float()),
+            torch.einsum("bk,bkchw->bchw", weights, rows_of(self.entries.faces, rows).float()),
+            torch.einsum("bk,bkchw->bchw", weights, rows_of(self.entries.bottoms, rows).float()),
         )
 
     def add(self, entries: Entries) -> Self:

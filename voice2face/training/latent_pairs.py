@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from voice2face.data.tables import UNKNOWN, FaceTable
-from voice2face.models.face_entries import Entries
+from voice2face.models.face_entries import Entries, rows_of
 from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.latents import EncodedTables
 from voice2face.training.pairing import Pairing
@@ -139,12 +139,12 @@ class PortraitistPairs:
         bottoms = self.bottoms[rows.faces, rows.views]
         found = self.nearest[rows.voices, rows.variants]
         if self.stage == "bottom":
-            clean, beside = bottoms, self.entries.bottoms[found].float()
+            clean, beside = bottoms, rows_of(self.entries.bottoms, found).float()
         else:
             clean = self.tables.latents[rows.faces, rows.views]
             noise = rng.standard_normal(bottoms.shape, dtype=np.float32)
             disturbed = bottoms + BOTTOM_NOISE * torch.from_numpy(noise)
-            beside = torch.cat([disturbed, self.entries.faces[found].float()], 1)
+            beside = torch.cat([disturbed, rows_of(self.entries.faces, found).float()], 1)
         return Batch(
             clean,
             self.tables.quality[rows.faces, rows.views],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.app import Limits
@@ -116,3 +117,15 @@ def test_portraits_are_drawn_again_as_the_guide_shows(
     exec(shown, names)
     assert names["again"].png() == names["made_again"].portrait.png() == portrait.png()
     assert capsys.readouterr().out == "()\n"
+
+
+def test_a_face_is_aligned_as_the_guide_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (800, 700), (200, 10, 10)).save("photograph.jpg")
+    shown = re.findall("```python\n(.*?)```", section_of("Listening and drawing apart"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(shown[-1], names)
+    assert names["face"].size == (192, 192)
+    assert names["outside"] == 0

@@ -21,8 +21,8 @@ class OwnFace(NamedTuple):
     Attributes:
         id: a name, different from all others.
         voice: a recording, as ``Voice2FacePipeline`` takes it.
-        face: a square picture, aligned as portraits are: the eyes at 0.29 and 0.71 of the width and
-            at 0.30 of the height, the mouth's middle at 0.72 of the height.
+        face: a square picture, aligned as portraits are: ``voice2face.face_alignment.aligned``
+            makes one of a photograph.
         licence: what the face may be used for.
     """
 

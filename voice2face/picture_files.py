@@ -210,17 +210,33 @@ def resized(image: Image.Image, side: int) -> Image.Image:
     Raises:
         PictureError: it is no square, or cannot be read to its end.
     """
-    name = getattr(image, "filename", None) or "the given picture"
-    try:
-        picture = upright(image).convert("RGB")
-    except Exception as error:  # Pillow's formats raise whatever they like
-        raise PictureError(f"{name} cannot be read as a picture: {error}") from error
+    picture = upright_rgb(image)
     if abs(picture.width - picture.height) > UNEVEN_PIXELS:
         raise PictureError(
-            f"{name} has {picture.width} x {picture.height} pixels, and faces are aligned in "
-            "squares; crop it to one, with the face where portraits have theirs"
+            f"{name_of_image(image)} has {picture.width} x {picture.height} pixels, and faces are "
+            "aligned in squares; voice2face.face_alignment.aligned makes one, with the face where "
+            "portraits have theirs"
         )
     return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture in RGB, turned as its EXIF says, which may not have been read from its file yet.
+
+    Raises:
+        PictureError: it cannot be read to its end.
+    """
+    try:
+        return upright(image).convert("RGB")
+    except Exception as error:  # Pillow's formats raise whatever they like
+        raise PictureError(
+            f"{name_of_image(image)} cannot be read as a picture: {error}"
+        ) from error
+
+
+def name_of_image(image: Image.Image) -> str:
+    """What a complaint calls a picture of Pillow's."""
+    return getattr(image, "filename", None) or "the given picture"
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -273,8 +273,8 @@ class PretrainedNetworks(PlacedNetworks):
         """Make latents of pictures, for retrievers and priors.
 
         Args:
-            faces: squares, aligned as portraits are, of any size; they are turned as their EXIF
-                says.
+            faces: squares, aligned as portraits are (``voice2face.face_alignment.aligned``), of any
+                size; they are turned as their EXIF says.
             bottom_only: of what lies below the eyes alone; see ``voice2face.models.bottom_face``.
 
         Returns:

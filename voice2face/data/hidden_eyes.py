@@ -8,8 +8,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from voice2face.face_alignment import LEFT_EYE, RIGHT_EYE
+
 # centre and size of what is compared, as shares of the picture
-EYES = ((0.2917, 0.325), (0.7083, 0.325))
+EYES = ((LEFT_EYE[0], 0.325), (RIGHT_EYE[0], 0.325))
 CHEEKS = ((0.27, 0.54), (0.73, 0.54))
 NOSE = (0.5, 0.5)
 EYE_SIZE, CHEEK_SIZE, NOSE_SIZE = (0.22, 0.15), (0.14, 0.10), (0.10, 0.12)

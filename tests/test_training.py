@@ -83,7 +83,8 @@ from voice2face.training.noise_schedule import (
 from voice2face.training.options import checksum_of_split, options_from
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.part_folders import part_folder
-from voice2face.training.starting_denoiser import set_dropout
+from voice2face.training.starting_denoiser import asked_anew, set_dropout
+from voice2face.training.target_quality import quality_settings
 
 
 def run(*arguments: object) -> None:
@@ -318,6 +319,29 @@ def test_a_run_starts_from_another_ones_denoiser(
     for name in ("good_portrait", "good_portrait_std", "quality_mean", "block_channels"):
         assert after[name] == wanted[name], name
     assert after["attributes_emphasis"] == 1.3
+
+
+def test_faces_of_unknown_quality_teach_as_good_portraits() -> None:
+    """A denoiser that goes on with tables without these columns is asked for what it was before."""
+    before = [[4.7, 0.0, 0.6, 99.0, 43.0, 0.0], [1.0, 0.1, 0.1, 29.0, 12.0, 0.01]]
+    good = [5.8, 0.01, 0.5, 95.0, 40.0, 0.0]
+    denoiser = Denoiser(
+        block_channels=(16, 32), quality_mean=before[0], quality_std=before[1], good_portrait=good
+    )
+    quality = np.zeros((8, 6), np.float32)
+    quality[:, 0] = np.linspace(2.0, 6.0, 8)
+    faces = FaceTable(
+        np.zeros((8, 1, 1, 3), np.uint8), np.zeros(8), np.zeros(8), quality, ["1"] * 8
+    )
+    asked = asked_anew(denoiser, quality_settings(faces))
+    assert asked["quality_mean"][0] == before[0][0], "the sharpness is known"
+    assert asked["good_portrait"][0] > 5
+    assert asked["good_portrait"][1:] == asked["good_portrait_std"][1:] == [0.0] * 5
+    told = -np.array(asked["quality_mean"])[1:] / before[1][1:]
+    expected = (np.array(good) - before[0])[1:] / before[1][1:]
+    np.testing.assert_allclose(told, expected)
+    denoiser.register_to_config(**asked)
+    assert asked_anew(denoiser, quality_settings(faces)) == asked, "a further run changes nothing"
 
 
 def test_two_stages_make_a_checkpoint(

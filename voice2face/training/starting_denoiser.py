@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from diffusers import DDIMScheduler
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -16,6 +18,7 @@ from voice2face.models import Denoiser
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.training.encoders import Encoders
 from voice2face.training.part_folders import part_folder
+from voice2face.training.target_quality import NO_STD
 
 # A denoiser follows sex and age less than it is told. Told more, it follows them as far as faces of
 # that sex and age go, and portraits differ as much as test faces do.
@@ -79,6 +82,24 @@ def with_attribute_inputs(denoiser: Denoiser) -> Denoiser:
     return wider
 
 
+def asked_anew(denoiser: Denoiser, quality: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """What a denoiser that goes on learning is to be asked for, in the numbers of its faces.
+
+    A number that no face has is 0 in all of them. This 0 then stands for what the denoiser was
+    asked for until now: else it would be told that every face is as dark and blurred as can be.
+
+    Args:
+        denoiser: that learnt before.
+        quality: of ``quality_settings``.
+    """
+    asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
+    level, spread = (np.array(quality[name]) for name in ("quality_mean", "quality_std"))
+    missing = (level == 0) & (spread <= NO_STD)
+    mean = np.array(denoiser.config.quality_mean)
+    mean[missing] -= np.array(denoiser.config.good_portrait)[missing]
+    return asked | {"quality_mean": mean.tolist()}
+
+
 def set_dropout(denoiser: Denoiser, share: float) -> None:
     """Leave out that share of the activations of every residual block while training."""
     for module in denoiser.unet.modules():
@@ -113,8 +134,7 @@ def denoiser_to_train(
                 f"channels beside the noisy latent, this stage's {beside_channels}: it was trained "
                 "by another stage"
             )
-        asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
-        denoiser.register_to_config(**asked)
+        denoiser.register_to_config(**asked_anew(denoiser, quality))
         if arguments.heard_attributes and not denoiser.config.heard_attributes:
             denoiser = with_attribute_inputs(denoiser)
     else:

@@ -8,6 +8,7 @@ from voice2face.data.tables import FaceTable
 
 FRONTAL_YAW = 0.07
 INSIDE_SHARE = 0.001
+NO_STD = 1e-6  # added to every standard deviation, to divide by
 
 # Of sharpness, yaw, pitch, brightness, contrast and what lies outside, in standard deviations of
 # good portraits: light and the turn of the head may vary more than theirs, and contrast is lower.
@@ -25,7 +26,7 @@ def quality_settings(faces: FaceTable) -> dict[str, list[float]]:
     changed by ``ASKED_SHIFT`` and ``ASKED_SPREAD``.
     """
     quality = faces.quality.astype(float)
-    mean, std = quality.mean(0), quality.std(0) + 1e-6
+    mean, std = quality.mean(0), quality.std(0) + NO_STD
     sharp = quality[:, 0] >= np.percentile(quality[:, 0], 67)
     frontal = np.abs(quality[:, 1]) < FRONTAL_YAW
     well_lit = (np.abs(quality[:, 3:5] - mean[3:5]) < std[3:5]).all(1)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import zipfile
@@ -91,6 +92,7 @@ def run(*arguments: object) -> None:
     command.main(list(map(str, arguments)))
 
 
+DOCS = Path(__file__).parents[1] / "docs"
 SMALL = ["--block-channels", 16, 32, "--cross-attention-dim", 16]
 SHORT = ["--max-steps", 2, "--batch-size", 4]
 DENOISER = "denoiser/diffusion_pytorch_model.safetensors"
@@ -688,6 +690,27 @@ def test_the_help_says_what_is_done_by_default(stage: str) -> None:
         if not any(action.default is one for one in nothing) and "default" not in action.help
     ]
     assert silent == []
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The commands of the training that a page of the documentation shows, in words."""
+    text = (DOCS / page).read_text().replace("\\\n", " ")
+    prefix = "python -m voice2face.training "
+    lines = (line.strip() for line in text.splitlines())
+    return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
+
+
+def test_the_documentation_shows_commands_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr("voice2face.training.options.begun_with", lambda arguments: None)
+    for stage in command.STAGES:
+        module = f"voice2face.training.{command.MODULES.get(stage, stage)}"
+        monkeypatch.setattr(f"{module}.main", lambda arguments: ran.append(arguments.stage))
+    commands = commands_of("training.md")
+    for words in commands:
+        command.main(words)
+    assert ran == [words[0] for words in commands]
+    assert {"decoder", "diffusion", "distillation", "face-check", "release"} <= set(ran)
 
 
 def test_data_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

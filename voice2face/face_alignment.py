@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from voice2face.argument_checks import check_whole
 from voice2face.errors import SettingError
 from voice2face.picture_files import upright_rgb
-from voice2face.argument_checks import check_whole
 
 # where portraits have them, as shares of width and height; left and right of the picture
 LEFT_EYE = (0.2917, 0.300)

@@ -291,7 +291,7 @@ def test_what_is_no_recording_is_complained_of(page: Page, tmp_path: Path) -> No
     letter.write_text("no recording")
     page.choose_file(letter)
     page.draw()
-    assert "convert other formats first" in page["problem"].text
+    assert "voice2face reads WAV" in page["problem"].text
     assert page["problem"].get_attribute("role") == "alert"
     assert page.sources() == [""] * 4
     huge = tmp_path / "huge.wav"

@@ -475,7 +475,7 @@ ERRORS = {
     "not audio": (
         lambda _: load_audio(b"x" * 999),
         AudioDecodeError,
-        "not audio that can be .* convert other formats first: ffmpeg -i talk.m4a talk.wav",
+        r"not audio that can be .*cut off .*; voice2face reads WAV, .* AIFF, M4A and the",
     ),
     "text file": (
         lambda _: load_audio(io.StringIO("x")),

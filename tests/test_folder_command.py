@@ -30,7 +30,7 @@ from voice2face.errors import DeviceError, OutputError
 from voice2face.picture_files import SYNTHETIC_SOURCE
 from voice2face.recording_folders import (
     AUDIO_ENDINGS,
-    UNREAD_ENDINGS,
+    MEDIA_ENDINGS,
     find_recordings,
     portrait_paths,
 )
@@ -626,9 +626,14 @@ def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is full here")
 def test_complaints_that_cannot_be_printed_end_no_run(
-    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    recordings: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
+    monkeypatch.setattr("voice2face.recording_folders.reads_media", lambda: False)
     (recordings / "unread.m4a").touch()
     arguments = [str(recordings), "-o", str(out), "--model", checkpoint, "--steps", "1"]
     with Path("/dev/full").open("w", buffering=1) as full, redirect_stderr(full):
@@ -788,9 +793,14 @@ def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture)
 
 
 def test_recordings_that_are_not_read_are_told_of(
-    recording: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    recording: str,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, told = tmp_path / "spoken", "2 of formats that are not read (.m4a, .webm); convert them"
+    monkeypatch.setattr("voice2face.recording_folders.reads_media", lambda: False)
+    folder, told = tmp_path / "spoken", "2 of formats that are not read (.m4a, .webm); for M4A and"
     (folder / "below").mkdir(parents=True)
     for name in ("a.M4A", "below/b.webm", ".hidden.m4a", "notes.txt"):
         (folder / name).touch()
@@ -807,7 +817,8 @@ def test_recordings_that_are_not_read_are_told_of(
         rows = list(csv.DictReader(table.read_text().splitlines()))
         assert [Path(row["recording"]).name for row in rows] == ["a.M4A", "b.webm", "talk.wav"]
         assert [row["status"] for row in rows[:2]] == ["left out", "left out"]
-        assert rows[0]["error"] == ".M4A is a format that is not read; convert it first"
+        assert rows[0]["error"].startswith(".M4A is a format that is not read; for M4A and the")
+        assert "pip install 'voice2face[media]'" in rows[0]["error"]
         assert rows[0]["portrait"] == ""
     assert main([str(folder), *arguments, "-q"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -841,4 +852,4 @@ def test_what_a_folder_is_searched_for_is_what_is_decoded(tmp_path: Path, tone: 
     assert {path.suffix for path in found.recordings} == FORMATS_BY_ENDING.keys() == AUDIO_ENDINGS
     for path in found.recordings:
         assert len(load_audio(path)) >= len(tone)
-    assert not {f".{kind.lower()}" for kind in sf.available_formats()} & UNREAD_ENDINGS
+    assert not {f".{kind.lower()}" for kind in sf.available_formats()} & MEDIA_ENDINGS

@@ -84,8 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
         "audio",
         type=audio_argument,
         nargs="+",
-        help="recording (WAV, FLAC, Ogg, MP3 or AIFF), - for standard input; several of them, or "
-        "a folder of them",
+        help="recording (WAV, FLAC, Ogg, MP3 or AIFF; with the extra media M4A and videos, too), - "
+        "for standard input; several of them, or a folder of them",
     )
     parser.add_argument(
         "-o",

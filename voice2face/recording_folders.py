@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from voice2face.audio.media import OTHER_FORMATS, reads_media
 from voice2face.errors import AudioNotFoundError
 from voice2face.paths import resolved
 
@@ -16,8 +17,9 @@ AUDIO_ENDINGS = frozenset(  # of recordings in formats that libsndfile reads
     {".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
     | {".aif", ".aiff", ".aifc", ".caf", ".au", ".snd", ".sph"}
 )
-UNREAD_ENDINGS = frozenset(  # of recordings in formats that it does not read
-    {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".mka"}
+MEDIA_ENDINGS = frozenset(  # of those that FFmpeg reads, where it is installed
+    {".m4a", ".m4b", ".aac", ".mka", ".wma", ".amr", ".3gp"}
+    | {".mp4", ".m4v", ".mov", ".webm", ".mkv"}
 )
 
 
@@ -26,7 +28,7 @@ class Found(NamedTuple):
 
     Attributes:
         recordings: audio files that are read, in order.
-        unread: those of formats that are not, in order.
+        unread: those of formats that would need FFmpeg, which is not installed, in order.
         unreadable: why folders under it could not be looked into, in words, by their paths.
     """
 
@@ -51,14 +53,15 @@ def find_recordings(folder: Path) -> Found:
     visible = sorted(
         path
         for path in files_below(folder, note)
-        if path.suffix.lower() in AUDIO_ENDINGS | UNREAD_ENDINGS and may_be_file(path)
+        if path.suffix.lower() in AUDIO_ENDINGS | MEDIA_ENDINGS and may_be_file(path)
     )
-    recordings = [path for path in visible if path.suffix.lower() in AUDIO_ENDINGS]
-    unread = [path for path in visible if path.suffix.lower() in UNREAD_ENDINGS]
+    read = AUDIO_ENDINGS | MEDIA_ENDINGS if reads_media() else AUDIO_ENDINGS
+    recordings = [path for path in visible if path.suffix.lower() in read]
+    unread = [path for path in visible if path.suffix.lower() not in read]
     if folder in unreadable:
         raise AudioNotFoundError(unreadable[folder])
     if not recordings:
-        endings = ", ".join(sorted(AUDIO_ENDINGS))
+        endings = ", ".join(sorted(read))
         advice = [advice_on(unread)] if unread else []
         none = f"{folder} holds no recordings ({endings})"
         raise AudioNotFoundError("; ".join([none, *advice, *unreadable.values()]))
@@ -103,7 +106,7 @@ def may_be_file(path: Path) -> bool:
 def advice_on(unread: Sequence[Path]) -> str:
     """What to do with recordings of formats that are not read."""
     endings = ", ".join(sorted({path.suffix.lower() for path in unread}))
-    return f"left out {len(unread)} of formats that are not read ({endings}); convert them first"
+    return f"left out {len(unread)} of formats that are not read ({endings}); {OTHER_FORMATS}"
 
 
 def portrait_paths(names: Sequence[Path], output: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,24 @@ class Mixing:
             *powers, left = self._squares / self._count - np.square(self._sums / self._count)
             lost = left < LEAST_LEFT * max(powers) / len(powers) ** 2
         return int(np.argmax(powers)) if lost else None
+
+
+def mixed(read: Callable[[], Iterator[NDArray[np.float32]]]) -> NDArray[np.float32]:
+    """What ``to_mono`` gives of a recording that comes in parts, ``(samples,)``.
+
+    Args:
+        read: gives the parts, ``(samples, channels)``, from the beginning on; called again where
+            the loudest channel is taken, so that no other is held.
+    """
+    parts, mixing = [], Mixing()
+    for block in read():
+        parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(1))
+        if block.shape[1] > 1:
+            mixing.add(block.T, parts[-1])
+    loudest = mixing.loudest_if_lost()
+    if loudest is not None:
+        parts = [block[:, loudest].copy() for block in read()]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def to_mono(channels: NDArray[Any], average: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Decoding of files and of their bytes, by libsndfile."""
+"""Decoding of files and of their bytes, by libsndfile, and what it does not read by FFmpeg."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voice2face.audio.channels import Mixing
+from voice2face.audio.channels import mixed
 from voice2face.audio.file_objects import LARGEST_FILE_BYTES, TOO_LARGE, Watched, reading
+from voice2face.audio.limits import check_channels, check_length
+from voice2face.audio.media import OTHER_FORMATS, decode_media, reads_media
 from voice2face.errors import AudioDecodeError, AudioFormatError, AudioNotFoundError
 
-LONGEST_SECONDS = 4 * 3600.0
-MOST_SAMPLES = 1 << 29  # a channel
-MOST_CHANNELS = 64
-DENSEST_RATE = 2 * 48_000  # samples a second, all channels together, where seconds are limited
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, brought to mono before more are read
-
-_DECODE_HINT = (
-    "voice2face reads WAV, FLAC, Ogg, MP3 and AIFF; convert other formats first: "
-    "ffmpeg -i talk.m4a talk.wav"
-)
 
 
 def decode_path(path: Path, max_seconds: float | None = None) -> tuple[NDArray[np.float32], float]:
@@ -81,11 +74,15 @@ def _decode(
     import soundfile
 
     try:
-        with soundfile.SoundFile(file) as sound:
-            if sound.channels > MOST_CHANNELS:
-                raise AudioFormatError(
-                    f"{where}: {sound.channels} channels are over {MOST_CHANNELS}"
-                )
+        sound = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, TypeError, ValueError) as error:
+        decoded = decode_media(file, where, max_seconds) if reads_media() else None
+        if decoded is None:
+            raise _undecodable(where, error) from error
+        return decoded
+    try:
+        with sound:
+            check_channels(sound.channels, where)
             expected = sound.frames
             if expected >= UNKNOWN_FRAMES:
                 raise AudioDecodeError(
@@ -93,12 +90,7 @@ def _decode(
                     "not finished; save it again as FLAC or WAV"
                 )
             check_length(expected, sound.samplerate, where, max_seconds, sound.channels)
-            parts, mixing = [], Mixing()
-            for block in _blocks(sound):
-                parts.append(block[:, 0] if sound.channels == 1 else block.mean(1))
-                if sound.channels > 1:
-                    mixing.add(block.T, parts[-1])
-            loudest = mixing.loudest_if_lost()
+            samples = mixed(lambda: _blocks(sound))
             rate = float(sound.samplerate)
             # libsndfile reads no further than it guesses where an MP3 lacks the Xing header
             if sound.format == "MP3" and _goes_on(file):
@@ -106,15 +98,8 @@ def _decode(
                     f"{where}: there is more than its header says, as in a stream or in files that "
                     "were joined; save it again as FLAC or WAV"
                 )
-            if loudest is not None:
-                sound.seek(0)
-                parts = [block[:, loudest].copy() for block in _blocks(sound)]
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
-        reason = getattr(error, "error_string", error)  # without the file's name once more
-        raise AudioDecodeError(
-            f"{where}: not audio that can be decoded, or cut off ({reason}); {_DECODE_HINT}"
-        ) from error
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        raise _undecodable(where, error) from error
     if len(samples) < expected:
         raise AudioDecodeError(
             f"{where}: truncated, or its header misstates its length: {len(samples)} of "
@@ -123,8 +108,20 @@ def _decode(
     return samples, rate
 
 
+def _undecodable(where: str, error: Exception) -> AudioDecodeError:
+    reason = getattr(error, "error_string", error)  # without the file's name once more
+    all_of_them = "MP3, AIFF, M4A and the sound of videos"
+    read = all_of_them if reads_media() else f"MP3 and AIFF; {OTHER_FORMATS}"
+    return AudioDecodeError(
+        f"{where}: not audio that can be decoded, or cut off ({reason}); voice2face reads WAV, "
+        f"FLAC, Ogg, {read}"
+    )
+
+
 def _blocks(sound: Any) -> Iterator[NDArray[np.float32]]:
     """Samples, ``(samples, channels)``, to the end and no further, as a header may claim."""
+    if sound.tell():
+        sound.seek(0)
     while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
         yield block
 
@@ -133,33 +130,3 @@ def _goes_on(file: Watched) -> bool:
     """Whether another frame of an MP3 follows, and not a tag or the end."""
     sync = file.read(2)
     return len(sync) == 2 and sync[0] == 0xFF and sync[1] >= 0xE0
-
-
-def check_length(
-    count: int, rate: float, where: str, max_seconds: float | None = None, channels: int = 1
-) -> None:
-    """Refuse recordings that are too long.
-
-    Args:
-        count: samples a channel.
-        rate: samples a second.
-        where: what the recording is called in messages.
-        max_seconds: the most that is taken; and no more samples than so many seconds have at
-            48 kHz in stereo.
-        channels: that are there.
-
-    Raises:
-        AudioFormatError: says how long it is, and what is read.
-    """
-    seconds, samples = count / rate, count * channels
-    if max_seconds is not None and (seconds > max_seconds or samples > max_seconds * DENSEST_RATE):
-        raise AudioFormatError(
-            f"{where}: {seconds:g} s and {samples} samples; up to {max_seconds:g} s, at 48 kHz in "
-            "stereo, are taken here: cut out a part with one speaker"
-        )
-    if count > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
-        raise AudioFormatError(
-            f"{where}: {seconds / 3600:.1f} hours at {rate:.0f} Hz are more than are read "
-            f"({LONGEST_SECONDS / 3600:.0f} hours, {MOST_SAMPLES >> 20} million samples); "
-            "cut out a part with one speaker"
-        )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from voice2face.argument_checks import check_number
 from voice2face.audio.channels import to_mono
-from voice2face.audio.decoding import MOST_CHANNELS, check_length, decode, decode_path
+from voice2face.audio.decoding import decode, decode_path
+from voice2face.audio.limits import MOST_CHANNELS, check_length
 from voice2face.audio.resampling import resample
 from voice2face.audio.waveform import Waveform
 from voice2face.errors import (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from voice2face.audio.media import OTHER_FORMATS
 from voice2face.commands.folder_places import is_there
 from voice2face.commands.folder_report import Outcome, places
 from voice2face.commands.folder_run import FolderRun
@@ -90,5 +91,5 @@ def failed(recording: Path, path: Path, reason: str) -> Outcome:
 
 def left_out(recording: Path) -> Outcome:
     """What becomes of a recording in a format that is not read."""
-    advice = f"{recording.suffix} is a format that is not read; convert it first"
+    advice = f"{recording.suffix} is a format that is not read; {OTHER_FORMATS}"
     return Outcome(str(recording), None, "left out", error=advice)

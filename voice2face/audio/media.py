@@ -57,7 +57,7 @@ def decode_media(
 
     try:
         file.seek(0)
-        media = av.open(file, options=OPTIONS, metadata_errors="ignore")
+        media = av.open(file, "r", options=OPTIONS, metadata_errors="ignore")
     except (av.FFmpegError, ValueError):
         return None
     with media:
@@ -92,7 +92,7 @@ def _blocks(
     count = total = 0
     for frame in chain(media.decode(sound), [None]):
         for part in to_float.resample(frame):
-            waiting.append(part.to_ndarray())
+            waiting.append(part.to_ndarray().astype(np.float32, copy=False))
             count += part.samples
         if count >= AT_ONCE:
             total += count

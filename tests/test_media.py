@@ -37,13 +37,19 @@ class Unseekable(io.BytesIO):
 
 
 def encoded(
-    samples: np.ndarray, kind: tuple[str, str], *, pictures: int = 0, to: io.BytesIO | None = None
+    samples: np.ndarray,
+    kind: tuple[str, str],
+    *,
+    pictures: int = 0,
+    title: str = "",
+    to: io.BytesIO | None = None,
 ) -> bytes:
     """Samples, ``(channels, samples)``, in a container, with that many pictures of a video."""
     file = io.BytesIO() if to is None else to
     layout = {0: "mono", 1: "mono", 2: "stereo"}[len(samples)]
     rate = 48_000 if kind[1] == "libopus" else SAMPLE_RATE
     with av.open(file, "w", format=kind[0]) as media:
+        media.metadata["title"] = title
         sound = media.add_stream(kind[1], rate=rate, layout=layout) if len(samples) else None
         if pictures:
             video = media.add_stream("mpeg4", rate=5, width=64, height=64, pix_fmt="yuv420p")
@@ -101,6 +107,12 @@ def test_channels_are_brought_to_one_as_of_other_files(speech: np.ndarray) -> No
     for other in (speech, -speech, np.zeros_like(speech)):
         heard = load_audio(encoded(np.concatenate([speech, other]), KINDS[".m4a"]))
         assert correlation(heard, speech[0]) > 0.99
+
+
+def test_a_title_may_be_no_utf_8(speech: np.ndarray) -> None:
+    titled = encoded(speech, KINDS[".m4a"], title="untitled")
+    assert titled.count(b"untitled") == 1
+    assert correlation(load_audio(titled.replace(b"untitled", b"\xe9" * 8)), speech[0]) > 0.99
 
 
 def test_media_that_cannot_be_used_are_refused(speech: np.ndarray, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,13 @@ def decode_media(
     """
     import av
 
+    # before version 19, PyAV refuses a title that is no UTF-8 unless it is told not to
+    leniently: dict[str, Any] = {}
+    if int(av.__version__.partition(".")[0]) < 19:
+        leniently["metadata_errors"] = "ignore"
     try:
         file.seek(0)
-        media = av.open(file, "r", options=OPTIONS, metadata_errors="ignore")
+        media = av.open(file, "r", options=OPTIONS, **leniently)
     except (av.FFmpegError, ValueError):
         return None
     with media:

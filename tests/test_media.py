@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import soundfile as sf
+from hypothesis import given, settings, strategies
 
 from voice2face import Voice2FacePipeline, load_audio
 from voice2face.audio import SAMPLE_RATE
 from voice2face.cli import main
-from voice2face.errors import AudioDecodeError, AudioFormatError
+from voice2face.errors import AudioDecodeError, AudioError, AudioFormatError
 from voice2face.recording_folders import MEDIA_ENDINGS, find_recordings
 
 # how FFmpeg calls container and codec, by ending
@@ -27,8 +29,6 @@ KINDS = {
     ".mov": ("mov", "pcm_s16le"),
 }
 MOST_DELAY = 3_000  # samples that an encoder puts before the first
-
-Encode = Callable[..., bytes]
 
 
 class Unseekable(io.BytesIO):
@@ -70,6 +70,13 @@ def encoded(
 @pytest.fixture(scope="module")
 def speech(female_speech: Path) -> np.ndarray:
     return sf.read(female_speech, dtype="float32")[0][None]
+
+
+@cache
+def short_media(ending: str) -> bytes:
+    """Two seconds of noise."""
+    noise = np.random.default_rng(0).standard_normal((1, 2 * SAMPLE_RATE), np.float32)
+    return encoded(0.1 * noise, KINDS[ending])
 
 
 def correlation(heard: np.ndarray, spoken: np.ndarray) -> float:
@@ -122,8 +129,25 @@ def test_media_that_cannot_be_used_are_refused(speech: np.ndarray, tmp_path: Pat
     whole = encoded(speech, KINDS[".m4a"])
     with pytest.raises(AudioDecodeError, match=r"not audio that can be decoded, or cut off"):
         load_audio(whole[: len(whole) // 2])
+    strange = whole.replace(b"stsd", b"free")  # which says how it is encoded
+    with pytest.raises(AudioDecodeError, match="does not know how its sound is encoded"):
+        load_audio(strange)
     with pytest.raises(AudioDecodeError, match="there is no sound in it"):
         load_audio(encoded(speech[:0], KINDS[".mp4"], pictures=10))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=strategies.data())
+def test_damaged_media_raise_errors_of_their_own(data: strategies.DataObject) -> None:
+    ending = data.draw(strategies.sampled_from(sorted(KINDS)))
+    media = bytearray(short_media(ending))
+    places = strategies.integers(0, len(media) - 1)
+    for place, value in data.draw(
+        strategies.dictionaries(places, strategies.integers(0, 255), max_size=20)
+    ).items():
+        media[place] = value
+    with contextlib.suppress(AudioError):
+        assert np.isfinite(load_audio(bytes(media))).all()
 
 
 def test_long_media_are_refused(speech: np.ndarray) -> None:

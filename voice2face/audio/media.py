@@ -68,7 +68,12 @@ def decode_media(
         if not media.streams.audio:
             raise AudioDecodeError(f"{where}: there is no sound in it")
         sound = media.streams.audio[0]
-        rate = sound.rate
+        rate: int = getattr(sound, "rate", 0)
+        if not rate:
+            raise AudioDecodeError(
+                f"{where}: FFmpeg does not know how its sound is encoded; save it again as FLAC or "
+                "WAV"
+            )
         check_channels(sound.channels, where)
         if media.duration is not None:
             stated = round(media.duration * rate / av.time_base)

@@ -16,16 +16,21 @@ from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable
 from voice2face.models import FaceDecoder
 from voice2face.training.decoder import (
-    VIEW,
     DecoderNetworks,
     DecoderOptions,
     DecoderTraining,
-    enlarge,
-    random_views,
 )
+from voice2face.training.enlarged_decoder import enlarge
+from voice2face.training.fine_detail import detail_ratio, patch_pattern_ratio
+from voice2face.training.picture_views import VIEW, random_square, random_views
 
 ADVERSARIAL_FROM = 7
-WEIGHTS = {"perceptual_weight": 0.25, "likeness_weight": 0.75, "adversarial_weight": 0.5}
+WEIGHTS = {
+    "perceptual_weight": 0.25,
+    "likeness_weight": 0.75,
+    "adversarial_weight": 0.5,
+    "feature_weight": 0.125,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +67,8 @@ def losses_of(stage: DecoderTraining, number: int = 0) -> dict[str, torch.Tensor
 
 
 def without_portraits(losses: dict[str, torch.Tensor]) -> torch.Tensor:
-    return losses["absolute"] + 0.25 * losses["perceptual"] + losses["discriminator"]
+    discriminators = losses["discriminator"] + losses["feature_discriminator"]
+    return losses["absolute"] + 0.25 * losses["perceptual"] + discriminators
 
 
 def test_portraits_cost_nothing_while_the_decoder_is_that_of_the_start() -> None:
@@ -85,7 +91,7 @@ def test_portraits_whose_colours_change_cost_by_their_weights() -> None:
 
 def test_portraits_are_compared_in_the_same_view() -> None:
     stage = decoder_training()
-    stage.perceptual = lambda one, other: (one - other).abs().amax()
+    stage.perceptual.forward = lambda one, other: (one - other).abs().amax()
     for seed in range(8):
         losses = stage.step(0, np.random.default_rng(seed))
         assert losses["likeness"].item() == pytest.approx(0.0, abs=1e-6)
@@ -98,7 +104,7 @@ def gradient(losses: dict[str, torch.Tensor], name: str, network: torch.nn.Modul
 
 
 def test_the_decoder_listens_to_the_discriminators_from_the_step_that_is_named() -> None:
-    deaf = decoder_training(adversarial_weight=0.0)
+    deaf = decoder_training(adversarial_weight=0.0, feature_weight=0.0)
     alone = gradient(losses_of(deaf, ADVERSARIAL_FROM), "loss", deaf.networks.face_decoder)
     of_number = {}
     for number in (0, ADVERSARIAL_FROM - 1, ADVERSARIAL_FROM, ADVERSARIAL_FROM + 1):
@@ -106,11 +112,13 @@ def test_the_decoder_listens_to_the_discriminators_from_the_step_that_is_named()
         losses = losses_of(stage, number)
         decoder = stage.networks.face_decoder
         of_number[number] = gradient(losses, "loss", decoder)
-        adversarial = gradient(losses, "adversarial", decoder)
+        adversarial = 0.5 * gradient(losses, "adversarial", decoder)
+        of_features = 0.125 * gradient(losses, "feature_adversarial", decoder)
+    assert float(of_features.norm()) > 0.01 * float(alone.norm()) > 0.0
     scale = float(adversarial.norm())
     assert scale > 0.01 * float(alone.norm()) > 0.0
     for number, found in of_number.items():
-        expected = alone + 0.5 * adversarial if number >= ADVERSARIAL_FROM else alone
+        expected = alone + adversarial + of_features if number >= ADVERSARIAL_FROM else alone
         assert float((found - expected).norm()) < 1e-3 * scale, number
 
 
@@ -127,7 +135,8 @@ def test_the_discriminators_judge_portraits_too() -> None:
 def test_nothing_is_said_of_portraits_where_there_are_none() -> None:
     losses = losses_of(decoder_training(portraits=0), ADVERSARIAL_FROM)
     assert losses.keys().isdisjoint({"coarse", "likeness"})
-    expected = without_portraits(losses) + 0.5 * losses["adversarial"]
+    adversarial = 0.5 * losses["adversarial"] + 0.125 * losses["feature_adversarial"]
+    expected = without_portraits(losses) + adversarial
     torch.testing.assert_close(losses["loss"], expected)
     assert all(bool(loss.isfinite()) for loss in losses.values())
 
@@ -135,7 +144,7 @@ def test_nothing_is_said_of_portraits_where_there_are_none() -> None:
 def test_nothing_but_the_decoder_and_the_discriminators_learns() -> None:
     stage = decoder_training()
     losses_of(stage, ADVERSARIAL_FROM)["loss"].backward()
-    learning = [stage.networks.face_decoder, stage.networks.discriminators]
+    learning = stage.networks.children()
     for network in learning:
         assert all(parameter.grad is not None for parameter in network.parameters())
         assert any(bool(parameter.grad.any()) for parameter in network.parameters())
@@ -209,3 +218,37 @@ def test_pictures_smaller_than_a_view_are_shown_whole() -> None:
     shown = [random_views(np.random.default_rng(seed), pictures)[0] for seed in range(12)]
     assert {view.shape[2] for view in shown} == {32, VIEW}
     assert all(torch.equal(view, pictures) for view in shown if view.shape[2] == 32)
+
+
+def test_a_square_is_the_same_of_each_picture_and_never_reduced() -> None:
+    pictures = torch.randn(2, 3, VIEW + 64, VIEW + 64)
+    for seed in range(8):
+        first, second = random_square(np.random.default_rng(seed), pictures, pictures + 1)
+        torch.testing.assert_close(second, first + 1)
+        assert first.shape[2:] == (VIEW, VIEW)
+        assert bool((pictures[0, 0].unfold(0, 1, 1) == first[0, 0, 0, 0]).any())
+    small = torch.randn(1, 3, 32, 32)
+    assert torch.equal(random_square(np.random.default_rng(0), small)[0], small)
+
+
+def test_detail_is_less_in_blurred_pictures() -> None:
+    torch.manual_seed(0)
+    photographs = torch.randn(8, 3, 96, 96)
+    blurred = F.avg_pool2d(photographs, 5, stride=1, padding=2)
+    assert detail_ratio(photographs, photographs) == pytest.approx(1.0)
+    assert detail_ratio(0.5 * photographs, photographs) == pytest.approx(0.25)
+    assert 0.0 < detail_ratio(blurred, photographs) < 0.3
+
+
+@pytest.mark.parametrize("patch_size", [2, 3, 4])
+def test_a_pattern_of_patches_is_seen_and_no_other(patch_size: int) -> None:
+    torch.manual_seed(0)
+    photographs = 0.2 * torch.randn(8, 3, 96, 96)
+    of_patch = torch.zeros(patch_size, patch_size)
+    of_patch[0, 0] = 0.3
+    side = 96 // patch_size
+    woven = photographs + of_patch.repeat(side, side)
+    striped = photographs + torch.sin(torch.arange(96) * 0.4)
+    assert patch_pattern_ratio(photographs, photographs, patch_size) == pytest.approx(1.0)
+    assert patch_pattern_ratio(woven, photographs, patch_size) > 20.0
+    assert patch_pattern_ratio(striped, photographs, patch_size) == pytest.approx(1.0, rel=0.05)

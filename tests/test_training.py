@@ -64,17 +64,21 @@ from voice2face.training import __main__ as command
 from voice2face.training import augmentation, speaker_weights
 from voice2face.training.augmentation import augment_voice
 from voice2face.training.collaborative import build_networks
-from voice2face.training.decoder import coarse_difference
+from voice2face.training.decoder import JUDGED_MAPS
 from voice2face.training.denoiser_training import DenoiserTraining, DiffusionOptions
 from voice2face.training.diffusion import balanced_prior
-from voice2face.training.discriminators import Discriminators
+from voice2face.training.discriminators import Discriminators, FeatureDiscriminator
 from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
 from voice2face.training.learnt_with import weights_fingerprint
 from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update, logged
 from voice2face.training.losses import age_loss, contrastive_loss, known_loss
-from voice2face.training.mixed_precision import mixed_precision
+from voice2face.training.mixed_precision import (
+    bfloat16_is_quicker,
+    convolution_seconds,
+    mixed_precision,
+)
 from voice2face.training.noise_schedule import (
     LOG_NOISE_MEAN,
     LOG_NOISE_STD,
@@ -84,6 +88,7 @@ from voice2face.training.noise_schedule import (
 from voice2face.training.options import checksum_of_split, options_from
 from voice2face.training.pairing import AttributeBridge, ChosenFaces, TruePairs
 from voice2face.training.part_folders import part_folder
+from voice2face.training.picture_views import coarse_difference
 from voice2face.training.starting_denoiser import asked_anew, set_dropout
 from voice2face.training.target_quality import quality_settings
 
@@ -496,6 +501,53 @@ def test_discriminators_learn_what_is_real() -> None:
     assert float(of_real) < float(of_generated)
 
 
+def test_features_and_what_judges_them_learn_apart() -> None:
+    torch.manual_seed(0)
+    discriminator = FeatureDiscriminator((8, 16))
+    real, generated = (
+        [torch.nn.functional.normalize(torch.randn(2, c, 6, 6), dim=1) for c in (8, 16)]
+        for _ in range(2)
+    )
+    for features in generated:
+        features.requires_grad_()
+    for_generator, for_discriminator = discriminator.losses(real, generated)
+    for_discriminator.backward(retain_graph=True)
+    assert all(features.grad is None for features in generated)
+    assert all(bool(head[-1].weight.grad.any()) for head in discriminator.heads)
+    discriminator.zero_grad()
+    for_generator.backward()
+    assert all(bool(features.grad.any()) for features in generated)
+    assert all(p.grad is None for p in discriminator.parameters())
+
+
+def test_features_of_photographs_are_learnt_to_be_real() -> None:
+    torch.manual_seed(0)
+    discriminator = FeatureDiscriminator((8,))
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-3)
+    real = torch.nn.functional.normalize(torch.rand(4, 8, 6, 6), dim=1)
+    generated = torch.nn.functional.normalize(torch.randn(4, 8, 6, 6), dim=1)
+    losses = []
+    for _ in range(60):
+        loss = discriminator.losses([real], [generated])[1]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    with torch.no_grad():
+        of_real, of_generated = (discriminator([one])[0].mean() for one in (real, generated))
+    assert float(of_real) > float(of_generated)
+
+
+def test_the_finest_maps_are_the_first_of_all() -> None:
+    network, pictures = PerceptualLoss(None), torch.rand(1, 3, 64, 64)
+    every, finest = network.maps(pictures), network.maps(pictures, 3)
+    assert (len(every), len(finest)) == (5, 3)
+    assert tuple(features.shape[1] for features in finest) == JUDGED_MAPS
+    for one, other in zip(finest, every, strict=False):
+        assert torch.equal(one, other)
+
+
 def test_other_speaker_weights_are_refused(
     speaker_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -629,14 +681,28 @@ def test_a_fingerprint_is_of_weights_configurations_and_tensors() -> None:
     assert fingerprint(torch.zeros(3)) != fingerprint(torch.ones(3))
 
 
-@pytest.mark.parametrize(("quick", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_bfloat16_is_computed_with_where_the_cpu_has_instructions_for_it(
-    quick: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("quicker", [torch.bfloat16, torch.float32])
+def test_a_cpu_computes_in_bfloat16_where_that_is_quicker(
+    quicker: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: quick)
+    tried: list[torch.dtype] = []
+
+    def seconds(dtype: torch.dtype) -> float:
+        tried.append(dtype)
+        return 0.1 if dtype == quicker else 0.2
+
+    monkeypatch.setattr("voice2face.training.mixed_precision.convolution_seconds", seconds)
+    bfloat16_is_quicker.cache_clear()
     matrix = torch.ones(2, 2)
-    with mixed_precision(torch.device("cpu")):
-        assert (matrix @ matrix).dtype == dtype
+    for _ in range(3):
+        with mixed_precision(torch.device("cpu")):
+            assert (matrix @ matrix).dtype == quicker
+    assert sorted(map(str, tried)) == ["torch.bfloat16", "torch.float32"], "each once"
+    bfloat16_is_quicker.cache_clear()
+
+
+def test_convolutions_are_timed_in_the_type_asked_for() -> None:
+    assert 0.0 < convolution_seconds(torch.float32) < convolution_seconds(torch.float64)
 
 
 @needs_a_compiler

@@ -64,8 +64,13 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of RGB pictures in [-1, 1], each position of unit length."""
+    def maps(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Feature maps of RGB pictures in [-1, 1], each position of unit length.
+
+        Args:
+            images: ``(B, 3, H, W)``.
+            depth: how many, from the finest on; all without it.
+        """
         features = ((images + 1) / 2 - self.mean) / self.std
         collected = []
         for name, layer in self.features.items():
@@ -74,6 +79,8 @@ class PerceptualLoss(nn.Module):
             features = F.relu(layer(features)) if name == "0" else layer(features)
             if name in {"0", "4", "7", "9", "12"}:
                 collected.append(F.normalize(features.float(), dim=1))
+            if len(collected) == depth:
+                break
         return collected
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 The encoder stays as it is, so that latents, prior and denoiser keep their meaning. Loss = mean
 absolute error + perceptual distance + the hinge loss of patch discriminators (Esser et al. 2021
-use the same three for their autoencoder). Portraits that the denoiser drew can be learnt from, too:
-they have no original, so the discriminators say how they should look, and the decoder of the start
-what they show.
+use the same three for their autoencoder) + that of a discriminator of features. Portraits that the
+denoiser drew can be learnt from, too: they have no original, so the discriminators say how they
+should look, and the decoder of the start what they show.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from voice2face.components import load_component
 from voice2face.data.contact_sheets import contact_sheet
@@ -28,8 +27,10 @@ from voice2face.errors import SettingError
 from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range, to_uint8
-from voice2face.training.discriminators import Discriminators
+from voice2face.training.discriminators import Discriminators, FeatureDiscriminator
 from voice2face.training.drawn_portraits import drawn_portraits
+from voice2face.training.enlarged_decoder import enlarge
+from voice2face.training.fine_detail import detail_ratio, patch_pattern_ratio
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import weighted
@@ -41,10 +42,10 @@ from voice2face.training.options import (
     options_from,
 )
 from voice2face.training.part_folders import part_folder
+from voice2face.training.picture_views import coarse_difference, random_square, random_views
 from voice2face.training.trajectories import read_trajectories
 
-VIEW = 128
-COARSE = 24
+JUDGED_MAPS = (96, 128, 256)  # channels of the finest maps of ``PerceptualLoss``
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,23 @@ class DecoderOptions:
         decoder_rate: learning rate of the decoder.
         discriminator_rate: learning rate of the discriminators.
         perceptual_weight: weight of the perceptual distance against the mean absolute error.
-        adversarial_weight: weight of the discriminators' verdicts.
+        adversarial_weight: weight of the patch discriminators' verdicts.
+        feature_weight: weight of the verdicts of the discriminator of features.
         adversarial_from: step from which the decoder listens to the discriminators.
         latent_noise: standard deviation of the noise on Z^f before decoding.
         likeness_weight: weight of the perceptual distance between a portrait and what the decoder
-            of the start made of it, against the mean absolute difference of both at ``COARSE``
-            pixels.
+            of the start made of it, against their ``coarse_difference``.
     """
 
     batch_size: int = 16
     decoder_rate: float = 2e-4
     discriminator_rate: float = 8e-4
     perceptual_weight: float = 0.35
-    adversarial_weight: float = 0.15
-    adversarial_from: int = 150
+    adversarial_weight: float = 0.1
+    feature_weight: float = 0.15
+    adversarial_from: int = 40
     latent_noise: float = 0.1
-    likeness_weight: float = 0.1
+    likeness_weight: float = 0.07
 
 
 class DecoderNetworks(nn.Module):
@@ -81,26 +83,7 @@ class DecoderNetworks(nn.Module):
         super().__init__()
         self.face_decoder = face_decoder
         self.discriminators = Discriminators(face_decoder.config.patch_size)
-
-
-def enlarge(decoder: FaceDecoder, image_size: int) -> FaceDecoder:
-    """The same decoder with larger patches: its last convolution's weights are interpolated.
-
-    Raises:
-        SettingError: the size is no multiple of the decoder's positions.
-    """
-    positions = decoder.config.image_size // decoder.config.patch_size
-    if image_size % positions:
-        raise SettingError(f"the decoder's pictures are multiples of {positions} pixels wide")
-    old, new = decoder.config.patch_size, image_size // positions
-    larger = FaceDecoder.from_config(decoder.config, image_size=image_size, patch_size=new)
-    state = decoder.state_dict()
-    for name in ("to_pixels.weight", "to_pixels.bias"):
-        flat = state[name].view(3, old, old, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(flat, size=(new, new), mode="bilinear")
-        state[name] = resized.permute(0, 2, 3, 1).reshape(-1, *state[name].shape[1:])
-    larger.load_state_dict(state)
-    return larger
+        self.feature_discriminator = FeatureDiscriminator(JUDGED_MAPS)
 
 
 @dataclass
@@ -155,13 +138,24 @@ class DecoderTraining:
                 losses["likeness"] = self.perceptual(*random_views(rng, drawn, before))
             losses["adversarial"] = self.networks.discriminators.generator_loss(generated)
             losses["discriminator"] = self.networks.discriminators.loss(target, generated)
+            losses |= self._feature_losses(*random_square(rng, target, generated))
         listens = number >= options.adversarial_from
         weights = {
             "perceptual": options.perceptual_weight,
             "likeness": options.likeness_weight,
             "adversarial": options.adversarial_weight * listens,
+            "feature_adversarial": options.feature_weight * listens,
         }
         return weighted(losses, weights)
+
+    def _feature_losses(self, photographs: Tensor, generated: Tensor) -> dict[str, Tensor]:
+        depth = len(JUDGED_MAPS)
+        with torch.no_grad():
+            real = self.perceptual.maps(photographs, depth)
+        adversarial, discriminator = self.networks.feature_discriminator.losses(
+            real, self.perceptual.maps(generated, depth)
+        )
+        return {"feature_adversarial": adversarial, "feature_discriminator": discriminator}
 
     def _portraits(self, rng: np.random.Generator) -> Tensor:
         if not len(self.portraits):
@@ -187,7 +181,10 @@ class DecoderTraining:
         return {
             "absolute": float((pictures - large).abs().mean()),
             "perceptual": float(np.mean(distances)),
-            "edges": float(edges(pictures) / edges(large)),
+            "detail": detail_ratio(pictures, large),
+            "patch_pattern": patch_pattern_ratio(
+                pictures, large, networks.face_decoder.config.patch_size
+            ),
         }
 
     def _portrait_sheet(self, decoder: FaceDecoder, shown: int = 10) -> None:
@@ -200,26 +197,6 @@ class DecoderTraining:
             for face_decoder in (self.start, decoder)
         ]
         contact_sheet(rows).save(self.out / "portraits.png")
-
-
-def coarse_difference(one: Tensor, other: Tensor) -> Tensor:
-    """Mean absolute difference of pictures ``(B, 3, H, W)`` reduced to ``COARSE`` pixels."""
-    return (F.adaptive_avg_pool2d(one, COARSE) - F.adaptive_avg_pool2d(other, COARSE)).abs().mean()
-
-
-def random_views(rng: np.random.Generator, *pictures: Tensor) -> list[Tensor]:
-    """Batches of pictures as ``VIEW`` pixels: the same square of each, or all of them reduced."""
-    if rng.random() < 0.5:
-        size = (VIEW, VIEW)
-        return [F.interpolate(p, size, mode="bilinear", antialias=True) for p in pictures]
-    room = max(0, pictures[0].shape[2] - VIEW)
-    top, left = rng.integers(room + 1, size=2)
-    return [p[:, :, top : top + VIEW, left : left + VIEW] for p in pictures]
-
-
-def edges(images: Tensor) -> Tensor:
-    """Mean absolute difference between neighbouring pixels."""
-    return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -291,7 +268,13 @@ def main(arguments: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(
         [
             {"params": networks.face_decoder.parameters(), "lr": options.decoder_rate},
-            {"params": networks.discriminators.parameters(), "lr": options.discriminator_rate},
+            {
+                "params": [
+                    *networks.discriminators.parameters(),
+                    *networks.feature_discriminator.parameters(),
+                ],
+                "lr": options.discriminator_rate,
+            },
         ],
         betas=(0.5, 0.99),
         weight_decay=0.0,

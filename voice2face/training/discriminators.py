@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class PatchDiscriminator(nn.Module):
                 spectral_norm(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)),
                 nn.LeakyReLU(0.2),
             ]
-        layers.append(spectral_norm(nn.Conv2d(4 * channels, 1, 3, padding=1)))
+        layers.append(nn.Conv2d(4 * channels, 1, 3, padding=1))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,6 +65,44 @@ class Discriminators(nn.Module):
     def generator_loss(self, generated: Tensor) -> Tensor:
         """Hinge loss of what generated the pictures; no gradient reaches the discriminators."""
         return generator_loss(frozen_verdicts(self, generated))
+
+
+class FeatureDiscriminator(nn.Module):
+    """Says of every position in a network's feature maps whether the picture looks real.
+
+    What a network has learnt of pictures tells decoded ones from photographs much sooner than a
+    discriminator that has to learn to see (projected GANs: Sauer et al. 2021, arXiv 2111.01007).
+
+    Args:
+        widths: channels of each map.
+        channels: of the layers between.
+    """
+
+    def __init__(self, widths: Sequence[int], channels: int = 64) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(width, channels, 1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(channels, channels, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(channels, 1, 1),
+            )
+            for width in widths
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Verdicts ``(B, 1, h, w)``, high for real, of maps of unit length, ``(B, C, h, w)``."""
+        heads = zip(self.heads, maps, strict=True)
+        return [head(features * features.shape[1] ** 0.5).float() for head, features in heads]
+
+    def losses(self, real: list[Tensor], generated: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Hinge losses of what generated the pictures and of the discriminator, each apart."""
+        of_generated = self([features.detach() for features in generated])
+        return (
+            generator_loss(frozen_verdicts(self, generated)),
+            discriminator_loss(self(real), of_generated),
+        )
 
 
 def discriminator_loss(real: list[Tensor], generated: list[Tensor]) -> Tensor:

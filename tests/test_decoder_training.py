@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import tiny_components
+from voice2face.data.fine_detail import detail_ratio, patch_pattern_ratio
 from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable
 from voice2face.models import FaceDecoder
@@ -21,7 +22,6 @@ from voice2face.training.decoder import (
     DecoderTraining,
 )
 from voice2face.training.enlarged_decoder import enlarge
-from voice2face.training.fine_detail import detail_ratio, patch_pattern_ratio
 from voice2face.training.picture_views import VIEW, random_square, random_views
 
 ADVERSARIAL_FROM = 7

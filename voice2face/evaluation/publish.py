@@ -50,6 +50,7 @@ SPEAKER_ROWS = (
         AUTOENCODER,
         "Fréchet distance of their reconstructions",
     ),
+    ("fine detail, ratio to test faces", GOOD, "fine detail, ratio to test faces"),
     (
         "face autoencoder: mean absolute error, range -1 to 1",
         AUTOENCODER,
@@ -64,6 +65,16 @@ SPEAKER_ROWS = (
         "the same, to another original",
         AUTOENCODER,
         "the same, reconstruction and another original",
+    ),
+    (
+        "face autoencoder: fine detail, ratio to the originals",
+        AUTOENCODER,
+        "fine detail, ratio to the originals",
+    ),
+    (
+        "face autoencoder: weave of the decoder's patches, ratio to the originals",
+        AUTOENCODER,
+        "weave of the decoder's patches, ratio to the originals",
     ),
     (
         "share of portraits nearer to a training face than 90 % of test faces are",
@@ -89,6 +100,7 @@ PAIR_ROWS = (
         for name in (
             *("a face is found", "eyes are hidden", "Fréchet distance", "kernel distance x1000"),
             *("precision", "recall", "sharpness, ratio to test faces"),
+            "fine detail, ratio to test faces",
         )
     ),
 )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from voice2face.data.fine_detail import detail_ratio
 from voice2face.data.hidden_eyes import hidden_eyes
 from voice2face.evaluation.agreement import bootstrap_share
+from voice2face.evaluation.autoencoder import resized
 from voice2face.evaluation.distribution import (
     frechet_distance,
     kernel_distance,
@@ -60,7 +64,7 @@ def add_spread(
     features: np.ndarray,
     instruments: Instruments,
 ) -> None:
-    """Enter precision and recall of the manifold, and sharpness.
+    """Enter precision and recall of the manifold, sharpness and detail.
 
     Args:
         report: takes the figures.
@@ -75,3 +79,11 @@ def add_spread(
     typical = np.median([sharpness(image) for image in instruments.test_faces.images])
     ratio = float(np.median([sharpness(image) for image in pictures]) / typical)
     report.add(group, "sharpness, ratio to test faces", ratio)
+    faces = resized(instruments.test_faces.images, pictures.shape[1])
+    detail = detail_ratio(channels_first(pictures), channels_first(faces))
+    report.add(group, "fine detail, ratio to test faces", detail)
+
+
+def channels_first(pictures: np.ndarray) -> Tensor:
+    """``(N, 3, H, W)`` uint8 of ``(N, H, W, 3)``."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)

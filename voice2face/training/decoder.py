@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from voice2face.components import load_component
 from voice2face.data.contact_sheets import contact_sheet
+from voice2face.data.fine_detail import detail_ratio, patch_pattern_ratio
 from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable, load_faces
 from voice2face.devices import move
@@ -30,7 +31,6 @@ from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.discriminators import Discriminators, FeatureDiscriminator
 from voice2face.training.drawn_portraits import drawn_portraits
 from voice2face.training.enlarged_decoder import enlarge
-from voice2face.training.fine_detail import detail_ratio, patch_pattern_ratio
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.losses import weighted

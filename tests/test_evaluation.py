@@ -654,9 +654,13 @@ def test_pictures_are_compared_with_the_test_faces_by_recognition_features(
     report, people = Report(), np.array(faces.ids)
     add_quality(report, "the same", images, people, instruments)
     add_quality(report, "half black", half, people, instruments)
+    add_quality(report, "dim", images // 2, people, instruments)
     name = "Fréchet distance, recognition features"
     assert report.figures["the same"][name] == pytest.approx(0.0, abs=1e-2)
     assert report.figures["half black"][name] > 1.0
+    name = "fine detail, ratio to test faces"
+    assert report.figures["the same"][name] == pytest.approx(1.0)
+    assert report.figures["dim"][name] == pytest.approx(0.25, rel=0.02)
 
 
 def test_ranks_and_recall() -> None:

@@ -68,12 +68,12 @@ class DecoderOptions:
     batch_size: int = 16
     decoder_rate: float = 2e-4
     discriminator_rate: float = 8e-4
-    perceptual_weight: float = 0.35
-    adversarial_weight: float = 0.1
-    feature_weight: float = 0.15
+    perceptual_weight: float = 0.5
+    adversarial_weight: float = 0.08
+    feature_weight: float = 0.12
     adversarial_from: int = 40
     latent_noise: float = 0.1
-    likeness_weight: float = 0.07
+    likeness_weight: float = 0.1
 
 
 class DecoderNetworks(nn.Module):

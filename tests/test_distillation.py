@@ -714,9 +714,7 @@ def test_a_distilled_checkpoint_draws_and_its_decoder_learns_from_portraits(
     trajectories = run.copied(tmp_path) / "trajectories"
     drawn = ["--checkpoint", released, "--trajectories", trajectories]
     train(*line, *drawn, "--max-steps", 2)
-    last = log_of(sharper)[-1]
-    assert last["held_out_detail"] > 0.0
-    assert last["held_out_patch_pattern"] > 0.0
+    assert log_of(sharper)[-1]["held_out_detail"] > 0.0
     assert (sharper / "portraits.png").is_file()
     with pytest.raises(SystemExit, match="holds no trajectories"):
         train(*line, "--trajectories", tmp_path)

@@ -1,11 +1,11 @@
-"""How much fine detail decoded pictures have, and how strongly their patches show."""
+"""How much fine detail decoded pictures have."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-DETAIL = (1 / 12, 1 / 4)  # cycles a pixel: of 192 pixels, waves of 4 to 12 pixels
+DETAIL = (1 / 6, 1 / 3)  # cycles a pixel: waves of 3 to 6 pixels
 
 
 def power_spectrum(images: Tensor) -> Tensor:
@@ -33,17 +33,3 @@ def detail_ratio(decoded: Tensor, photographs: Tensor) -> float:
     fine = (radius >= DETAIL[0]) & (radius < DETAIL[1])
     of_decoded, of_photographs = (power_spectrum(one)[fine] for one in (decoded, photographs))
     return float(of_decoded.mean() / of_photographs.mean())
-
-
-def patch_pattern_ratio(decoded: Tensor, photographs: Tensor, patch_size: int) -> float:
-    """Power of the diagonal waves as long as a decoder's patches, 1 where it is the photographs'.
-
-    A decoder that writes patches side by side leaves a faint grid, or a weave, of that period. The
-    pictures are as in ``detail_ratio``.
-    """
-    waves = decoded.shape[-1] // patch_size
-    of_decoded, of_photographs = (
-        power_spectrum(one)[[waves, waves], [waves, -waves]].mean()
-        for one in (decoded, photographs)
-    )
-    return float(of_decoded / of_photographs)

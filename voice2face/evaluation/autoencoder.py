@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from voice2face.data.contact_sheets import contact_sheet
-from voice2face.data.fine_detail import detail_ratio, patch_pattern_ratio
+from voice2face.data.fine_detail import detail_ratio
 from voice2face.evaluation.distribution import frechet_distance
 from voice2face.evaluation.instruments import Instruments
 from voice2face.evaluation.pictures import picture_features
@@ -54,8 +54,6 @@ def measure_autoencoder(
     name = "the same, reconstruction and another original"
     report.add(GROUP, name, float((made * true.roll(1, 0)).sum(1).mean()))
     report.add(GROUP, "fine detail, ratio to the originals", detail_ratio(decoded, target))
-    weave = patch_pattern_ratio(decoded, target, pipe.face_decoder.config.patch_size)
-    report.add(GROUP, "weave of the decoder's patches, ratio to the originals", weave)
     others = instruments.other_faces.images[:portraits]
     for name, images in (
         ("of other faces", others),

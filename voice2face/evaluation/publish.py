@@ -72,11 +72,6 @@ SPEAKER_ROWS = (
         "fine detail, ratio to the originals",
     ),
     (
-        "face autoencoder: weave of the decoder's patches, ratio to the originals",
-        AUTOENCODER,
-        "weave of the decoder's patches, ratio to the originals",
-    ),
-    (
         "share of portraits nearer to a training face than 90 % of test faces are",
         MEMORISATION,
         "share of portraits that exceed it",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from voice2face.components import load_component
 from voice2face.data.contact_sheets import contact_sheet
-from voice2face.data.fine_detail import detail_ratio, patch_pattern_ratio
+from voice2face.data.fine_detail import detail_ratio
 from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable, load_faces
 from voice2face.devices import move
@@ -182,9 +182,6 @@ class DecoderTraining:
             "absolute": float((pictures - large).abs().mean()),
             "perceptual": float(np.mean(distances)),
             "detail": detail_ratio(pictures, large),
-            "patch_pattern": patch_pattern_ratio(
-                pictures, large, networks.face_decoder.config.patch_size
-            ),
         }
 
     def _portrait_sheet(self, decoder: FaceDecoder, shown: int = 10) -> None:

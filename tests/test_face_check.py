@@ -244,13 +244,13 @@ def test_the_packaged_check_doubts_a_misshapen_mouth(
     whole = [
         np.asarray(image)
         for voice in voices
-        for image in pipeline(voice, seed=0, num_images=24, watermark=False).images
+        for image in pipeline(voice, seed=0, num_images=48, watermark=False).images
     ]
     with torch.inference_mode():
         before = confidence(whole)
         after = confidence([with_a_hand(picture, rng) for picture in whole])
-    assert (after < before).float().mean() > 0.85
-    assert (before - after).mean() > 0.25 * before.std()
+    assert (after < before).float().mean() > 0.8
+    assert (before - after).mean() > 0.5 * before.std()
 
 
 def measured_portraits(count: int, **measured: Tensor) -> MeasuredPortraits:

@@ -249,7 +249,7 @@ def test_the_packaged_check_doubts_a_misshapen_mouth(
     with torch.inference_mode():
         before = confidence(whole)
         after = confidence([with_a_hand(picture, rng) for picture in whole])
-    assert (after < before).float().mean() > 0.8
+    assert (after < before).float().mean() > 0.85
     assert (before - after).mean() > 0.5 * before.std()
 
 

@@ -60,6 +60,16 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
+@pytest.mark.parametrize("times", [2.2, 2.5, 4.1, 5.9])
+def test_it_is_found_in_enlarged_portraits(marked: Portraits, times: float) -> None:
+    for image in marked.images[:2]:
+        size = (round(times * image.width),) * 2
+        enlarged = as_jpeg(image.resize(size, Image.Resampling.BICUBIC))
+        detection = detect(enlarged)
+        assert detection.answer == "yes", detection
+        assert detection.scale == pytest.approx(times, rel=0.02)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_watermark_survives(marked: Portraits, change: str) -> None:
     for image in marked.images:
@@ -93,7 +103,7 @@ def test_a_large_screenshot_is_not_cleared() -> None:
     assert detect(large_screen()).answer == "unsure"
 
 
-@pytest.mark.parametrize("times", [1.0, 1.5])
+@pytest.mark.parametrize("times", [1.0, 1.5, 2.3, 3.5])
 def test_it_is_found_somewhere_in_a_large_screenshot(marked: Portraits, times: float) -> None:
     screen = large_screen()
     size = (round(256 * times),) * 2

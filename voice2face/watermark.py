@@ -24,11 +24,16 @@ BASE_LEVELS = 1.0  # strength on flat ground, of 255 levels
 TEXTURE_SHARE = 0.1  # strength gained per level of local contrast
 MOST_LEVELS = 3.0
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
-SCALES = (1.0, 0.5, 0.75, 2.0, *np.geomspace(2.0, 0.45, 150))
+LARGEST_SCALE = 6.0  # of a portrait that fills a phone's screen
+SCALES = (  # the likeliest first; then the largest, at which there is least to look at
+    *(1.0, 0.5, 0.75, 2.0),
+    *np.geomspace(LARGEST_SCALE, 2.0, 109, endpoint=False),
+    *np.geomspace(2.0, 0.45, 150),
+)
 SURE_SCORE = 10.0  # at which the search for the scale ends
 SMALLEST_SIDE, LARGEST_SIDE = 48, 640
 WINDOW, WINDOW_STEP = 6, 2  # tiles, of a picture larger than that
-MOST_PIXELS, MOST_PIXELS_A_SCALE = 100_000_000, 10_000_000  # to be looked at, seconds of work
+MOST_PIXELS, MOST_PIXELS_A_SCALE = 130_000_000, 10_000_000  # to be looked at, seconds of work
 MIDDLE_SCORE, SCORE_WIDTH = 7.2, 0.35  # of the probability
 YES, NO = 0.95, 0.05
 
@@ -114,6 +119,8 @@ def means_of(length: int) -> np.ndarray:
 
 def detect(image: Image.Image) -> Detection:
     """Look for the watermark in a picture of any size, of which a portrait may be a part.
+
+    The portrait may be 0.45 to 6 times as large as it was saved.
 
     A picture so large that not every scale can be tried in seconds is never cleared: where nothing
     is found in it, the answer is ``"unsure"``, and a crop around the portrait tells more.

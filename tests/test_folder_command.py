@@ -500,6 +500,32 @@ def test_a_report_takes_any_file_name(ending: str) -> None:
         assert b"caf\xe9.wav" in written
 
 
+def test_no_file_name_is_a_formula_to_a_spreadsheet(
+    tone: np.ndarray, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("=1+1.wav", "@a.wav", "-deep/+1.wav"):
+        path = Path("./" + name)
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, tone, 16_000)
+    Path("=broken.wav").write_text("no audio")
+    arguments = [".", "-o", ".", "--model", checkpoint, "--steps", "1", "--report", "run.csv", "-q"]
+
+    def rows() -> list[dict[str, str]]:
+        return list(csv.DictReader(Path("run.csv").read_text().splitlines()))
+
+    for _ in range(2):
+        assert main(arguments) == 1, "one recording is broken"
+        cells = [cell for row in rows() for cell in row.values()]
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+        recordings = sorted(row["recording"] for row in rows())
+        assert recordings == ["./-deep/+1.wav", "./=1+1.wav", "./=broken.wav", "./@a.wav"]
+        assert sum(row["sex"] != "" for row in rows()) == 3, "told again from the earlier report"
+    assert main([*arguments[:-2], "run.json", "-q"]) == 1
+    named = sorted(row["recording"] for row in json.loads(Path("run.json").read_text()))
+    assert named == ["-deep/+1.wav", "=1+1.wav", "=broken.wav", "@a.wav"]
+
+
 def test_odd_names_end_no_run(
     recordings: Path, checkpoint: str, tmp_path: Path, tone: np.ndarray
 ) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from voice2face.errors import OutputError
-from voice2face.paths import exists, resolved
+from voice2face.paths import STANDARD_INPUT, exists, resolved
 from voice2face.whole_files import write_atomically
 
 REPORT_ENDINGS = (".csv", ".json")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that spreadsheets compute
 DELIMITERS = ",;\t"  # the first is what is written, the others are what spreadsheets save
 LEAST_SECONDS = 5.0  # from one report of a run to the next,
 LEAST_TIMES_WRITING = 20.0  # and as many times what writing one takes
@@ -102,8 +103,18 @@ def report(outcomes: Iterable[Outcome], ending: str) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: no_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode(errors="surrogateescape")
+
+
+def no_formula(value: Any) -> Any:
+    """A value that no spreadsheet computes: ``=1+1.wav`` is written ``./=1+1.wav``, the same path.
+
+    What goes wrong with a recording is said after its path, which gets the same beginning.
+    """
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS) and value != str(STANDARD_INPUT):
+        return f"./{value}"
+    return value
 
 
 def read_report(file: Path) -> dict[tuple[str, str], Outcome]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from voice2face import Voice2FacePipeline
 from voice2face.audio import SAMPLE_RATE
-from voice2face.cli import main
+from voice2face.cli import command_meant, main
 from voice2face.listening import MOST_WINDOWS_AT_ONCE, speech_of
 from voice2face.replay import read_portrait
 
@@ -228,6 +228,36 @@ def test_errors_take_one_line_and_exit_code_1(
     assert message in complaint
     assert complaint.count("\n") == 1
     assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("place", ["portraits/", "portraits"])
+def test_a_missing_recording_is_named_before_the_place_of_its_portrait(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recordigs/", "-o", place]) == 1
+    assert capsys.readouterr().err == "voice2face: recordigs does not exist; check the path\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("inpect", "inspect"), ("verfy", "verify"), ("model", "models"), ("ap", "app")],
+)
+def test_a_misspelt_command_is_guessed(
+    word: str,
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([word, "--json", "face.png"])
+    assert ended.value.code == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+    Path(word).touch()
+    for other in (word, f"{meant}.wav", f"./{word}s", "talk", "--model"):
+        assert command_meant(other) is None, "a recording is meant, missing or not, or an option"
 
 
 def test_a_device_that_is_missing_is_told_of_in_the_commands_words(

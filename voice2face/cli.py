@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from voice2face import __version__
@@ -18,7 +19,7 @@ from voice2face.commands.options import (
 )
 from voice2face.commands.streams import drop_what_is_printed, usable_streams
 from voice2face.errors import Voice2FaceError
-from voice2face.paths import expanded, is_folder
+from voice2face.paths import exists, expanded, is_folder
 from voice2face.seeds import LARGEST_SEED
 from voice2face.settings import (
     DEFAULT_PRESET,
@@ -30,6 +31,7 @@ from voice2face.settings import (
 )
 
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
+CLOSE_NAMES = 0.7  # the share of letters, as difflib counts it, that a misspelt command has right
 
 EXAMPLES = """\
 examples:
@@ -220,6 +222,8 @@ def run(words: list[str]) -> bool:
         app.run(words[1:])
         return True
     parser = build_parser()
+    if words and (meant := command_meant(words[0])) is not None:
+        parser.error(f"{words[0]} is no recording here, nor a command; did you mean {meant}?")
     options, more = parser.parse_known_intermixed_args(names_as_paths(words))
     if more:
         parser.error(
@@ -235,6 +239,15 @@ def run(words: list[str]) -> bool:
         )
     recording.make_portraits(options)
     return True
+
+
+def command_meant(word: str) -> str | None:
+    """The command that a word is nearly called, where nothing of that name is there."""
+    path = Path(word)
+    if word.startswith("-") or path.name != word or path.suffix or exists(expanded(path)):
+        return None
+    commands = [*pictures.COMMANDS, *checkpoints.COMMANDS, "app"]
+    return next(iter(get_close_matches(word, commands, 1, CLOSE_NAMES)), None)
 
 
 def names_as_paths(words: list[str]) -> list[str]:

@@ -43,8 +43,7 @@ def several_recordings(named: Sequence[Path]) -> list[Path]:
             raise SettingError(
                 f"{recording} is a folder; give one folder alone, or recordings: {recording}/*"
             )
-        if not exists(recording):
-            raise AudioNotFoundError(f"{recording} does not exist; check the path")
+        check_there(recording)
         other = taken.setdefault(recording.name.casefold(), recording)
         if other is not recording:
             raise SettingError(
@@ -52,6 +51,16 @@ def several_recordings(named: Sequence[Path]) -> list[Path]:
                 "that both are under"
             )
     return recordings
+
+
+def check_there(recording: Path) -> None:
+    """Refuse a recording that is missing.
+
+    Raises:
+        AudioNotFoundError: says so.
+    """
+    if not exists(expanded(recording)):
+        raise AudioNotFoundError(f"{recording} does not exist; check the path")
 
 
 def name_of(recording: Path, named: Sequence[Path]) -> Path:

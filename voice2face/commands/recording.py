@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from voice2face.commands.named_recordings import check_there
 from voice2face.commands.options import draw_settings, wants_bars
 from voice2face.commands.recording_report import RecordingReport
 from voice2face.errors import AudioError, OutputError, PictureError, SettingError
@@ -38,7 +39,12 @@ def make_portraits(options: argparse.Namespace) -> None:
             "--batch-size and --contact-sheet are of folders and of several recordings; leave them "
             "out"
         )
-    paths = places_of(audio, options)
+    try:
+        paths = places_of(audio, options)
+    except OutputError:  # of a folder that is not made for what was meant to be several recordings
+        if options.output is not None and audio != STANDARD_INPUT:
+            check_there(audio)
+        raise
     report = None if options.report is None else RecordingReport(options.report, audio, paths)
     try:
         portraits = draw(audio, options)

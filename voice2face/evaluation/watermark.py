@@ -54,6 +54,12 @@ def screenshot(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return jpeg(part.resize((scaled, scaled), Image.Resampling.BICUBIC), rng, 90)
 
 
+def phone(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """As a phone with a dense screen shows it: 2 to 4.5 times the size, as JPEG."""
+    side = round(image.width * rng.uniform(2.0, 4.5))
+    return jpeg(image.resize((side, side), Image.Resampling.BICUBIC), rng, 90)
+
+
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 CHANGES: dict[str, Change] = {
     "PNG": lambda image, rng: image,
@@ -61,6 +67,7 @@ CHANGES: dict[str, Change] = {
     "half the size": half,
     "half the size, JPEG": lambda image, rng: jpeg(half(image, rng), rng),
     "screenshot of a part": screenshot,
+    "on a phone's screen": phone,
 }
 
 

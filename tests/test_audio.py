@@ -379,6 +379,25 @@ def test_an_mp3_that_goes_on_beyond_what_is_read_is_refused(female_speech: Path)
             load_audio(stream)
 
 
+def test_an_mp3_whose_last_frame_is_not_read_is_whole(female_speech: Path) -> None:
+    samples, rate = sf.read(female_speech)
+    for count in range(2 * rate, 2 * rate + 16 * 37, 37):  # of some, a frame of silence is left
+        buffer = io.BytesIO()
+        sf.write(buffer, samples[:count], rate, format="MP3")
+        for whole in (buffer.getvalue(), buffer.getvalue() + b"TAG" + bytes(125)):
+            assert len(load_audio(whole)) == count
+
+
+def test_an_mp3_of_constant_bitrate_without_a_xing_header_is_whole(female_speech: Path) -> None:
+    samples, _ = sf.read(female_speech)
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, 22_050, format="MP3", bitrate_mode="CONSTANT", compression_level=0.9)
+    whole = buffer.getvalue()
+    assert b"Xing" not in whole
+    assert b"Info" not in whole
+    assert len(load_audio(whole)) / SAMPLE_RATE == pytest.approx(len(samples) / 22_050, abs=0.1)
+
+
 def test_a_file_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "odd.wav"
     path.write_bytes(b"x" * 999)

@@ -13,10 +13,13 @@ from voice2face.audio.channels import mixed
 from voice2face.audio.file_objects import LARGEST_FILE_BYTES, TOO_LARGE, Watched, reading
 from voice2face.audio.limits import check_channels, check_length
 from voice2face.audio.media import OTHER_FORMATS, decode_media, reads_media
+from voice2face.audio.mpeg_frames import goes_on
 from voice2face.errors import AudioDecodeError, AudioFormatError, AudioNotFoundError
 
 UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where a header does not say the length
 DECODED_AT_ONCE = 1 << 20  # samples a channel, brought to mono before more are read
+# Of an MP3 without the Xing header, libsndfile guesses the length by the file's size.
+GUESSED_WITHIN_SECONDS = 0.1
 
 
 def decode_path(path: Path, max_seconds: float | None = None) -> tuple[NDArray[np.float32], float]:
@@ -92,15 +95,15 @@ def _decode(
             check_length(expected, sound.samplerate, where, max_seconds, sound.channels)
             samples = mixed(lambda: _blocks(sound))
             rate = float(sound.samplerate)
-            # libsndfile reads no further than it guesses where an MP3 lacks the Xing header
-            if sound.format == "MP3" and _goes_on(file):
+            lacking = expected - len(samples)
+            if sound.format == "MP3" and goes_on(file):
                 raise AudioDecodeError(
                     f"{where}: there is more than its header says, as in a stream or in files that "
                     "were joined; save it again as FLAC or WAV"
                 )
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         raise _undecodable(where, error) from error
-    if len(samples) < expected:
+    if lacking > (GUESSED_WITHIN_SECONDS * rate if sound.format == "MP3" else 0):
         raise AudioDecodeError(
             f"{where}: truncated, or its header misstates its length: {len(samples)} of "
             f"{expected} samples are there; get the whole file, or save it again as FLAC or WAV"
@@ -124,9 +127,3 @@ def _blocks(sound: Any) -> Iterator[NDArray[np.float32]]:
         sound.seek(0)
     while len(block := sound.read(DECODED_AT_ONCE, dtype="float32", always_2d=True)):
         yield block
-
-
-def _goes_on(file: Watched) -> bool:
-    """Whether another frame of an MP3 follows, and not a tag or the end."""
-    sync = file.read(2)
-    return len(sync) == 2 and sync[0] == 0xFF and sync[1] >= 0xE0

@@ -10,8 +10,10 @@ from voice2face.audio.quality import (
     CLIPPED,
     NOISY,
     SEVERAL_SPEAKERS,
+    TELEPHONE,
     is_clipped,
     is_noisy,
+    is_of_telephone,
 )
 from voice2face.audio.voice_activity import frames_of, join_frames, speech_frames
 
@@ -63,6 +65,33 @@ def test_of_small_offsets_speech_is_left_as_it_is(female_speech: Path, male_spee
             np.testing.assert_array_equal(
                 join_frames(shifted, kept), frames_of(shifted)[kept].reshape(-1)
             )
+
+
+def band(speech: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+    """Speech at 16 kHz without what lies below and above, with slopes as filters have."""
+    hertz = np.maximum(np.fft.rfftfreq(len(speech), 1 / 16_000), 1e-3)
+    gain = 1 / np.sqrt((1 + (lowest / hertz) ** 20) * (1 + (hertz / highest) ** 40))
+    return np.fft.irfft(np.fft.rfft(speech) * gain, len(speech)).astype(np.float32)
+
+
+def test_the_band_of_a_telephone_is_noticed(
+    pipeline: Voice2FacePipeline, female_speech: Path, male_speech: Path
+) -> None:
+    for path in (female_speech, male_speech):
+        telephone = band(load_audio(path), 300.0, 3400.0)
+        assert pipeline.listen(telephone, 16_000).evidence.warnings == (TELEPHONE,)
+        assert pipeline.listen(telephone[::2], 8_000).evidence.warnings == (TELEPHONE,)
+
+
+def test_speech_that_lacks_high_tones_or_deep_ones_alone_is_none_of_a_telephone(
+    female_speech: Path, male_speech: Path
+) -> None:
+    for path in (female_speech, male_speech):
+        speech = load_audio(path)
+        assert not is_of_telephone(speech)
+        assert not is_of_telephone(band(speech, 1.0, 3600.0))
+        assert not is_of_telephone(band(speech, 300.0, 9000.0))
+        assert not is_of_telephone(speech[:100])
 
 
 def test_a_recording_tells_all_that_is_wrong_with_it(

@@ -28,7 +28,8 @@ class Evidence:
         windows: six-second windows that were averaged.
         male_probability: 0 … 1; how far the voice sounds like a man's.
         age_probabilities: 0 … 1 for each decade, ``"20-29"`` to ``"70+"``, summing to one.
-        warnings: what is wrong with the recording, in words: clipped, noisy, several speakers.
+        warnings: what is wrong with the recording, in words: clipped, noisy, of a telephone,
+            several speakers.
         retrieved: the faces a method with a retriever drew from, nearest voice first.
     """
 

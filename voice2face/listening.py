@@ -17,8 +17,10 @@ from voice2face.audio.quality import (
     CLIPPED,
     NOISY,
     SEVERAL_SPEAKERS,
+    TELEPHONE,
     is_clipped,
     is_noisy,
+    is_of_telephone,
     least_likeness_of,
 )
 from voice2face.audio.voice_activity import join_frames, speech_frames, speech_windows
@@ -78,6 +80,8 @@ def hear(
     # a GPU is still listening
     checksum = hashlib.sha256(np.ascontiguousarray(waveform, "<f4").data).hexdigest()
     warnings = [fault for fault, has in ((CLIPPED, is_clipped), (NOISY, is_noisy)) if has(waveform)]
+    if is_of_telephone(samples):
+        warnings.append(TELEPHONE)
     likeness, male_probability, *age_probabilities = told.tolist()
     if likeness < encoder.least_likeness:
         warnings.append(SEVERAL_SPEAKERS)

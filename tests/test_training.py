@@ -351,6 +351,28 @@ def test_faces_of_unknown_quality_teach_as_good_portraits() -> None:
     assert asked_anew(denoiser, quality_settings(faces)) == asked, "a further run changes nothing"
 
 
+@pytest.mark.parametrize("at_first", [True, False], ids=["numbers at first", "no number at first"])
+def test_numbers_of_quality_that_earlier_faces_lacked_are_measured_anew(at_first: bool) -> None:
+    """Not told as numbers of another scale: as far off as can be, all of them."""
+
+    def settings(level: list[float], spread: list[float]) -> dict[str, list[float]]:
+        rng = np.random.default_rng(0)
+        quality = (np.array(level) + np.array(spread) * rng.standard_normal((64, 6))).astype("f4")
+        none = np.zeros(64)
+        images = np.zeros((64, 1, 1, 3), np.uint8)
+        return quality_settings(FaceTable(images, none, none, quality, ["1"] * 64))
+
+    released = settings([4.7, 0.0, 0.6, 99.0, 43.0, 0.0], [1.0, 0.1, 0.1, 29.0, 12.0, 0.01])
+    without = settings([0.0] * 6, [0.0] * 6)
+    with_numbers = settings([3.0, 0.0, 0.7, 150.0, 60.0, 0.02], [0.5, 0.2, 0.1, 20.0, 9.0, 0.01])
+    denoiser = Denoiser(block_channels=(16, 32), **(released if at_first else without))
+    denoiser.register_to_config(**asked_anew(denoiser, without))
+    asked = asked_anew(denoiser, with_numbers)
+    for name, values in with_numbers.items():
+        known = 5 if at_first else 6  # what good portraits never lack, and what lies outside
+        assert asked[name][:known] == values[:known], name
+
+
 def test_two_stages_make_a_checkpoint(
     stage_one: Path,
     stage_two: Path,

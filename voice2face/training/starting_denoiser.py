@@ -15,6 +15,7 @@ from torch import nn
 from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.models import Denoiser
+from voice2face.models.denoiser import QUALITY_NAMES
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.training.encoders import Encoders
 from voice2face.training.part_folders import part_folder
@@ -24,6 +25,8 @@ from voice2face.training.target_quality import NO_STD
 # that sex and age go, and portraits differ as much as test faces do.
 ATTRIBUTES_EMPHASIS = 1.6
 PUBLISHED_PREDICTION = "epsilon"
+STANDARDISED_WITH = ("quality_mean", "quality_std")
+OUTSIDE = QUALITY_NAMES.index("outside")
 
 
 def learnt_prediction(folder: Path) -> str | None:
@@ -87,17 +90,23 @@ def asked_anew(denoiser: Denoiser, quality: Mapping[str, list[float]]) -> dict[s
 
     A number that no face has is 0 in all of them. This 0 then stands for what the denoiser was
     asked for until now: else it would be told that every face is as dark and blurred as can be.
+    Where it learnt before from faces without a number that these have, mean and spread are theirs.
 
     Args:
         denoiser: that learnt before.
         quality: of ``quality_settings``.
     """
     asked = {name: value for name, value in quality.items() if name.startswith("good_portrait")}
-    level, spread = (np.array(quality[name]) for name in ("quality_mean", "quality_std"))
+    level, spread = (np.array(quality[name]) for name in STANDARDISED_WITH)
     missing = (level == 0) & (spread <= NO_STD)
-    mean = np.array(denoiser.config.quality_mean)
-    mean[missing] -= np.array(denoiser.config.good_portrait)[missing]
-    return asked | {"quality_mean": mean.tolist()}
+    mean, std = (np.array(denoiser.config[name]) for name in STANDARDISED_WITH)
+    good, good_std = (np.array(denoiser.config[name]) for name in asked)
+    mean[missing] -= good[missing]
+    lacked = (good == 0) & (good_std == 0)
+    lacked[OUTSIDE] = False  # no sign of it there: good portraits lie inside their photographs
+    new = ~missing & (lacked | (std <= NO_STD))
+    mean[new], std[new] = level[new], spread[new]
+    return asked | {"quality_mean": mean.tolist(), "quality_std": std.tolist()}
 
 
 def set_dropout(denoiser: Denoiser, share: float) -> None:

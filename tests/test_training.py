@@ -791,6 +791,7 @@ def commands_of(page: str) -> list[list[str]]:
 def test_the_documentation_shows_commands_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     monkeypatch.setattr("voice2face.training.options.begun_with", lambda arguments: None)
+    monkeypatch.setattr("voice2face.data.perceptual_loss.PerceptualLoss", Path)
     for stage in command.STAGES:
         module = f"voice2face.training.{command.MODULES.get(stage, stage)}"
         monkeypatch.setattr(f"{module}.main", lambda arguments: ran.append(arguments.stage))
@@ -1066,6 +1067,44 @@ def test_dropout_is_of_residual_blocks_and_ends_with_training() -> None:
     assert not torch.equal(*(denoiser(latents, time, condition) for _ in range(2)))
     denoiser.eval()
     assert torch.equal(*(denoiser(latents, time, condition) for _ in range(2)))
+
+
+def test_what_cannot_be_used_is_refused_before_the_work(
+    strangers: list[str], stage_one: Path, tables: dict[str, str], tmp_path: Path
+) -> None:
+    """Not after faces were encoded or portraits drawn for half an hour."""
+    out = tmp_path / "out"
+    of_stage_two = ["--encoders", stage_one, *SMALL, *SHORT, "--out", out]
+    for wrong in (["--start-from", stage_one], ["--drop-attention", 0.5]):
+        with pytest.raises(SystemExit, match="denoiser"):
+            run("diffusion", *strangers, *of_stage_two, *wrong)
+    start = ["--start-from", stage_one, "--perceptual-weights", tables["squeezenet1_0"]]
+    with pytest.raises(SystemExit, match="cannot be read"):
+        run("distillation", *strangers, *start, "--out", out)
+    no_weights = ["--perceptual-weights", stage_one / "face_encoder" / "config.json"]
+    with pytest.raises(SystemExit, match="does not hold the features of SqueezeNet"):
+        run("distillation", *strangers, *no_weights, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", ["no table", "numbers as splits"])
+def test_what_is_no_table_is_said_to_be_none(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "faces.parquet"
+    if content == "no table":
+        file.write_text(content)
+    else:
+        pq.write_table(pa.table({"id": ["1"], "split": [0]}), file)
+    with pytest.raises(SettingError, match="cannot be read as a parquet table"):
+        next(read_rows(str(file), "train", None))
+
+
+def test_a_place_that_cannot_be_written_ends_a_stage_with_a_message(
+    strangers: list[str], tables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    weights = ["--perceptual-weights", tables["squeezenet1_0"]]
+    with pytest.raises(SystemExit, match="what was saved before is still there"):
+        run("collaborative", *strangers, *weights, *SHORT, "--out", tmp_path / "file")
 
 
 def test_tables_say_what_is_held_out(tables: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +35,7 @@ class PerceptualLoss(nn.Module):
             ``None`` leaves the features random.
 
     Raises:
-        SettingError: there is no such file.
+        SettingError: there is no such file, or it holds something else.
     """
 
     mean: Tensor
@@ -58,7 +59,13 @@ class PerceptualLoss(nn.Module):
         if weights is not None and not weights.is_file():
             raise SettingError(f"there is no {weights}; docs/training.md says how to make it")
         if weights is not None:
-            self.load_state_dict(load_file(weights))
+            try:
+                self.load_state_dict(load_file(weights))
+            except (OSError, SafetensorError, RuntimeError) as error:
+                raise SettingError(
+                    f"{weights} does not hold the features of SqueezeNet 1.0; docs/training.md "
+                    "says how to make it"
+                ) from error
         self.requires_grad_(False)
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)

@@ -112,7 +112,8 @@ def read_rows(
         limit: stop after that many rows.
 
     Raises:
-        SettingError: no file matches, there is no column ``split``, or no row of an adult is left.
+        SettingError: no file matches, one is no table, there is no column ``split``, or no row of
+            an adult is left.
     """
     patterns = [paths] if isinstance(paths, str) else list(paths)
     files = sorted(
@@ -126,15 +127,7 @@ def read_rows(
         raise SettingError(f"no parquet file matches {', '.join(patterns)}")
     count = minors = 0
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            table = pa.Table.from_batches([batch])
-            if split is not None:
-                if "split" not in table.column_names:
-                    raise SettingError(
-                        f"{file} has no column split; without one, what is trained on and what is "
-                        "held out would be the same"
-                    )
-                table = table.filter(pc.equal(table["split"], split))
+        for table in tables_in(file, split):
             for row in table.to_pylist():
                 if of_minor(row.get("age")):
                     minors += 1
@@ -152,6 +145,27 @@ def read_rows(
         )
     if count == 0:
         raise SettingError(f"no row of split {split!r} in {', '.join(patterns)}")
+
+
+def tables_in(file: str, split: str | None) -> Iterator[pa.Table]:
+    """Some rows of a parquet file after others, those of one split.
+
+    Raises:
+        SettingError: the file is no table, or has no column ``split`` of words.
+    """
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
+            table = pa.Table.from_batches([batch])
+            if split is not None:
+                if "split" not in table.column_names:
+                    raise SettingError(
+                        f"{file} has no column split; without one, what is trained on and what is "
+                        "held out would be the same"
+                    )
+                table = table.filter(pc.equal(table["split"], split))
+            yield table
+    except (OSError, pa.ArrowException) as error:
+        raise SettingError(f"{file} cannot be read as a parquet table: {error}") from error
 
 
 def of_minor(age: object) -> bool:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from safetensors import SafetensorError
+
 from voice2face.errors import Voice2FaceError
 
 INTERRUPTED = 130  # as a shell says it of what Ctrl-C ended
@@ -51,6 +53,10 @@ def main(command_line: Sequence[str] | None = None) -> None:
             from voice2face.devices import choose_device
 
             arguments.device = choose_device(arguments.device)
+        if hasattr(arguments, "perceptual_weights"):
+            from voice2face.data.perceptual_loss import PerceptualLoss
+
+            PerceptualLoss(arguments.perceptual_weights)  # refused before the work, not after it
         if hasattr(arguments, "resume"):
             from voice2face.training.options import begun_with
             from voice2face.training.resuming import STATE, refuse_other_options
@@ -61,6 +67,10 @@ def main(command_line: Sequence[str] | None = None) -> None:
         stage.main(arguments)
     except Voice2FaceError as error:
         raise SystemExit(f"{parser.prog} {arguments.stage}: {error}") from None
+    except (OSError, SafetensorError) as error:  # of a disk that is full, say
+        raise SystemExit(
+            f"{parser.prog} {arguments.stage}: {error}; what was saved before is still there"
+        ) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 

@@ -182,6 +182,7 @@ class DenoiserTraining:
 
 def train_denoiser(
     arguments: argparse.Namespace,
+    start: tuple[Denoiser | None, str],
     encoders: Encoders,
     prior: FacePrior,
     quality: dict[str, list[float]],
@@ -192,6 +193,7 @@ def train_denoiser(
 
     Args:
         arguments: of ``add_denoiser_options``.
+        start: of ``starting_point``.
         encoders: of stage 1.
         prior: shifts every latent; of no faces where nothing does.
         quality: of ``quality_settings``.
@@ -201,7 +203,8 @@ def train_denoiser(
     device, out = torch.device(arguments.device), arguments.out
     out.mkdir(parents=True, exist_ok=True)
     options = options_from(arguments, DiffusionOptions)
-    denoiser, prediction_type = denoiser_to_train(arguments, encoders, quality, beside_channels)
+    before, prediction_type = start
+    denoiser = denoiser_to_train(arguments, before, encoders, quality, beside_channels)
     set_dropout(denoiser, options.dropout)
     schedule = noise_schedule(prediction_type)
     move(denoiser, device)

@@ -12,6 +12,7 @@ from voice2face.training.denoiser_training import add_denoiser_options, train_de
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import FacePairs
 from voice2face.training.latents import EncodedTables
+from voice2face.training.starting_denoiser import starting_point
 from voice2face.training.target_quality import quality_settings
 
 
@@ -53,10 +54,12 @@ def main(arguments: argparse.Namespace) -> None:
     """Train stage 2 as the command line asks."""
     torch.manual_seed(arguments.seed)
     encoders = Encoders.load(arguments.encoders)
+    start = starting_point(arguments, beside_channels=0)
     train = encoders.encode(arguments, "train", arguments.moves)
     if arguments.heard_attributes:
         train.check_labels()
     held_out = encoders.encode(arguments, "validation")
     prior = balanced_prior(train.tables, train.faces.sex, arguments.prior_faces, arguments.beta)
     pairs = [FacePairs(of.faces, of.tables, of.pairing) for of in (train, held_out)]
-    train_denoiser(arguments, encoders, prior, quality_settings(train.faces), (pairs[0], pairs[1]))
+    quality = quality_settings(train.faces)
+    train_denoiser(arguments, start, encoders, prior, quality, (pairs[0], pairs[1]))

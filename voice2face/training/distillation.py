@@ -210,6 +210,9 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.whole_portraits < 2:
         raise SettingError("--whole-portraits is 2 or more: one to compare, one as portraits are")
     options = options_from(arguments, DistillationOptions)
+    start = None
+    if arguments.start_from is not None:
+        start = load_component(FewStepUpdate, arguments.start_from)
     teacher = Voice2FacePipeline.from_pretrained(
         arguments.checkpoint, device=arguments.device, dtype=torch.float32
     )
@@ -251,12 +254,9 @@ def main(arguments: argparse.Namespace) -> None:
     chosen = exemplary_faces(encoded.faces, original.denoiser)
     encoded = replace(encoded, pairing=ChosenFaces(encoded.pairing, chosen))
     faces = original.pairs(encoded, encoders, arguments)
-    start = arguments.start_from
     torch.manual_seed(arguments.seed)  # the same, whether or not what is kept was made now
     denoiser = copy.deepcopy(original.denoiser)
-    make_low_rank(
-        denoiser, arguments.rank, None if start is None else load_component(FewStepUpdate, start)
-    )
+    make_low_rank(denoiser, arguments.rank, start)
     student = Student(teacher.scheduler, arguments.steps, original.shift)
     features = DenoiserFeatures(
         critic.denoiser.requires_grad_(False), critic.teacher.scheduler, critic.shift

@@ -21,6 +21,7 @@ from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.latent_pairs import PortraitistPairs, Stage, nearest_entries
 from voice2face.training.latents import encode_faces, with_mirror
 from voice2face.training.options import checksum_of_split
+from voice2face.training.starting_denoiser import starting_point
 from voice2face.training.target_quality import quality_settings
 
 BESIDE = {"bottom": 1, "upper": 2}
@@ -73,6 +74,9 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     stage: Stage = arguments.stage
     encoders = Encoders.load(arguments.encoders)
+    channels = encoders.face_encoder.config.latent_channels
+    beside_channels = BESIDE[stage] * channels
+    start = starting_point(arguments, beside_channels)
     retriever = FaceRetriever.load(arguments.retriever)
     encoded = {split: encoders.encode(arguments, split) for split in ("train", "validation")}
     if arguments.heard_attributes:
@@ -81,9 +85,8 @@ def main(arguments: argparse.Namespace) -> None:
         portraitist_pairs(stage, split, of_split, encoders, retriever, arguments)
         for split, of_split in encoded.items()
     )
-    channels = encoders.face_encoder.config.latent_channels
     no_prior = FacePrior(channels, encoders.face_encoder.latent_size, 0, 0.0)
     quality = quality_settings(encoded["train"].faces)
     train_denoiser(
-        arguments, encoders, no_prior, quality, (train, held_out), BESIDE[stage] * channels
+        arguments, start, encoders, no_prior, quality, (train, held_out), beside_channels
     )

@@ -116,23 +116,19 @@ def set_dropout(denoiser: Denoiser, share: float) -> None:
             module.dropout.p = share
 
 
-def denoiser_to_train(
-    arguments: argparse.Namespace,
-    encoders: Encoders,
-    quality: dict[str, Any],
-    beside_channels: int,
-) -> tuple[Denoiser, str]:
-    """A new denoiser or that of ``--start-from``, with the heads of stage 1; and what it predicts.
+def starting_point(
+    arguments: argparse.Namespace, beside_channels: int
+) -> tuple[Denoiser | None, str]:
+    """The denoiser of ``--start-from``, ``None`` without it, and what is to be predicted.
 
     Args:
         arguments: of ``add_denoiser_options``.
-        encoders: of stage 1.
-        quality: of ``quality_settings``.
         beside_channels: of what the denoiser sees beside the noisy latent.
 
     Raises:
         SettingError: the arguments do not go together, or do not go with ``--start-from``.
     """
+    denoiser, prediction_type = None, arguments.prediction_type or PUBLISHED_PREDICTION
     if arguments.start_from is not None:
         denoiser, prediction_type = load_start(
             arguments.start_from, arguments.stage, arguments.prediction_type
@@ -143,11 +139,37 @@ def denoiser_to_train(
                 f"channels beside the noisy latent, this stage's {beside_channels}: it was trained "
                 "by another stage"
             )
+    told = arguments.heard_attributes or (denoiser and denoiser.config.heard_attributes)
+    if arguments.drop_attention and not told:
+        raise SettingError(
+            "with --drop-attention, a denoiser that is not told sex and age hears nothing: give "
+            "--heard-attributes, too"
+        )
+    return denoiser, prediction_type
+
+
+def denoiser_to_train(
+    arguments: argparse.Namespace,
+    start: Denoiser | None,
+    encoders: Encoders,
+    quality: dict[str, Any],
+    beside_channels: int,
+) -> Denoiser:
+    """A new denoiser or that of ``--start-from``, with the heads of stage 1.
+
+    Args:
+        arguments: of ``add_denoiser_options``.
+        start: of ``starting_point``.
+        encoders: of stage 1.
+        quality: of ``quality_settings``.
+        beside_channels: of what the denoiser sees beside the noisy latent.
+    """
+    if start is not None:
+        denoiser = start
         denoiser.register_to_config(**asked_anew(denoiser, quality))
         if arguments.heard_attributes and not denoiser.config.heard_attributes:
             denoiser = with_attribute_inputs(denoiser)
     else:
-        prediction_type = arguments.prediction_type or PUBLISHED_PREDICTION
         denoiser = Denoiser(
             latent_channels=encoders.face_encoder.config.latent_channels,
             latent_size=encoders.face_encoder.latent_size,
@@ -162,14 +184,9 @@ def denoiser_to_train(
         )
     if arguments.attributes_emphasis is not None:
         denoiser.register_to_config(attributes_emphasis=arguments.attributes_emphasis)
-    if arguments.drop_attention and not denoiser.config.heard_attributes:
-        raise SettingError(
-            "with --drop-attention, a denoiser that is not told sex and age hears nothing: give "
-            "--heard-attributes, too"
-        )
     if denoiser.config.heard_attributes:
         for name in ("sex_head", "age_head"):
             head = denoiser.get_submodule(name)
             head.load_state_dict(encoders.speech_encoder.get_submodule(name).state_dict())
             head.requires_grad_(False)
-    return denoiser, prediction_type
+    return denoiser

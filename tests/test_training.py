@@ -1317,7 +1317,10 @@ def test_listing_again_keeps_the_figures(
         run(*listing, "--licence", "MIT")
     assert manifest.read_text() == before, "the manifest is written whole or not at all"
     manifest.unlink()
-    run("release", "--to", folder)
+    with pytest.raises(SystemExit, match="nothing is released"):
+        run("release", "--to", folder)
+    with pytest.raises(SystemExit, match="--licence would be noted in a manifest alone"):
+        run("release", "--to", folder, "--licence", "MIT")
     assert not manifest.exists(), "what is not in the package is in no manifest"
 
 

@@ -28,6 +28,7 @@ from voice2face.whole_files import replace_file
 
 NO_LABELS = "No voice that it learnt from was labelled with"
 SAID = ("licence", "training_data", "hub")
+NOTED = ("report", "licence", "training-data")  # options of what a manifest alone says
 OF_STAGES = (
     *("collaborative", "decoder", "diffusion", "distillation", "face_check"),
     *("bottom", "upper", "retriever", "bottom_distillation", "upper_distillation"),
@@ -262,10 +263,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_without_manifest(arguments: argparse.Namespace) -> None:
+    """Do not pass over in silence what only a manifest would hold.
+
+    Raises:
+        SettingError: an option would mean nothing.
+    """
+    noted = [f"--{name}" for name in NOTED if vars(arguments)[name.replace("-", "_")] is not None]
+    if noted:
+        raise SettingError(
+            f"{', '.join(noted)} would be noted in a manifest alone: give --manifest, too"
+        )
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Gather the stages where they are given, then list the folder in the manifest."""
     to = Path(arguments.to).absolute()
     folders = places(arguments)
+    manifest = arguments.manifest
+    if manifest is None and to.parent == PACKAGED_WEIGHTS:
+        manifest = MANIFEST_FILE
+    if manifest is None:
+        refuse_without_manifest(arguments)
+    if not folders and manifest is None:
+        raise SettingError("nothing is released: give stages' folders, or --manifest to list --to")
     if folders:
         components = load_parts(folders)
         refuse_other_networks({name: getattr(arguments, name) for name in OF_STAGES}, components)
@@ -279,9 +300,6 @@ def main(arguments: argparse.Namespace) -> None:
         said["training_data"] = [
             {"name": name, "licence": licence} for name, licence in arguments.training_data
         ]
-    manifest = arguments.manifest
-    if manifest is None and to.parent == PACKAGED_WEIGHTS:
-        manifest = MANIFEST_FILE
     if manifest is not None:
         write_manifest(to, manifest, arguments.report, said, changed=bool(folders))
         print(manifest)

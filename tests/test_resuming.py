@@ -142,3 +142,26 @@ def test_options_of_a_run_are_noted_in_its_state(stage_two: tuple[list[object], 
         noted = json.loads(file.metadata()["begun_with"])
     assert noted["options"]["prediction_type"] == "v_prediction"
     assert len(noted["tables"]) == 2
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["anew", "resumed"])
+def test_a_stage_does_not_write_over_another_one(
+    more: list[object], tables: dict[str, str], stage_two: tuple[list[object], Path]
+) -> None:
+    """Among others its note of what it learnt with, by which a release tells what fits."""
+    out = stage_two[1]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    weights = ["--perceptual-weights", tables["squeezenet1_0"]]
+    tables_of = ["--faces", tables["faces-0"], "--voices", tables["voices-0"]]
+    with pytest.raises(SystemExit, match="is the output folder of diffusion"):
+        run("collaborative", *tables_of, *weights, "--out", out, "--max-steps", 1, *more)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_was_to_go_on_says_where_it_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a folder that is misspelt, say."""
+    with caplog.at_level("INFO"):
+        refuse_other_options(tmp_path / STATE, {})
+    assert "to go on from: the run begins" in caplog.text

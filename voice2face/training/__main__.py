@@ -59,8 +59,13 @@ def main(command_line: Sequence[str] | None = None) -> None:
             PerceptualLoss(arguments.perceptual_weights)  # refused before the work, not after it
         if hasattr(arguments, "resume"):
             from voice2face.training.options import begun_with
-            from voice2face.training.resuming import STATE, refuse_other_options
+            from voice2face.training.resuming import (
+                STATE,
+                refuse_other_options,
+                refuse_other_stage,
+            )
 
+            refuse_other_stage(arguments.out / STATE, arguments.stage)
             arguments.begun_with = begun_with(arguments)
             if arguments.resume:
                 refuse_other_options(arguments.out / STATE, arguments.begun_with)

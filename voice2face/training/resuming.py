@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,27 @@ MAY_CHANGE = frozenset(
 TABLES = frozenset({"faces", "voices", "pairs", "limit"})  # compared by what is read of them
 
 
+def refuse_other_stage(state: Path, stage: str) -> None:
+    """Refuse a folder in which another stage keeps what it learns.
+
+    Args:
+        state: of the run that is there already, if one is.
+        stage: that is to write there.
+
+    Raises:
+        SettingError: says whose it is.
+    """
+    theirs = stage
+    unreadable = (OSError, SafetensorError, ValueError, LookupError, TypeError)
+    with suppress(*unreadable), safe_open(state, "pt") as file:
+        theirs = json.loads(file.metadata()[BEGUN_WITH])["options"]["stage"]
+    if theirs != stage:
+        raise SettingError(
+            f"{state.parent} is the output folder of {theirs}, of which {stage} would overwrite "
+            "parts: choose another --out"
+        )
+
+
 def refuse_other_options(state: Path, now: dict[str, Any]) -> None:
     """Compare the options of a run that is to go on with those that it was begun with.
 
@@ -37,6 +58,7 @@ def refuse_other_options(state: Path, now: dict[str, Any]) -> None:
         SettingError: they differ, or the state cannot be read.
     """
     if not state.exists():
+        logger.info("there is no %s to go on from: the run begins", state)
         return
     with state_errors(state), safe_open(state, "pt") as file:
         metadata = file.metadata() or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +13,19 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import tiny_components
+from voice2face import Voice2FacePipeline
 from voice2face.data.fine_detail import detail_ratio
 from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable
+from voice2face.errors import SettingError
 from voice2face.models import FaceDecoder
+from voice2face.training import drawn_portraits
 from voice2face.training.decoder import (
     DecoderNetworks,
     DecoderOptions,
     DecoderTraining,
 )
+from voice2face.training.drawn_portraits import kept_portraits
 from voice2face.training.enlarged_decoder import enlarge
 from voice2face.training.picture_views import VIEW, random_square, random_views
 
@@ -238,3 +243,24 @@ def test_detail_is_less_in_blurred_pictures() -> None:
     assert detail_ratio(photographs, photographs) == pytest.approx(1.0)
     assert detail_ratio(0.5 * photographs, photographs) == pytest.approx(0.25)
     assert 0.0 < detail_ratio(blurred, photographs) < 0.3
+
+
+def test_portraits_are_drawn_once(
+    tiny_pipeline: Voice2FacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on, or is begun again, reads those that it drew."""
+    file, asked = tmp_path / "portraits.safetensors", []
+    speech = torch.randn(3, tiny_pipeline.speech_encoder.config.embedding_dim)
+    draw = drawn_portraits.drawn_portraits
+
+    def watched(*arguments: Any, **named: Any) -> torch.Tensor:
+        asked.append(arguments)
+        return draw(*arguments, **named)
+
+    monkeypatch.setattr(drawn_portraits, "drawn_portraits", watched)
+    first, again = (kept_portraits(file, tiny_pipeline, speech, 0) for _ in range(2))
+    assert len(asked) == 1
+    assert torch.equal(first, again)
+    assert torch.equal(first, draw(tiny_pipeline, speech))
+    with pytest.raises(SettingError, match="made of other data"):
+        kept_portraits(file, tiny_pipeline, -speech, 0)

@@ -29,7 +29,7 @@ from voice2face.models import FaceDecoder, FaceEncoder
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.discriminators import Discriminators, FeatureDiscriminator
-from voice2face.training.drawn_portraits import drawn_portraits
+from voice2face.training.drawn_portraits import kept_portraits
 from voice2face.training.enlarged_decoder import enlarge
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
@@ -45,6 +45,7 @@ from voice2face.training.part_folders import part_folder
 from voice2face.training.picture_views import coarse_difference, random_square, random_views
 from voice2face.training.trajectories import read_trajectories
 
+PORTRAITS = "portraits.safetensors"
 JUDGED_MAPS = (96, 128, 256)  # channels of the finest maps of ``PerceptualLoss``
 
 
@@ -260,7 +261,10 @@ def main(arguments: argparse.Namespace) -> None:
         if not files:
             raise SettingError(f"{arguments.trajectories} holds no trajectories of a distillation")
         pipe = Voice2FacePipeline.from_pretrained(arguments.checkpoint, device=arguments.device)
-        portraits = drawn_portraits(pipe, read_trajectories(files).speech, run=arguments.seed)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        portraits = kept_portraits(
+            arguments.out / PORTRAITS, pipe, read_trajectories(files).speech, arguments.seed
+        )
     options = options_from(arguments, DecoderOptions)
     optimizer = torch.optim.AdamW(
         [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from voice2face.methods.fine_portraitist import FinePortraitist
 from voice2face.methods.method import Method
+from voice2face.models import FaceCheck
 from voice2face.pipeline import Voice2FacePipeline
+from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.trajectories import first_seed
 
@@ -49,3 +53,20 @@ def retrieved_from(method: Method) -> tuple[Tensor, ...]:
     Each tensor is one of Z^s, faces and bottom faces of them all, see ``Entries``.
     """
     return method.retriever.entries[:3] if isinstance(method, FinePortraitist) else ()
+
+
+def kept_portraits(file: Path, pipe: Voice2FacePipeline, speech: Tensor, run: int) -> Tensor:
+    """As ``drawn_portraits``, read from a file where they were drawn before.
+
+    Args:
+        file: where they are kept.
+        pipe: draws.
+        speech: ``(N, speech_dim)``.
+        run: see ``first_seed``.
+
+    Raises:
+        SettingError: what is kept was drawn of other voices, or by other networks.
+    """
+    drawing = [part for part in pipe.method.networks() if not isinstance(part, FaceCheck)]
+    made_of = fingerprint(*drawing, *retrieved_from(pipe.method), speech, [run])
+    return kept_tensor(file, made_of, lambda: drawn_portraits(pipe, speech, run=run))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -165,3 +166,23 @@ def test_a_run_that_was_to_go_on_says_where_it_begins(
     with caplog.at_level("INFO"):
         refuse_other_options(tmp_path / STATE, {})
     assert "to go on from: the run begins" in caplog.text
+
+
+def test_the_log_of_a_run_that_was_killed_tells_each_step_once(tmp_path: Path) -> None:
+    """Steps after the saved state are done again; the row that was being written is cut off."""
+    network = torch.nn.Linear(2, 1)
+
+    def loop(**options: Any) -> TrainingLoop:
+        optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+        return TrainingLoop(network, optimizer, LoopOptions(tmp_path, log_every=2, **options))
+
+    def step(*_: object) -> dict[str, torch.Tensor]:
+        return {"loss": network(torch.ones(1, 2)).square().mean()}
+
+    loop(max_steps=4).run(step, lambda _: {"loss": 1.0})
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "loss": 0.1}\n{"step": 7, "held_out_loss": 0.9}\n{"step": 8, "el')
+    loop(max_steps=8, resume=True).run(step, lambda _: {"loss": 1.0})
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6, 8]
+    assert [row["held_out_loss"] for row in rows if "loss" not in row] == [1.0, 0.9, 1.0]

@@ -72,7 +72,7 @@ from voice2face.training.kept_files import fingerprint, kept_in
 from voice2face.training.latent_pairs import Batch
 from voice2face.training.latents import EncodedTables
 from voice2face.training.learnt_with import weights_fingerprint
-from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update, logged
+from voice2face.training.loop import LoopOptions, TrainingLoop, ema_update
 from voice2face.training.losses import age_loss, contrastive_loss, known_loss
 from voice2face.training.mixed_precision import (
     bfloat16_is_quicker,
@@ -91,6 +91,7 @@ from voice2face.training.part_folders import part_folder
 from voice2face.training.picture_views import coarse_difference
 from voice2face.training.starting_denoiser import asked_anew, set_dropout
 from voice2face.training.target_quality import quality_settings
+from voice2face.training.training_log import logged
 
 
 def run(*arguments: object) -> None:

@@ -44,8 +44,8 @@ from voice2face.pipeline import Voice2FacePipeline
 from voice2face.training import __main__ as training
 from voice2face.training import diffusion
 from voice2face.training.latents import EncodedTables
-from voice2face.training.loop import logged
 from voice2face.training.release import gathered, load_parts
+from voice2face.training.training_log import logged
 
 PORTRAITS_A_VOICE = 2
 PRIOR_SIZES = (100, 500, 1_000, 5_000, 10_000)

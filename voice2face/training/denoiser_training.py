@@ -24,7 +24,7 @@ from voice2face.settings import Settings
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import LatentPairs
 from voice2face.training.learnt_with import note_learnt_with
-from voice2face.training.loop import LoopOptions, TrainingLoop, logged
+from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.noise_schedule import draw_timesteps, noise_schedule
 from voice2face.training.options import add_data_options, add_loop_options, options_from
@@ -34,6 +34,7 @@ from voice2face.training.starting_denoiser import (
     denoiser_to_train,
     set_dropout,
 )
+from voice2face.training.training_log import logged
 
 SHEET_SETTINGS = Settings(25, 2.0, 0.0, "unfinished")
 

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,11 +27,11 @@ from torch.optim.swa_utils import AveragedModel
 from voice2face.errors import SettingError
 from voice2face.training.kept_files import fingerprint
 from voice2face.training.resuming import BEGUN_WITH, STATE, state_errors
+from voice2face.training.training_log import HELD_OUT, LOG, forget_lost_steps
 from voice2face.whole_files import replace_file
 
 logger = logging.getLogger("voice2face.training")
 
-LOG = "log.jsonl"
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MOST_SKIPPED = 20  # steps in a row
 TERMINATED = 128 + signal.SIGTERM  # as a shell says it
@@ -121,17 +121,6 @@ def set_aside(kept: Path) -> None:
         kept.rename(next(file for file in earlier if not file.exists()))
 
 
-def logged(out: Path, name: str) -> list[float]:
-    """All figures of that name in the log of the run in ``out``, in order."""
-    log = out / LOG
-    lines = log.read_text().splitlines() if log.exists() else []
-    rows = []
-    for line in lines:
-        with suppress(json.JSONDecodeError):  # one that was being written when a run was killed
-            rows.append(json.loads(line))
-    return [row[name] for row in rows if name in row]
-
-
 def training_attention(networks: nn.Module) -> AbstractContextManager[None]:
     """Plain matrix products on a CPU, where fused attention over 64 tokens is slow backwards."""
     on_cpu = next(networks.parameters()).device.type == "cpu"
@@ -163,6 +152,7 @@ class TrainingLoop(Generic[Networks]):
         options.out.mkdir(parents=True, exist_ok=True)
         if options.resume and self._state_file.exists():
             self._load_state()
+            forget_lost_steps(options.out, self.progress.step)
         else:
             for kept in (options.out / LOG, self._state_file):
                 set_aside(kept)
@@ -320,7 +310,7 @@ class TrainingLoop(Generic[Networks]):
         self.averaged.eval()
         with torch.inference_mode():
             figures = evaluate(cast(Networks, self.averaged.module))
-        self._log({f"held_out_{name}": value for name, value in figures.items()})
+        self._log({f"{HELD_OUT}{name}": value for name, value in figures.items()})
 
     def _log(self, figures: dict[str, float]) -> None:
         row = {"step": self.progress.step, "elapsed": round(self.progress.elapsed, 1)} | {

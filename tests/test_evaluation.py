@@ -341,6 +341,22 @@ def test_one_command_writes_the_report(
     assert "sex, each clip" not in readme.read_text()
 
 
+@pytest.mark.parametrize("marker", ["presets", "presets of another"])
+def test_a_table_comes_without_its_heading_under_any_marker(marker: str, tmp_path: Path) -> None:
+    Report({"presets: fast": {"sex": 0.5}}).write(tmp_path, "presets")
+    Report({"parts: one": {"sex": 0.5}, "the prior": {"moves": 0.1}}).write(tmp_path, "two")
+    page = tmp_path / "page.md"
+    page.write_text(f"<!-- {marker} -->\n<!-- /{marker} -->\n<!-- two -->\n<!-- /two -->\n")
+    arguments = ["--report", tmp_path / "presets.json", "--page", page]
+    for name, file in ((marker, "presets.md"), ("two", "two.md")):
+        arguments += ["--table", name, tmp_path / file]
+    publish.main(list(map(str, arguments)))
+    table = "| measure | fast |\n|---|---|\n| sex | 0.500 |"
+    assert f"<!-- {marker} -->\n\n{table}\n\n<!-- /{marker} -->" in page.read_text()
+    two = (tmp_path / "two.md").read_text().strip()
+    assert f"<!-- two -->\n\n{two}\n\n<!-- /two -->" in page.read_text(), "two tables need theirs"
+
+
 def test_a_face_of_unknown_sex_is_not_misjudged(
     tables: dict[str, str], tiny_pipeline: Voice2FacePipeline
 ) -> None:

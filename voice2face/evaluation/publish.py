@@ -204,6 +204,18 @@ def text_of(file: Path) -> str:
         raise SettingError(f"{file} cannot be read: {error}") from error
 
 
+def table_in(file: Path) -> str:
+    """What another command printed; without its heading, which the page has, if there is one alone.
+
+    Raises:
+        SettingError: it cannot be read.
+    """
+    text = text_of(file)
+    heading, _, table = text.partition("\n")
+    alone = heading.startswith("### ") and "\n### " not in table
+    return table if alone else text
+
+
 def read(file: Path) -> Report:
     """A report as the evaluation wrote it.
 
@@ -265,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "differences": differences_table(reports),
     }
     for marker, file in options.table:
-        tables[marker] = text_of(Path(file)).removeprefix(f"### {marker}\n")
+        tables[marker] = table_in(Path(file))
     pages = {page: text_of(page) for page in options.page}
     for marker, _ in options.table:
         if not any(f"<!-- {marker} -->" in text for text in pages.values()):

@@ -151,6 +151,22 @@ def is_text(path: Path) -> bool:
     return True
 
 
+def ids_in(tables: Sequence[Path], columns: Sequence[str]) -> pa.ChunkedArray:
+    """The first column of tables that have them all."""
+    try:
+        rows = pyarrow.dataset.dataset(tables)
+        names = rows.schema.names
+        if lacking := [name for name in columns if name not in names]:
+            raise SettingError(
+                f"{tables[0]} has no column {', '.join(lacking)}, but {', '.join(names)}; name "
+                "others with --id-column and --audio-column"
+            )
+        return rows.to_table(list(columns[:1]))[0]
+    except (OSError, pa.ArrowInvalid) as error:
+        named = ", ".join(path.name for path in tables)
+        raise SettingError(f"{tables[0].parent}: {named} cannot be read: {error}") from error
+
+
 def waiting_recordings(options: argparse.Namespace) -> tuple[ray.data.Dataset, dict[str, str]]:
     """What has no portrait yet.
 
@@ -170,7 +186,7 @@ def waiting_recordings(options: argparse.Namespace) -> tuple[ray.data.Dataset, d
         blocks = max(1, math.ceil(len(rows) / options.batch_size))
         return ray.data.from_items(rows, override_num_blocks=blocks), odd
     columns = [options.id_column, options.audio_column]
-    ids = pyarrow.dataset.dataset(tables).to_table(columns[:1])[0]
+    ids = ids_in(tables, columns)
     if ids.null_count or len(ids.unique()) < len(ids):
         raise SettingError(f"{source}: rows of {columns[0]} are empty or the same; make them ids")
 

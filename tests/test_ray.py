@@ -265,6 +265,29 @@ def test_ids_that_are_the_same_are_refused(
             ray_batch.main([str(tmp_path / "voices.parquet"), "-o", str(tmp_path / "faces")])
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        (
+            "voices.parquet",
+            ["--id-column", "speaker"],
+            "has no column speaker, but id, audio; name",
+        ),
+        ("voices.parquet", ["--audio-column", "sound"], "has no column sound, but id, audio"),
+        ("missing.parquet", [], "missing.parquet cannot be read"),
+        ("damaged.parquet", [], "damaged.parquet cannot be read"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_named(
+    name: str, option: list[str], message: str, ray_batch: ModuleType, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"id": ["a"], "audio": [b""]}), tmp_path / "voices.parquet")
+    (tmp_path / "damaged.parquet").write_bytes(b"no table")
+    arguments = [str(tmp_path / name), "-o", str(tmp_path / "faces"), *option]
+    with pytest.raises(SettingError, match=message):
+        ray_batch.waiting_recordings(ray_batch.build_parser().parse_args(arguments))
+
+
 def test_names_of_other_alphabets_stay_short(ray_batch: ModuleType) -> None:
     name = "записи/Интервью: Иван Иванович Петров, 100 %, часть первая.wav"
     stem = ray_batch.stem_of(name)

@@ -614,9 +614,42 @@ def test_frechet_distance_of_known_normal_distributions() -> None:
 def test_kernel_distance_is_zero_for_the_same_distribution() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.standard_normal((2, 1000, 4))
-    same = kernel_distance(one, other)
+    same, shifted = kernel_distance(one, other), kernel_distance(one, other + 1.0)
+    assert same is not None
+    assert shifted is not None
     assert abs(same.value) < same.deviation < 100
-    assert kernel_distance(one, other + 1.0).value > 10 * abs(same.value)
+    assert shifted.value > 10 * abs(same.value)
+
+
+def test_too_few_pictures_have_no_distance() -> None:
+    one, other = np.random.default_rng(0).standard_normal((2, 8, 4))
+    for few in (1, 2, 3):
+        assert kernel_distance(one[:few], other) is kernel_distance(one, other[:few]) is None
+    assert kernel_distance(one[:4], other[:4]) is not None
+    with pytest.raises(SettingError, match="two pictures or more"):
+        frechet_distance(one[:1], other)
+    assert frechet_distance(one[:2], other[:2]) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "number"),
+    [
+        *((module, "--limit", number) for module in (command, face_parts) for number in (-2, 0, 1)),
+        *((presets, option, 0) for option in ("--limit", "--portraits-a-voice")),
+        *((watermark, option, 0) for option in ("--count", "--processes")),
+    ],
+)
+def test_numbers_that_nothing_can_be_measured_with_are_refused_at_once(
+    module: ModuleType,
+    option: str,
+    number: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    with pytest.raises(SystemExit):
+        module.main([option, str(number), "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert f"argument {option}: give a whole number from" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_reports_and_pages_are_utf8_whatever_the_locale(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voice2face.commands.options import number_argument
 from voice2face.data.tables import load_voices
 from voice2face.evaluation.agreement import bootstrap_share, share_of_known, within_one_decade
 from voice2face.evaluation.distribution import frechet_distance
@@ -26,7 +27,7 @@ from voice2face.evaluation.measuring_command import (
 from voice2face.evaluation.pictures import face_found, picture_features
 from voice2face.evaluation.report import Report
 from voice2face.evaluation.voices import HeardVoices, hear, said_of
-from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY
+from voice2face.settings import DEFAULT_PRESET, DEFAULT_VARIETY, MOST_IMAGES
 
 
 class Comparison:
@@ -92,7 +93,10 @@ def run_comparison(
     add_checkpoint_option(parser)
     add_measuring_options(parser)
     parser.add_argument(
-        "--portraits-a-voice", type=int, default=2, help="seeds a speaker (default: %(default)s)"
+        "--portraits-a-voice",
+        type=number_argument(int, 1, MOST_IMAGES),
+        default=2,
+        help="seeds a speaker (default: %(default)s)",
     )
     parser.set_defaults(preset=DEFAULT_PRESET, variety=DEFAULT_VARIETY)
     options = parse_options(parser, arguments)

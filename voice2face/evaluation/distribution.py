@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voice2face.errors import SettingError
+
 SUBSETS, SUBSET_SIZE = 100, 200
 NEIGHBOUR = 3  # whose distance is the radius around a picture
 
@@ -28,7 +30,12 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     Args:
         one: ``(N, dim)`` features.
         other: ``(M, dim)`` features.
+
+    Raises:
+        SettingError: one of them is of a single picture, which has no spread.
     """
+    if min(len(one), len(other)) < 2:
+        raise SettingError("a Fréchet distance is of two pictures or more; measure more of them")
     difference = one.mean(0) - other.mean(0)
     first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
     values, vectors = np.linalg.eigh(first)
@@ -38,7 +45,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(max(0.0, distance))
 
 
-def kernel_distance(one: np.ndarray, other: np.ndarray) -> Estimate:
+def kernel_distance(one: np.ndarray, other: np.ndarray) -> Estimate | None:
     """Unbiased squared maximum mean discrepancy, cubic kernel (Binkowski et al. 2018), times 1000.
 
     The mean over random subsets, of no more than half of either set, so that subsets differ.
@@ -46,8 +53,13 @@ def kernel_distance(one: np.ndarray, other: np.ndarray) -> Estimate:
     Args:
         one: ``(N, dim)`` features.
         other: ``(M, dim)`` features.
+
+    Returns:
+        ``None`` of fewer than four pictures, of which no half holds a pair.
     """
     size = min(SUBSET_SIZE, len(one) // 2, len(other) // 2)
+    if size < 2:
+        return None
     rng = np.random.default_rng(0)
     dim = one.shape[1]
     values = []

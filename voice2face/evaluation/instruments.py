@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voice2face.commands.options import variety_argument
+from voice2face.commands.options import number_argument, variety_argument
 from voice2face.data.perceptual_loss import PerceptualLoss
 from voice2face.data.tables import FaceTable, load_faces
 from voice2face.evaluation.judge import FaceFeatures, Judge
@@ -85,7 +85,11 @@ def add_measuring_options(parser: argparse.ArgumentParser) -> None:
         "squeezenet1_0.safetensors (ImageNet features)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
-    parser.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    parser.add_argument(
+        "--limit",
+        type=number_argument(int, 2, 1_000_000),
+        help="rows to read of each split, for a trial run",
+    )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
     )

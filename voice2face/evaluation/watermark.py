@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from voice2face.commands.options import number_argument
 from voice2face.data.tables import load_faces, load_voices
 from voice2face.evaluation.agreement import bootstrap_share
 from voice2face.evaluation.instruments import add_checkpoint_option, add_drawing_options
@@ -101,11 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of faces and voices")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     parser.add_argument(
-        "--count", type=int, default=1_000, help="pictures of each kind (default: %(default)s)"
+        "--count",
+        type=number_argument(int, 1, 1_000_000),
+        default=1_000,
+        help="pictures of each kind (default: %(default)s)",
     )
     add_drawing_options(parser)
     parser.add_argument(
-        "--processes", type=int, default=2, help="searches at once (default: %(default)s)"
+        "--processes",
+        type=number_argument(int, 1, 1024),
+        default=2,
+        help="searches at once (default: %(default)s)",
     )
     options = parse_options(parser, arguments)
     pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)

@@ -108,7 +108,7 @@ def students_t(differences: np.ndarray) -> float:
 
 
 def bar_chart(values: dict[str, dict[str, float]]) -> Image.Image:
-    """Bars of t by part, one colour a series; the line marks what chance exceeds in 5 %."""
+    """Bars of t by part, one colour a series; |t| by chance is beyond the line in 5 %."""
     colours, red = ("#2f5d8a", "#8fb3d1", "#c9c4b8"), "#b0392b"
     width, bar, level, margin = 110, 28, 30, 40
     every = [t for series in values.values() for t in series.values()]

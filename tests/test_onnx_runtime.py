@@ -6,6 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import torch
 
 from tests.conftest import tiny_components, tiny_portraitist
 from voice2face import Voice2FacePipeline
-from voice2face.errors import CompileError, SettingError
+from voice2face.errors import CompileError, ExportError, SettingError
 from voice2face.models import Denoiser, FaceDecoder
+from voice2face.onnx.export import example_of, write_network
+from voice2face.onnx.runtime import open_session
 
 WORKER_SECONDS = 120
 
@@ -98,6 +101,43 @@ def test_forked_workers_draw_without_it(
 def test_it_computes_in_single_precision() -> None:
     with pytest.raises(CompileError, match=r"float32 on a CPU, not in torch.float16 on cpu"):
         tiny().half().compile("onnxruntime")
+
+
+@pytest.mark.parametrize("error", [ExportError("no such operator"), OSError("disk is full")])
+def test_where_one_network_fails_all_stay_pytorchs(
+    error: Exception, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, network: torch.nn.Module, *given: object) -> None:
+        if isinstance(network, FaceDecoder):
+            raise error
+        write_network(path, network, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("voice2face.onnx.runtime.write_network", write)
+    pipe = tiny()
+    with pytest.raises(CompileError, match=f"onnxruntime cannot run the networks: {error}"):
+        pipe.compile("onnxruntime")
+    assert network_calls(pipe, lambda: draw(pipe, tone, 1)) == 5
+
+
+def test_weights_may_have_gradients(running: Voice2FacePipeline) -> None:
+    denoiser = running.method.parts()["denoiser"]
+    example = example_of(denoiser)
+    condition = denoiser.condition(example["speech"], example["quality"])
+    assert condition.speech.requires_grad
+    given = (example["latents"], example["timesteps"], condition)
+    expected = torch.nn.Module._call_impl(denoiser, *given).detach()
+    torch.testing.assert_close(denoiser(*given), expected, atol=1e-3, rtol=0)
+
+
+def test_networks_are_run_by_as_many_threads_as_pytorch_which_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = torch.nn.Linear(4, 4)
+    write_network(tmp_path / "network.onnx", network, {"numbers": torch.ones(3, 4)}, ("output",))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    options = open_session(tmp_path / "network.onnx").get_session_options()
+    assert options.intra_op_num_threads == 3
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_there_are_three_backends() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voice2face.portrait import Portrait, Portraits
     from voice2face.settings import Settings
 
-__version__ = "0.35.0"
+__version__ = "0.36.0"
 
 _HOMES = {
     "Voice2FacePipeline": "voice2face.pipeline",

@@ -660,7 +660,6 @@ def test_the_command_distils_a_checkpoint_and_resumes(run: Distilled, tmp_path: 
     [
         (["--steps", 4], "was made of other data or by other networks"),
         (["--limit", 7], "was made of other data or by other networks"),
-        (["--whole-portraits", 1], "--whole-portraits is 2 or more"),
     ],
 )
 def test_what_does_not_go_with_a_distillation_is_refused(

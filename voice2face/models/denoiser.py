@@ -45,6 +45,11 @@ class Condition(NamedTuple):
     beside: Tensor | None = None
 
 
+def norm_groups(block_channels: Sequence[int]) -> int:
+    """Into how many groups normalisation divides each level's channels."""
+    return min(32, *block_channels)
+
+
 class Denoiser(AttributeHeads, Network):
     """A UNet with self-attention and with cross-attention to the voice (SCLDM, Eq. 5).
 
@@ -122,7 +127,7 @@ class Denoiser(AttributeHeads, Network):
             # diffusers reads this argument as the number of heads
             attention_head_dim=attention_heads,
             cross_attention_dim=cross_attention_dim,
-            norm_num_groups=min(32, min(block_channels)),
+            norm_num_groups=norm_groups(block_channels),
             class_embed_type="projection",
             projection_class_embeddings_input_dim=len(QUALITY_NAMES)
             + 1

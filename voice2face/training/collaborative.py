@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from voice2face.audio import SAMPLE_RATE
+from voice2face.commands.options import number_argument
 from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.excerpts import random_crop
 from voice2face.data.perceptual_loss import PerceptualLoss
@@ -28,6 +29,7 @@ from voice2face.models import (
     SpeakerEncoder,
     SpeechEncoder,
 )
+from voice2face.models.face_autoencoder import PICTURE_RANGES
 from voice2face.pixels import to_model_range, to_uint8
 from voice2face.training.augmentation import augment_voices
 from voice2face.training.learnt_with import labelled_attributes_of, note_learnt_with
@@ -38,13 +40,17 @@ from voice2face.training.options import (
     add_data_options,
     add_loop_options,
     add_perceptual_option,
+    count_argument,
     load_split,
+    multiple_argument,
     options_from,
 )
 from voice2face.training.pairing import Pairing
 from voice2face.training.speech_scores import speech_scores
 
 logger = logging.getLogger("voice2face.training")
+
+HALVINGS = 8  # positions of the first convolution to one of the latent, along a side
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,18 @@ class CollaborativeTraining:
         }
 
 
+def patch_size(image_size: int) -> int:
+    """Side of the patches that the first convolution sees as one position."""
+    return max(2, image_size // 64)
+
+
+def picture_size(text: str) -> int:
+    """The side of pictures, as argparse reads it: refused where it is not halved evenly."""
+    lowest, highest = PICTURE_RANGES["image_size"]
+    size = int(number_argument(int, lowest, highest)(text))
+    return int(multiple_argument(HALVINGS * patch_size(size), highest)(text))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_options(parser)
@@ -175,19 +193,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_perceptual_option(parser)
     parser.add_argument(
         "--image-size",
-        type=int,
+        type=picture_size,
         default=128,
         help="side of the training pictures in pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--latent-channels",
-        type=int,
+        type=number_argument(int, *PICTURE_RANGES["latent_channels"]),
         default=16,
         help="channels of the face latent (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=count_argument,
         default=CollaborativeOptions.batch_size,
         help="pairs a step (default: %(default)s)",
     )
@@ -229,7 +247,7 @@ def build_networks(arguments: argparse.Namespace) -> CollaborativeNetworks:
     """New networks of the asked size."""
     shape = {
         "image_size": arguments.image_size,
-        "patch_size": max(2, arguments.image_size // 64),
+        "patch_size": patch_size(arguments.image_size),
         "latent_channels": arguments.latent_channels,
     }
     return CollaborativeNetworks(SpeechEncoder(), FaceEncoder(**shape), FaceDecoder(**shape))

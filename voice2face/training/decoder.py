@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from voice2face.commands.options import number_argument
 from voice2face.components import load_component
 from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.fine_detail import detail_ratio
@@ -39,6 +40,7 @@ from voice2face.training.options import (
     add_face_options,
     add_loop_options,
     add_perceptual_option,
+    count_argument,
     options_from,
 )
 from voice2face.training.part_folders import part_folder
@@ -220,13 +222,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_perceptual_option(parser)
     parser.add_argument(
         "--image-size",
-        type=int,
+        type=number_argument(int, *FaceDecoder.ranges["image_size"]),
         default=192,
         help="side of the decoded pictures in pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=count_argument,
         default=DecoderOptions.batch_size,
         help="pictures a step (default: %(default)s)",
     )

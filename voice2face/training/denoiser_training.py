@@ -12,6 +12,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from voice2face.commands.options import number_argument
 from voice2face.compilation import check_compiler
 from voice2face.data.contact_sheets import contact_sheet
 from voice2face.devices import move
@@ -27,7 +28,13 @@ from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.mixed_precision import mixed_precision
 from voice2face.training.noise_schedule import draw_timesteps, noise_schedule
-from voice2face.training.options import add_data_options, add_loop_options, options_from
+from voice2face.training.options import (
+    add_data_options,
+    add_loop_options,
+    count_argument,
+    options_from,
+    share_argument,
+)
 from voice2face.training.starting_denoiser import (
     ATTRIBUTES_EMPHASIS,
     PUBLISHED_PREDICTION,
@@ -262,13 +269,13 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=count_argument,
         default=DiffusionOptions.batch_size,
         help="latents a step (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=share_argument,
         default=DiffusionOptions.learning_rate,
         help="of AdamW (default: %(default)s)",
     )
@@ -279,17 +286,20 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--block-channels",
-        type=int,
+        type=number_argument(int, *Denoiser.ranges["block_channels"]),
         nargs="+",
         default=[128, 256],
         help="widths of the UNet (default: 128 256)",
     )
     parser.add_argument(
-        "--layers-per-block", type=int, default=1, help="depth of a level (default: %(default)s)"
+        "--layers-per-block",
+        type=number_argument(int, *Denoiser.ranges["layers_per_block"]),
+        default=1,
+        help="depth of a level (default: %(default)s)",
     )
     parser.add_argument(
         "--cross-attention-dim",
-        type=int,
+        type=number_argument(int, *Denoiser.ranges["cross_attention_dim"]),
         default=256,
         help="width of the voice's tokens (default: %(default)s)",
     )
@@ -300,14 +310,14 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--attributes-emphasis",
-        type=float,
+        type=number_argument(float, *Denoiser.ranges["attributes_emphasis"]),
         metavar="X",
         help="how many times as far from the middle as they are heard sex and age are told when "
         f"drawing (default: that of --start-from, without it {ATTRIBUTES_EMPHASIS})",
     )
     parser.add_argument(
         "--drop-attention",
-        type=float,
+        type=share_argument,
         default=DiffusionOptions.drop_attention,
         metavar="SHARE",
         help="share of the pairs in which only these numbers tell of the voice "
@@ -315,7 +325,7 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lognormal",
-        type=float,
+        type=share_argument,
         default=DiffusionOptions.lognormal,
         metavar="SHARE",
         help="share of the pairs whose noise level is drawn lognormally, which teaches most at the "
@@ -324,7 +334,7 @@ def add_denoiser_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dropout",
-        type=float,
+        type=share_argument,
         default=DiffusionOptions.dropout,
         metavar="SHARE",
         help="share of the activations that is left out while training, against learning faces by "

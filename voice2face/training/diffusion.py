@@ -7,11 +7,13 @@ import argparse
 import numpy as np
 import torch
 
+from voice2face.commands.options import number_argument
 from voice2face.models import FacePrior
 from voice2face.training.denoiser_training import add_denoiser_options, train_denoiser
 from voice2face.training.encoders import Encoders
 from voice2face.training.latent_pairs import FacePairs
 from voice2face.training.latents import EncodedTables
+from voice2face.training.options import MOST, count_argument
 from voice2face.training.starting_denoiser import starting_point
 from voice2face.training.target_quality import quality_settings
 
@@ -35,14 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_denoiser_options(parser)
     parser.add_argument(
-        "--beta", type=float, default=0.01, help="weight of the face prior (default: %(default)s)"
+        "--beta",
+        type=number_argument(float, *FacePrior.ranges["weight"]),
+        default=0.01,
+        help="weight of the face prior (default: %(default)s)",
     )
     parser.add_argument(
-        "--prior-faces", type=int, default=10_000, help="N of Eq. 3 (default: %(default)s)"
+        "--prior-faces",
+        type=count_argument,
+        default=10_000,
+        help="N of Eq. 3 (default: %(default)s)",
     )
     parser.add_argument(
         "--moves",
-        type=int,
+        type=number_argument(int, 0, MOST),
         default=0,
         metavar="COUNT",
         help="learn from each face moved by a few pixels too, that many times, against learning "

@@ -20,12 +20,14 @@ from pathlib import Path
 
 import torch
 
+from voice2face.commands.options import number_argument
 from voice2face.components import load_component
 from voice2face.devices import move
 from voice2face.errors import SettingError
 from voice2face.models import FewStepUpdate
+from voice2face.models.few_step_update import MOST_STEPS as MOST_FEW_STEPS
 from voice2face.pipeline import Voice2FacePipeline
-from voice2face.settings import Settings
+from voice2face.settings import HIGHEST_GUIDANCE, MOST_STEPS, Settings
 from voice2face.training.attribute_reader import trained_reader
 from voice2face.training.distillation_training import (
     DistillationNetworks,
@@ -43,10 +45,14 @@ from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.low_rank import make_low_rank
 from voice2face.training.options import (
+    MOST,
     add_data_options,
     add_loop_options,
     add_perceptual_option,
+    count_argument,
     options_from,
+    share_argument,
+    weight_argument,
 )
 from voice2face.training.pairing import ChosenFaces
 from voice2face.training.portrait_losses import PortraitLosses
@@ -102,26 +108,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--portraits",
-        type=int,
+        type=count_argument,
         default=4096,
         help="portraits to draw and to learn from (default: %(default)s)",
     )
     parser.add_argument(
         "--teacher-steps",
-        type=int,
+        type=number_argument(int, 1, MOST_STEPS),
         default=16,
         help="steps of UniPC in which the portraits to learn from are drawn; a multiple of --steps "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=number_argument(int, 1, MOST_FEW_STEPS),
         default=DistillationOptions.steps,
         help="that the update is to draw in (default: %(default)s)",
     )
     parser.add_argument(
         "--guidance",
-        type=float,
+        type=number_argument(float, 0, HIGHEST_GUIDANCE),
         default=DistillationOptions.guidance,
         help="scale of the guidance whose effect is learnt in (default: %(default)s)",
     )
@@ -135,21 +141,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--autoguidance",
-        type=float,
+        type=number_argument(float, 0, HIGHEST_GUIDANCE),
         default=2.5,
         metavar="SCALE",
         help="how far away from --weaker; 1 is no guidance (default: %(default)s)",
     )
     parser.add_argument(
         "--attribute-weight",
-        type=float,
+        type=weight_argument,
         default=DistillationOptions.attribute_weight,
         help="weight of the loss of sex and age that are read off whole portraits (of whole faces "
         "alone); with 0 here and below, the update only imitates (default: %(default)s)",
     )
     parser.add_argument(
         "--adversarial-weight",
-        type=float,
+        type=weight_argument,
         default=DistillationOptions.adversarial_weight,
         help="weight of the loss against a discriminator that knows real faces "
         "(default: %(default)s)",
@@ -163,40 +169,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--face-weight",
-        type=float,
+        type=weight_argument,
         default=DistillationOptions.face_weight,
         help="weight of the face check's doubt that the face is drawn well, where the "
         "checkpoint has a face check (of whole faces alone; default: %(default)s)",
     )
     parser.add_argument(
         "--whole-portraits",
-        type=int,
+        type=number_argument(int, 2, MOST),
         default=DistillationOptions.whole_portraits,
         help="whole portraits that are drawn in each training step for these three losses, 2 or "
         "more (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-steps",
-        type=int,
+        type=count_argument,
         default=DistillationOptions.learning_steps,
         help="last sampling steps of whole portraits through which gradients flow "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--rank",
-        type=int,
+        type=count_argument,
         default=12,
         help="rank of the low-rank update of each weight (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=share_argument,
         default=DistillationOptions.learning_rate,
         help="of AdamW (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=count_argument,
         default=DistillationOptions.batch_size,
         help="sampling steps to imitate in each training step (default: %(default)s)",
     )
@@ -207,8 +213,6 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     if arguments.teacher_steps % arguments.steps:
         raise SettingError("--teacher-steps is a multiple of --steps")
-    if arguments.whole_portraits < 2:
-        raise SettingError("--whole-portraits is 2 or more: one to compare, one as portraits are")
     options = options_from(arguments, DistillationOptions)
     start = None
     if arguments.start_from is not None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from voice2face.commands.options import number_argument
 from voice2face.components import load_component
 from voice2face.data.contact_sheets import contact_sheet
 from voice2face.data.face_detection import LEAST_BESIDE
@@ -36,19 +37,30 @@ from voice2face.training.kept_files import fingerprint, kept_tensor
 from voice2face.training.learnt_with import note_learnt_with
 from voice2face.training.loop import LoopOptions, TrainingLoop
 from voice2face.training.options import (
+    MOST,
     add_data_options,
     add_loop_options,
     add_perceptual_option,
     checksum_of_split,
+    count_argument,
     load_split,
+    multiple_argument,
     options_from,
+    share_argument,
 )
 from voice2face.training.part_folders import part_folder
-from voice2face.training.photograph_distance import PhotographDistance
-from voice2face.training.portrait_quality import EYES, MeasuredPortraits, Merits, measure
+from voice2face.training.photograph_distance import NEIGHBOUR, PhotographDistance
+from voice2face.training.portrait_quality import (
+    EYES,
+    SPREAD_QUANTILES,
+    MeasuredPortraits,
+    Merits,
+    measure,
+)
 from voice2face.training.trajectories import FIRST_SEEDS
 
 SHOWN = 10
+LEAST_HELD_OUT = SHOWN + 1  # or a row of the sheet would be empty
 NAMES = ("found", "eyes", "mouth", "face")  # of the merits
 PORTRAIT_NOISE = 0.25  # so much, or the check learns its portraits by heart
 WEIGHT_DECAY = 0.1
@@ -208,32 +220,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--portraits",
-        type=int,
+        type=number_argument(int, 2, MOST),
         default=16384,
         help="portraits to draw and to learn from (default: %(default)s)",
     )
     parser.add_argument(
         "--held-out-portraits",
-        type=int,
+        type=number_argument(int, LEAST_HELD_OUT, MOST),
         default=2048,
         help="portraits to draw and to measure with (default: 2048)",
     )
     parser.add_argument(
         "--photographs",
-        type=int,
+        type=number_argument(int, NEIGHBOUR, MOST),
         default=5000,
         help="faces that portraits are to be like, five at least (default: %(default)s)",
     )
     parser.add_argument(
         "--bar",
-        type=float,
+        type=number_argument(float, 0, 1 - SPREAD_QUANTILES),
         default=FaceCheckOptions.bar,
         metavar="SHARE",
         help="share of portraits as light that a merit is to lie above (default: %(default)s)",
     )
     parser.add_argument(
         "--refused",
-        type=float,
+        type=share_argument,
         default=FaceCheckOptions.refused,
         metavar="SHARE",
         help="share of the portraits that are refused and drawn again for each merit but the eyes; "
@@ -242,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--refused-for-eyes",
-        type=float,
+        type=share_argument,
         default=FaceCheckOptions.refused_for_eyes,
         metavar="SHARE",
         help="likewise, for eyes in the dark (default: %(default)s)",
@@ -255,19 +267,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--width",
-        type=int,
+        type=multiple_argument(8, FaceCheck.ranges["width"][1]),
         default=24,
         help="channels of the layers of a new one (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=share_argument,
         default=FaceCheckOptions.learning_rate,
         help="of AdamW (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=count_argument,
         default=FaceCheckOptions.batch_size,
         help="latents a step (default: %(default)s)",
     )

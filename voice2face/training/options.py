@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
+from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from voice2face.commands.options import number_argument
 from voice2face.data.tables import FaceTable, VoiceTable, load_faces, load_voices, read_rows
+from voice2face.seeds import LARGEST_SEED
 from voice2face.training.loop import LoopOptions
 from voice2face.training.pairing import AttributeBridge, Pairing, TruePairs
 
@@ -18,6 +22,30 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+
+MOST = 1_000_000_000  # of anything that is counted
+count_argument = number_argument(int, 1, MOST)
+seed_argument = number_argument(int, 0, LARGEST_SEED)
+share_argument = number_argument(float, 0, 1)
+weight_argument = number_argument(float, 0, 1_000)  # of a loss
+
+
+def multiple_argument(of: int, most: float) -> Callable[[str], float]:
+    """What reads an option's whole number, as argparse takes it, and refuses what is no multiple.
+
+    Args:
+        of: the least that it may be, and what it is a multiple of.
+        most: that it may be.
+    """
+    in_range = number_argument(int, of, most)
+
+    def parse(text: str) -> float:
+        number = in_range(text)
+        if number % of:
+            raise argparse.ArgumentTypeError(f"give a multiple of {of}, not {text!r}")
+        return number
+
+    return parse
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +56,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--pairs", nargs="+", help="parquet files (or patterns) of true pairs: audio, face, person"
     )
-    data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    data.add_argument(
+        "--limit",
+        type=number_argument(int, 2, MOST),
+        help="rows to read of each split, for a trial run",
+    )
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +69,11 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     either = data.add_mutually_exclusive_group(required=True)
     either.add_argument("--faces", nargs="+", help="parquet files (or patterns) of faces")
     either.add_argument("--pairs", nargs="+", help="parquet files (or patterns) of true pairs")
-    data.add_argument("--limit", type=int, help="rows to read of each split, for a trial run")
+    data.add_argument(
+        "--limit",
+        type=number_argument(int, 2, MOST),
+        help="rows to read of each split, for a trial run",
+    )
 
 
 def add_perceptual_option(parser: argparse.ArgumentParser) -> None:
@@ -109,24 +145,27 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
     )
     loop.add_argument(
         "--time-budget",
-        type=float,
+        type=number_argument(float, 1e-3, math.inf),
         default=3600.0,
         metavar="SECONDS",
         help="seconds of training, resumes included (default: %(default)s)",
     )
     loop.add_argument(
-        "--max-steps", type=int, default=10**9, help="optimiser steps at most (default: no limit)"
+        "--max-steps",
+        type=count_argument,
+        default=10**9,
+        help="optimiser steps at most (default: no limit)",
     )
     loop.add_argument(
         "--cooldown",
-        type=float,
+        type=share_argument,
         default=0.25,
         metavar="SHARE",
         help="last share of the run over which the learning rate falls (default: %(default)s)",
     )
     loop.add_argument(
         "--ema-decay",
-        type=float,
+        type=share_argument,
         default=LoopOptions.ema_decay,
         help="decay of the averaged weights (default: %(default)s)",
     )
@@ -139,13 +178,16 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
     )
     loop.add_argument(
         "--evaluate-every",
-        type=float,
+        type=number_argument(float, 0, math.inf),
         default=300.0,
         metavar="SECONDS",
         help="seconds between evaluations (default: %(default)s)",
     )
     loop.add_argument(
-        "--seed", type=int, default=0, help="seed of everything random (default: %(default)s)"
+        "--seed",
+        type=seed_argument,
+        default=0,
+        help="seed of everything random (default: %(default)s)",
     )
     loop.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 

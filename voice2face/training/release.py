@@ -15,7 +15,8 @@ from diffusers import DDIMScheduler
 from voice2face.checkpoints.files import component_folder, describe_files, shared_file
 from voice2face.checkpoints.manifest import FORMAT_VERSION, MANIFEST_FILE, PACKAGED_WEIGHTS
 from voice2face.checkpoints.model_card import read_card
-from voice2face.checkpoints.model_index import read_model_index
+from voice2face.checkpoints.model_index import OUTPUT_SIZES, read_model_index
+from voice2face.commands.options import number_argument
 from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.methods import METHODS
@@ -244,7 +245,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--to", type=Path, required=True, help="checkpoint folder to write or list")
     parser.add_argument(
-        "--output-size", type=int, default=256, help="side of saved pictures (default: %(default)s)"
+        "--output-size",
+        type=number_argument(int, *OUTPUT_SIZES),
+        default=256,
+        help="side of saved pictures (default: %(default)s)",
     )
     parser.add_argument("--report", type=Path, help="report.json of the evaluation command")
     parser.add_argument("--licence", help="of the weights (default: as the manifest says)")

@@ -23,7 +23,12 @@ from voice2face.models.face_retriever import FaceRetriever
 from voice2face.training.clip_embeddings import embed_clips
 from voice2face.training.latents import encode_faces
 from voice2face.training.learnt_with import note_learnt_with
-from voice2face.training.options import add_data_options, load_split
+from voice2face.training.options import (
+    add_data_options,
+    count_argument,
+    load_split,
+    seed_argument,
+)
 from voice2face.training.pairing import ChosenFaces, Pairing
 from voice2face.training.part_folders import part_folder
 
@@ -93,7 +98,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the index to")
     parser.add_argument(
-        "--entries", type=int, default=2_000, help="entries at most (default: %(default)s)"
+        "--entries",
+        type=count_argument,
+        default=2_000,
+        help="entries at most (default: %(default)s)",
     )
     parser.add_argument(
         "--licence",
@@ -102,7 +110,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "own licence where the table names one",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the pairs that are drawn (default: %(default)s)"
+        "--seed",
+        type=seed_argument,
+        default=0,
+        help="of the pairs that are drawn (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 

@@ -15,7 +15,7 @@ from torch import nn
 from voice2face.components import load_component
 from voice2face.errors import SettingError
 from voice2face.models import Denoiser
-from voice2face.models.denoiser import QUALITY_NAMES
+from voice2face.models.denoiser import QUALITY_NAMES, norm_groups
 from voice2face.models.heard_attributes import ATTRIBUTES
 from voice2face.training.encoders import Encoders
 from voice2face.training.part_folders import part_folder
@@ -138,6 +138,13 @@ def starting_point(
                 f"the denoiser in {arguments.start_from} sees {denoiser.config.beside_channels} "
                 f"channels beside the noisy latent, this stage's {beside_channels}: it was trained "
                 "by another stage"
+            )
+    if denoiser is None:
+        groups = norm_groups(arguments.block_channels)
+        if any(channels % groups for channels in arguments.block_channels):
+            raise SettingError(
+                f"where the least of --block-channels is {min(arguments.block_channels)}, all are "
+                f"multiples of {groups}"
             )
     told = arguments.heard_attributes or (denoiser and denoiser.config.heard_attributes)
     if arguments.drop_attention and not told:

@@ -285,7 +285,7 @@ def test_a_denoiser_goes_on_learning_and_what_had_the_lowest_loss_is_kept(
     best = (two / "lowest_loss" / DENOISER).read_bytes()
     assert best == (two / DENOISER).read_bytes()
     with (two / "log.jsonl").open("a") as log:
-        log.write('{"held_out_loss": 0.0}\n')
+        log.write('{"step": 2, "held_out_loss": 0.0}\n')
     again = [*strangers, "--encoders", stage_one, "--out", two, *SHORT]
     again += ["--heard-attributes", *SMALL]
     run("diffusion", *again, "--resume", "--max-steps", 3)

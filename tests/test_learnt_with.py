@@ -80,6 +80,20 @@ def test_parts_that_did_not_learn_together_are_not_released(
     assert not (tmp_path / "released").exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "complaint"),
+    [
+        ("diffusion", "diffusion holds no face_decoder$"),
+        ("nothing", "there is no folder .*nothing$"),
+    ],
+)
+def test_a_part_is_missing_where_it_was_looked_for(
+    folder: str, complaint: str, stages: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=complaint):
+        release(stages | {"decoder": tmp_path / folder}, tmp_path / "released")
+
+
 @pytest.mark.parametrize("others", ["stages", "released"])
 def test_parts_of_a_checkpoint_go_with_its_own_networks_alone(
     others: str, stages: dict[str, Path], tmp_path: Path

@@ -210,7 +210,10 @@ def load_component(kind: Any, folder: Path) -> Any:
         ArchitectureError: the folder is missing or does not fit the class.
     """
     if not folder.is_dir():
-        raise ArchitectureError(f"{folder} is missing from the checkpoint")
+        there = folder.parent
+        if not there.is_dir():
+            raise ArchitectureError(f"there is no folder {there}")
+        raise ArchitectureError(f"{there} holds no {folder.name}")
     if isinstance(kind, tuple):
         named = read_json(folder / CONFIG_FILE).get("_class_name")
         kind = next((one for one in kind if one.__name__ == named), kind[0])

@@ -36,6 +36,7 @@ from tests.test_compilation import needs_a_compiler
 from voice2face import Voice2FacePipeline
 from voice2face.audio import SAMPLE_RATE
 from voice2face.checkpoints.manifest import PACKAGED_WEIGHTS
+from voice2face.checkpoints.model_index import read_model_index
 from voice2face.components import load_component
 from voice2face.data.excerpts import random_crop
 from voice2face.data.hidden_eyes import hidden_eyes
@@ -252,6 +253,15 @@ def test_the_stages_of_fine_portraitist_make_a_checkpoint_and_go_on_from_it(
         run("release", *stages, "--upper", tmp_path / "other", "--to", fine)
     entry = json.loads((tmp_path / "fine.json").read_text())["checkpoints"]["fine"]
     assert entry["method"] == "fine_portraitist"
+    exchanged = ["--bottom", portraitist_stages / "upper", "--upper", portraitist_stages / "bottom"]
+    with pytest.raises(SystemExit, match=r"--bottom .*upper was trained by another stage"):
+        run("release", *stages, *exchanged, "--to", fine)
+    of_checkpoint = [
+        word for stage in ("bottom", "upper", "retriever") for word in (f"--{stage}", fine)
+    ]
+    run("release", "--collaborative", fine, *of_checkpoint, "--to", tmp_path / "again")
+    files = [read_model_index(folder)["files"] for folder in (fine, tmp_path / "again")]
+    assert files[0] == files[1]
     portraitist = Voice2FacePipeline.from_pretrained(fine, device="cpu")
     made = portraitist(tone, 16_000, num_inference_steps=1)
     assert made.evidence.retrieved[0].id in retriever.entries.ids

@@ -34,6 +34,9 @@ NETWORKS_OF_STAGES: Mapping[str, tuple[str, ...]] = {
     "diffusion": ("face_encoder", "speech_encoder"),
     "distillation": ("denoiser",),
     "face_check": ("face_encoder",),
+    "bottom": ("face_encoder", "speech_encoder"),
+    "upper": ("face_encoder", "speech_encoder"),
+    "retriever": ("face_encoder", "speech_encoder"),
     "bottom_distillation": ("bottom_denoiser",),
     "upper_distillation": ("upper_denoiser",),
 }

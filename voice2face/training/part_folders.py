@@ -8,6 +8,11 @@ from voice2face.checkpoints.files import component_folder
 from voice2face.checkpoints.model_index import MODEL_INDEX, read_model_index
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, rather than what a stage wrote."""
+    return (folder / MODEL_INDEX).is_file()
+
+
 def part_folder(folder: Path, part: str) -> Path:
     """The folder of a part.
 
@@ -17,5 +22,5 @@ def part_folder(folder: Path, part: str) -> Path:
         part: as a checkpoint calls it, such as ``"face_encoder"``.
     """
     folder = folder.absolute()
-    files = read_model_index(folder)["files"] if (folder / MODEL_INDEX).is_file() else {}
+    files = read_model_index(folder)["files"] if is_checkpoint(folder) else {}
     return component_folder(folder, part, files)

@@ -24,7 +24,9 @@ from voice2face.models import FewStepUpdate
 from voice2face.pipeline import Voice2FacePipeline
 from voice2face.pretrained_networks import components_of
 from voice2face.training.learnt_with import refuse_other_networks, unlabelled_attributes
-from voice2face.training.part_folders import part_folder
+from voice2face.training.part_folders import is_checkpoint, part_folder
+from voice2face.training.portraitist import BESIDE
+from voice2face.training.starting_denoiser import denoiser_folder
 from voice2face.whole_files import replace_file
 
 NO_LABELS = "No voice that it learnt from was labelled with"
@@ -82,7 +84,10 @@ def gathered(stages: Mapping[str, Path | None]) -> dict[str, Path]:
         stage_two = {part: two / part for part in ("face_prior", "denoiser", "scheduler")}
         return shared | stage_two | few_step
     if bottom is not None and upper is not None and retriever is not None:
-        schedules = [load_component(DDIMScheduler, half / "scheduler") for half in (bottom, upper)]
+        schedules = [
+            load_component(DDIMScheduler, part_folder(half, "scheduler"))
+            for half in (bottom, upper)
+        ]
         if len({schedule.config.prediction_type for schedule in schedules}) > 1:
             raise SettingError(
                 "--bottom and --upper learnt with different --prediction-type, and a checkpoint "
@@ -97,9 +102,9 @@ def gathered(stages: Mapping[str, Path | None]) -> dict[str, Path]:
             shared
             | updates
             | {
-                "retriever": retriever,
-                "bottom_denoiser": bottom / "denoiser",
-                "upper_denoiser": upper / "denoiser",
+                "retriever": retriever / "retriever" if is_checkpoint(retriever) else retriever,
+                "bottom_denoiser": denoiser_folder(bottom, "bottom_denoiser"),
+                "upper_denoiser": denoiser_folder(upper, "upper_denoiser"),
                 "scheduler": upper / "scheduler",
             }
         )
@@ -107,13 +112,25 @@ def gathered(stages: Mapping[str, Path | None]) -> dict[str, Path]:
 
 
 def load_parts(folders: dict[str, Path]) -> dict[str, Any]:
-    """The components that a pipeline is made of, from where ``gathered`` says that they lie."""
+    """The components that a pipeline is made of, from where ``gathered`` says that they lie.
+
+    Raises:
+        SettingError: a denoiser of Fine-portraitist is where the other one is wanted.
+    """
     method = next(name for name in METHODS if components_of(name, folders).keys() == folders.keys())
     kinds = components_of(method, folders)
-    return {
+    parts: dict[str, Any] = {
         part: load_component(kind, part_folder(folders[part].parent, folders[part].name))
         for part, kind in kinds.items()
     }
+    for half, beside in BESIDE.items():
+        name = f"{half}_denoiser"
+        config = parts[name].config if name in parts else None
+        if config and config.beside_channels != beside * config.latent_channels:
+            raise SettingError(
+                f"the denoiser in --{half} {folders[name].parent} was trained by another stage"
+            )
+    return parts
 
 
 def gather(components: dict[str, Any], to: Path, *, output_size: int, card: str | None) -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.options import add_repeats, refusing
+from voice2face.commands.options import number_argument
 from voice2face.placed_networks import BACKENDS
-from voice2face.settings import DEFAULT_PRESET, PRESETS
+from voice2face.settings import DEFAULT_PRESET, MOST_IMAGES, PRESETS
 
 if TYPE_CHECKING:
     from voice2face import Voice2FacePipeline
@@ -38,6 +40,13 @@ class Times(NamedTuple):
     samples_to_portrait: float
     drawing_alone: float
     each_in_batch: float
+
+
+class Compiled(NamedTuple):
+    """A compiled pipeline, and the seconds until it was."""
+
+    pipe: Voice2FacePipeline
+    seconds: float
 
 
 def seconds_of(run: Callable[[], object], repeats: int) -> float:
@@ -138,13 +147,19 @@ def print_throughput(rates: dict[str, float], operations: dict[str, int], rate: 
         )
 
 
+def compile_by(pipe: Voice2FacePipeline, backend: str) -> Compiled:
+    """Compile a pipeline, by the default of ``pipe.compile()`` or another backend."""
+    name = None if backend == DEFAULT else backend
+    return Compiled(pipe, seconds_of(lambda: pipe.compile(name), 1))
+
+
 def compare_presets(
-    pipe: Voice2FacePipeline, batch: int, repeats: int, backend: str | None
+    pipe: Voice2FacePipeline, batch: int, repeats: int, compiled: Compiled | None
 ) -> None:
-    """Measure and print the presets, compiled too where a backend is given."""
+    """Measure and print the presets, of a compiled pipeline too where one is given."""
     times, rates, operations = {}, {}, {}
 
-    def measure(way: str) -> None:
+    def measure(pipe: Voice2FacePipeline, way: str) -> None:
         times[way] = time_presets(pipe, batch, repeats)
         for name in PRESETS if pipe.device.type == "cuda" else ():
             draw_pictures(pipe, name)
@@ -154,21 +169,20 @@ def compare_presets(
 
     from benchmarks.parts import operations_of, product_rate
 
-    measure("")
+    measure(pipe, "")
     for name in rates:
         operations[name] = operations_of(lambda p=name: draw_pictures(pipe, p)) // PICTURES
-    if backend is not None:
-        ready = seconds_of(lambda: pipe.compile(None if backend == DEFAULT else backend), 1)
+    if compiled is not None:
         first, first_batch = (
-            seconds_of(lambda count=count: draw(pipe, DEFAULT_PRESET, count), 1)
+            seconds_of(lambda count=count: draw(compiled.pipe, DEFAULT_PRESET, count), 1)
             for count in (1, batch)
         )
         print(
-            f"compile(): {ready:.1f} s, then the first portrait: {first:.1f} s, the first batch: "
-            f"{first_batch:.1f} s\n"
+            f"compile(): {compiled.seconds:.1f} s, then the first portrait: {first:.1f} s, the "
+            f"first batch: {first_batch:.1f} s\n"
         )
         way = ", compiled"
-        measure(way)
+        measure(compiled.pipe, way)
         operations |= {name + way: operations[name] for name in PRESETS if name in operations}
     print_presets(times, batch)
     if rates:
@@ -219,11 +233,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--checkpoint", help="name or folder of what to measure (default: the package's)"
     )
     parser.add_argument(
-        "--batch", type=int, default=16, help="size of the batch (default: %(default)s)"
+        "--batch",
+        type=number_argument(int, 1, MOST_IMAGES),
+        default=16,
+        help="size of the batch (default: %(default)s)",
     )
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="runs of each (default: %(default)s)"
-    )
+    add_repeats(parser, default=5)
     parser.add_argument(
         "--compile",
         nargs="?",
@@ -243,12 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from voice2face import Voice2FacePipeline
 
+    with refusing(parser):
+        pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
+        compiled = None
+        if options.compile:
+            another = Voice2FacePipeline.from_pretrained(options.checkpoint)
+            compiled = compile_by(another, options.compile)
     if not options.warm:
         measure_start(options.checkpoint, options.repeats)
-    pipe = Voice2FacePipeline.from_pretrained(options.checkpoint)
     device = torch.cuda.get_device_name() if pipe.device.type == "cuda" else pipe.device
     print(f"{device}, {torch.get_num_threads()} threads, {pipe.dtype}, torch {torch.__version__}\n")
-    compare_presets(pipe, options.batch, options.repeats, options.compile)
+    compare_presets(pipe, options.batch, options.repeats, compiled)
     if options.comparisons:
         from benchmarks.comparisons import print_comparisons
 

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from benchmarks.__main__ import PLAIN, SPEECH, seconds_of
+from benchmarks.options import add_repeats, refusing
 from voice2face import Voice2FacePipeline
 from voice2face.methods.method import FEW_STEP
 from voice2face.settings import DISTILLED, PRESETS, Settings
@@ -221,9 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.comparisons", description=description
     )
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="runs of each (default: %(default)s)"
-    )
+    add_repeats(parser, default=5)
     parser.add_argument("--device", help="default: CUDA, else MPS, else the CPU")
     parser.add_argument(
         "--steps-measured",
@@ -238,8 +237,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
+    with refusing(parser):
+        pipe = Voice2FacePipeline.from_pretrained(device=options.device)
     print_comparisons(
-        Voice2FacePipeline.from_pretrained(device=options.device),
+        pipe,
         options.repeats,
         steps_measured=options.steps_measured,
         large=not options.skip_large,

@@ -8,6 +8,7 @@ the extra ``onnx`` and a folder that ``voice2face export-onnx`` wrote of the emb
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,15 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from benchmarks.__main__ import SPEECH
+from benchmarks.options import count_argument
 from voice2face import Voice2FacePipeline
-from voice2face.onnx.export import ToldDenoiser, example_of
+from voice2face.commands.options import number_argument
+from voice2face.onnx.export import SAMPLING_FILE, ToldDenoiser, example_of
 from voice2face.onnx.runtime import open_session
 
 EXAMPLE = SPEECH.parent.parent / "onnx_portrait.py"
 PAUSE_SECONDS = 0.2  # after which PyTorch's idle threads no longer spin
+LEAST_SECONDS, MOST_SECONDS = 0.001, 3600.0  # of a turn
 
 Run = Callable[[], object]
 
@@ -80,19 +84,36 @@ def difference(expected: Run, found: Run) -> float:
     return float((one - other).abs().mean() / one.abs().mean())
 
 
+def method_of(networks: Path) -> str | None:
+    """The method whose networks a folder holds, where it says so."""
+    facts = networks / SAMPLING_FILE
+    return json.loads(facts.read_text())["method"] if facts.is_file() else None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse arguments, measure, print."""
     description = (__doc__ or "").replace("``", "")
     parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx", description=description)
     parser.add_argument("networks", type=Path, help="folder that voice2face export-onnx wrote")
     parser.add_argument(
-        "--threads", type=int, default=2, help="of each runtime (default: %(default)s)"
+        "--threads", type=count_argument, default=2, help="of each runtime (default: %(default)s)"
     )
-    parser.add_argument("--turns", type=int, default=2, help="turns of each (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=1.5, help="of a turn (default: %(default)s)"
+        "--turns", type=count_argument, default=2, help="turns of each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number_argument(float, LEAST_SECONDS, MOST_SECONDS),
+        default=1.5,
+        help="of a turn (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
+    method = method_of(options.networks)
+    if method not in (None, "scldm"):
+        parser.error(
+            f"{options.networks} holds networks of the method {method}; this measures those of "
+            "SCLDM: voice2face export-onnx scldm-192 --to DIR"
+        )
     torch.set_num_threads(options.threads)
     pipe = Voice2FacePipeline.from_pretrained(device="cpu")
     denoiser = ToldDenoiser(pipe.method.denoiser, pipe.method.face_prior()).eval()
@@ -134,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             process("-m", "voice2face", SPEECH, "-q", "-o", picture),
             process(EXAMPLE, options.networks, SPEECH, picture),
         ]
-        torch_seconds, onnx_seconds = shortest_seconds(starts, options.turns, 0.001)
+        torch_seconds, onnx_seconds = shortest_seconds(starts, options.turns, LEAST_SECONDS)
         print(
             f"| a portrait from a new process, preset fast | {1000 * torch_seconds:.0f} "
             f"| {1000 * onnx_seconds:.0f} ({torch_seconds / onnx_seconds:.2f}) | |"

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.__main__ import SPEECH, seconds_of
+from benchmarks.options import add_repeats, refusing
 from voice2face import Voice2FacePipeline
 from voice2face.audio import load_audio
 from voice2face.audio.voice_activity import speech_frames
@@ -163,20 +164,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     description = (__doc__ or "").replace("``", "")
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parts", description=description)
-    parser.add_argument(
-        "--repeats", type=int, default=9, help="runs of each (default: %(default)s)"
-    )
+    add_repeats(parser, default=9)
     parser.add_argument(
         "--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="(default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="of the compiled pipeline")
     options = parser.parse_args(arguments)
-    pipe = Voice2FacePipeline.from_pretrained(device=options.device)
+    with refusing(parser):
+        pipe = Voice2FacePipeline.from_pretrained(device=options.device)
     parts = [part for part in parts_of(pipe, options.preset) if part.times]
     counts = [operations_of(part.run) for part in parts]
     if options.compile:
-        pipe.compile()
+        with refusing(parser):
+            pipe.compile()
     operations = product_rate(options.repeats, pipe.device, pipe.dtype)
     traffic = copy_rate(options.repeats, pipe.device)
     print(

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from voice2face import Voice2FacePipeline, __version__, load_audio
 from voice2face.cli import main
-from voice2face.errors import PictureError
+from voice2face.errors import PictureError, SettingError
 from voice2face.picture_files import LARGEST_PICTURE_BYTES
 from voice2face.replay import read_portrait, replay
 from voice2face.saved_portraits import DETAIL, Provenance, read_making, settings_of
@@ -112,6 +112,14 @@ def test_it_can_be_made_again(
     assert main([*arguments, "-o", str(again)]) == 0
     assert "every pixel is the same" in capsys.readouterr().out
     assert again.read_bytes() == picture.read_bytes()
+
+
+def test_replay_says_what_reads_the_portrait(
+    picture: Path, recording: str, tiny_pipeline: Voice2FacePipeline
+) -> None:
+    for given in (picture, str(picture), picture.read_bytes(), {}, read_making(picture), None):
+        with pytest.raises(SettingError, match=r"replay\(read_portrait\(picture\), audio, pipe\)"):
+            replay(given, recording, tiny_pipeline)
 
 
 def test_where_it_cannot_be_saved_is_told_before_it_is_made_again(

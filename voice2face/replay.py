@@ -44,7 +44,13 @@ def replay(saved: SavedPortrait, audio: Any, pipe: Voice2FacePipeline) -> Replay
     Raises:
         AudioError: the recording cannot be used.
         PictureError: the picture names settings that this checkpoint cannot draw with.
+        SettingError: the portrait was not read.
     """
+    if not isinstance(saved, SavedPortrait):
+        raise SettingError(
+            f"replay takes no {type(saved).__name__} but what read_portrait read: "
+            "replay(read_portrait(picture), audio, pipe)"
+        )
     settings = saved.settings
     voice = pipe.listen(audio)
     try:

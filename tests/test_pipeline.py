@@ -301,7 +301,26 @@ def test_draw_says_what_it_takes(tiny_pipeline: Voice2FacePipeline, tone: np.nda
         other = voice._replace(embedding=embedding)
         with pytest.raises(SettingError, match="a tensor of 16 numbers; listen with this pipeline"):
             tiny_pipeline.draw([voice, other], [1, 2])
+    for factor in (0.0, float("nan"), float("inf")):
+        other = voice._replace(embedding=voice.embedding * factor)
+        with pytest.raises(SettingError, match="embedding is NaN, infinite or zero"):
+            tiny_pipeline.draw([voice, other], [1, 2])
     assert tiny_pipeline.draw((voice,), np.array([5]), num_inference_steps=1).seeds == [5]
+
+
+def test_voices_are_equal_where_they_were_heard_alike(
+    tiny_pipeline: Voice2FacePipeline, tone: np.ndarray
+) -> None:
+    voice, again, other = (
+        tiny_pipeline.listen(samples, 16_000) for samples in (tone, tone, tone[::-1])
+    )
+    assert voice == again
+    assert (voice != again) is False
+    assert again in [other, voice]
+    assert voice not in [other]
+    assert voice != other
+    assert voice != voice._replace(embedding=other.embedding)
+    assert voice != tuple(voice)
 
 
 @pytest.mark.parametrize("name", ["preset", "sampler"])

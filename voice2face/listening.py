@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,6 +47,23 @@ class Voice(NamedTuple):
     embedding: Tensor
     evidence: Evidence
     audio_sha256: str
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both were heard alike in the same samples, on whichever device."""
+        return (
+            isinstance(other, Voice)
+            and self[1:] == other[1:]
+            and self.embedding.tolist() == other.embedding.tolist()
+        )
+
+    def __ne__(self, other: object) -> bool:
+        """Whether they differ; a tuple would compare anew."""
+        return not self == other
+
+
+def is_direction(embedding: Tensor) -> bool:
+    """Whether an embedding is finite and not zero; one that is not on the CPU is trusted."""
+    return embedding.device.type != "cpu" or 0 < float(embedding.float().norm()) < math.inf
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from voice2face.call_settings import (
 from voice2face.devices import at_once
 from voice2face.errors import AudioError, SettingError
 from voice2face.evidence import RetrievedFace
-from voice2face.listening import Speech, Voice, hear, speech_of
+from voice2face.listening import Speech, Voice, hear, is_direction, speech_of
 from voice2face.mapped_recordings import check_several, read_speech, unshared
 from voice2face.portrait import Portrait, Portraits
 from voice2face.prefetch import in_batches, read_ahead
@@ -320,7 +320,9 @@ class Voice2FacePipeline(PretrainedNetworks):
                 ``sampler``, ``eta``, ``variety`` and ``watermark``, as in ``__call__``.
 
         Raises:
-            SettingError: an argument is out of range, or there is not one seed for each voice.
+            SettingError: an argument is out of range, there is not one seed for each voice, or an
+                embedding is NaN, infinite or zero, which is looked for on the CPU alone, as a GPU
+                would be waited for.
             DeviceError: the device ran out of memory.
         """
         check_draw_settings("draw", settings)
@@ -338,6 +340,10 @@ class Voice2FacePipeline(PretrainedNetworks):
             raise SettingError(
                 f"{self.name} draws voices whose embedding is a tensor of {size} numbers; listen "
                 "with this pipeline"
+            )
+        if not all(is_direction(voice.embedding) for voice in voices):
+            raise SettingError(
+                "a voice's embedding is NaN, infinite or zero; look at what replaced it"
             )
         if len(voices) != len(seeds) or not voices:
             raise SettingError(f"{len(voices)} voices and {len(seeds)} seeds; give one for each")

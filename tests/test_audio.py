@@ -193,6 +193,11 @@ def test_integer_samples_are_scaled_by_their_type(tone: np.ndarray, kind: str) -
     np.testing.assert_allclose(load_audio(integers, SAMPLE_RATE), tone, atol=1.5 / half)
 
 
+def test_integers_of_32_bits_may_be_silent_and_are_otherwise_louder_than_those_of_16() -> None:
+    assert not load_audio(np.zeros(SAMPLE_RATE, np.int32), SAMPLE_RATE).any()
+    assert load_audio(np.array([0, 2**15 + 1], np.int32), SAMPLE_RATE).any()
+
+
 @pytest.mark.parametrize("file_format", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
 def test_common_formats_are_decoded(tone: np.ndarray, file_format: str) -> None:
     buffer = io.BytesIO()
@@ -583,6 +588,11 @@ ERRORS = {
         "cannot be used",
     ),
     "64 bits": (lambda _: load_audio([1, 2], 16_000), AudioFormatError, "give int16"),
+    "16 bits in 32": (
+        lambda _: load_audio(np.array([0, -(2**15), 9], np.int32), 16_000),
+        AudioFormatError,
+        "the largest here is 32768; if these are 16-bit samples, give them as int16",
+    ),
     "wrong keys": (lambda _: load_audio({"wave": 1}), AudioFormatError, "'sampling_rate'"),
     "triple": (lambda _: load_audio((1, 2, 3)), AudioFormatError, "a tuple of 3"),
     "wrong type": (lambda _: load_audio(7), AudioFormatError, "cannot be read from int"),

@@ -31,6 +31,7 @@ LOWEST_RATE = 4_000  # samples a second
 HIGHEST_RATE = 768_000  # samples a second
 LONGEST_PATH = 32_767  # characters, of Windows; others take fewer
 LARGEST_SAMPLE = 1e6  # floating-point samples beyond this are no audio
+LARGEST_OF_16_BITS = 1 << 15  # as good as silent among integers of 32 bits
 
 
 def load_audio(
@@ -46,8 +47,9 @@ def load_audio(
             way round, as SciPy and Gradio do; or what Hugging Face's datasets hold:
             ``{"array": ..., "sampling_rate": ...}``, ``{"bytes": ..., "path": ...}``, or
             torchcodec's ``AudioDecoder``. Integer samples are scaled by their type's range; those
-            of 64 bits are refused. Any rate from 4 to 768 kHz and up to 64 channels, which are
-            averaged; where they cancel each other out, the loudest is taken.
+            of 64 bits are refused, and so are those of int32 that may be int16's. Any rate from 4
+            to 768 kHz and up to 64 channels, which are averaged; where they cancel each other out,
+            the loudest is taken.
         sample_rate: samples a second, for arrays and tensors only: files say their own.
         max_seconds: the most that is taken, of what strangers send say. A file that is longer is
             refused before it is decoded, as compressed hours are small; one with more samples than
@@ -60,8 +62,9 @@ def load_audio(
         AudioNotFoundError: the path does not exist or is a folder.
         AudioDecodeError: the data is no audio, or a FLAC or MP3 that is truncated, or a file
             object that cannot be read. Of half a WAV, half is heard.
-        AudioFormatError: NaN or infinite samples, an absurd rate, length or shape, the rate is
-            missing or contradicts what came with the source, or the memory does not suffice.
+        AudioFormatError: NaN or infinite samples, int32 within the range of int16, an absurd rate,
+            length or shape, the rate is missing or contradicts what came with the source, or the
+            memory does not suffice.
         NoSpeechError: there are no samples.
         SettingError: ``max_seconds`` is no number, or a negative one.
     """
@@ -232,6 +235,13 @@ def _scaled(samples: NDArray[Any]) -> NDArray[Any]:
         half = float(np.iinfo(samples.dtype).max // 2 + 1)
         return (samples.astype(np.float64) - half) / half
     if samples.dtype.kind == "i":
+        if samples.dtype.itemsize == 4 and samples.any():
+            largest = max(int(samples.max()), -int(samples.min()))
+            if largest <= LARGEST_OF_16_BITS:
+                raise ValueError(
+                    f"integers of 32 bits up to {2**31 - 1} are expected, the largest here is "
+                    f"{largest}; if these are 16-bit samples, give them as int16"
+                )
         return samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
     if samples.dtype.kind != "f":
         raise ValueError(f"samples of type {samples.dtype}")

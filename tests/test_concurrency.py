@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import SPEECH, tiny_components, tiny_portraitist
-from voice2face import Voice2FacePipeline
+from voice2face import Voice2FacePipeline, errors
 from voice2face.cli import main
 from voice2face.errors import DeviceError
 from voice2face.models import FaceRetriever
@@ -104,6 +104,16 @@ def test_spawned_workers_load_in_their_initializer(pipeline: Voice2FacePipeline)
     with context.Pool(1, load_once, (torch.get_num_threads(),)) as pool:
         made = pool.map_async(use_inherited, range(3)).get(WORKER_SECONDS)
     assert made == [make(pipeline, seed) for seed in range(3)]
+
+
+def test_every_error_can_be_pickled() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert errors.RefusedError in kinds
+    for kind in kinds:
+        error = kind("too large", 413) if kind is errors.RefusedError else kind("too large")
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (kind, "too large")
+        assert vars(again) == vars(error)
 
 
 @pytest.mark.parametrize("parts", [tiny_components, tiny_portraitist])

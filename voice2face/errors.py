@@ -89,3 +89,7 @@ class RefusedError(AppError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, int]]:
+        """What it is unpickled from; an exception's own are its message alone."""
+        return type(self), (str(self), self.status)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -384,13 +385,39 @@ def test_an_mp3_that_goes_on_beyond_what_is_read_is_refused(female_speech: Path)
             load_audio(stream)
 
 
+ID3V1 = b"TAG" + bytes(125)
+ID3V2 = b"ID3\x04\x00\x00" + bytes([0, 0, 2, 3]) + bytes(2 * 128 + 3)
+ID3V2_WITH_FOOTER = b"ID3\x04\x00\x10" + ID3V2[6:] + b"3DI\x04\x00\x10" + ID3V2[6:10]
+APE_ENDS = [
+    b"APETAGEX" + struct.pack("<IIII", 2000, 7 + 32, 1, flags) + bytes(8)
+    for flags in (0xA0000000, 0x80000000)
+]
+APE = bytes(7).join(APE_ENDS)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [ID3V1, ID3V2, ID3V2_WITH_FOOTER, APE, APE_ENDS[1], APE + ID3V1, ID3V1 + ID3V2],
+    ids=["ID3v1", "ID3v2", "ID3v2 with footer", "APE", "empty APE", "APE, ID3v1", "both ID3"],
+)
+def test_joined_mp3s_are_refused_whatever_tags_lie_between(tone: np.ndarray, tags: bytes) -> None:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone, SAMPLE_RATE, format="MP3")
+    whole = buffer.getvalue()
+    assert len(load_audio(whole + tags)) == len(load_audio(ID3V2 + whole + tags)) == len(tone)
+    with pytest.raises(AudioDecodeError, match="files that were joined"):
+        load_audio(whole + tags + whole)
+
+
 def test_an_mp3_whose_last_frame_is_not_read_is_whole(female_speech: Path) -> None:
     samples, rate = sf.read(female_speech)
     for count in range(2 * rate, 2 * rate + 16 * 37, 37):  # of some, a frame of silence is left
         buffer = io.BytesIO()
         sf.write(buffer, samples[:count], rate, format="MP3")
-        for whole in (buffer.getvalue(), buffer.getvalue() + b"TAG" + bytes(125)):
+        for whole in (buffer.getvalue(), buffer.getvalue() + ID3V1):
             assert len(load_audio(whole)) == count
+        with pytest.raises(AudioDecodeError, match="files that were joined"):
+            load_audio(buffer.getvalue() + ID3V2 + buffer.getvalue())
 
 
 def test_an_mp3_of_constant_bitrate_without_a_xing_header_is_whole(female_speech: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from voice2face.audio.mp3_tags import Seekable, read_past_tags
 
 HEADER_BYTES = 4
 LAYER_3 = 1  # as headers write it
@@ -11,26 +11,20 @@ KILOBITS_OF_MPEG_1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 
 KILOBITS_OF_LATER = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 
 
-class Readable(Protocol):
-    """What frames are read from."""
-
-    def read(self, count: int, /) -> bytes:
-        """Up to ``count`` bytes."""
-
-
-def goes_on(file: Readable) -> bool:
+def goes_on(file: Seekable) -> bool:
     """Whether an MP3 goes on where libsndfile has read all samples that its header tells of.
 
-    One frame may be left, which encoders fill up with silence that is not played. A tag is none.
+    One frame may be left, which encoders fill up with silence that is not played. Tags are none,
+    but may lie between files that were joined.
     """
-    header = file.read(HEADER_BYTES)
+    header = read_past_tags(file, HEADER_BYTES)
     if not is_frame(header):
         return False
     length = frame_bytes(header)
     if length is None:
         return True
     file.read(length - HEADER_BYTES)
-    return is_frame(file.read(HEADER_BYTES))
+    return is_frame(read_past_tags(file, HEADER_BYTES))
 
 
 def is_frame(header: bytes) -> bool:

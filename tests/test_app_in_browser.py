@@ -338,6 +338,36 @@ def test_the_microphone_is_heard(page: Page) -> None:
     assert float(page["speech-text"].text.split()[0]) > 2
 
 
+def test_the_keyboard_alone_starts_and_stops_a_recording(page: Page) -> None:
+    page.do("arguments[0].focus()", page["record"])
+    space = ActionChains(page.browser).send_keys(Keys.SPACE)
+    space.perform()
+    page.wait(lambda: recorded_seconds(page) >= 1)
+    space.perform()
+    page.wait(page["draw"].is_enabled)
+    assert page["record"].text == "Record"
+    assert page.browser.switch_to.active_element == page["record"]
+
+
+def test_a_microphone_that_is_still_asked_for_is_asked_for_once(page: Page) -> None:
+    page.do("""
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        globalThis.asked = 0;
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          asked += 1;
+          await new Promise((resolve) => { globalThis.allow = resolve; });
+          return ask(wanted);
+        };
+    """)
+    page["record"].click()
+    page["record"].click()
+    page.do("allow()")
+    page.wait(lambda: recorded_seconds(page) >= 1)
+    assert page.do("return asked") == 1
+    page["record"].click()
+    page.wait(page["draw"].is_enabled)
+
+
 def test_sound_that_comes_in_late_does_not_go_on_counting(page: Page) -> None:
     page.do("AudioContext.prototype.close = async () => {}")
     page.do("MediaStreamTrack.prototype.stop = () => {}")

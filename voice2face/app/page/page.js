@@ -23,6 +23,7 @@ const take = new Take();
 let recording = null; // what is sent, a Blob
 let latest = null; // the file that was chosen last
 let recorder = null; // while recording
+let starting = false; // while the microphone is asked for
 let drawing = null; // an AbortController, while portraits are drawn
 let begun = false; // whether unfinished portraits took the place of the ones before
 let drawnSeed = "0"; // of the first of the portraits drawn last
@@ -103,7 +104,7 @@ async function startRecording() {
     at("record").style.setProperty("--level", level);
     if (seconds >= LONGEST_RECORDED_SECONDS) stopRecording();
   });
-  at("record").disabled = true;
+  starting = true; // a button that is disabled would lose the keyboard
   try {
     await recorder.start();
     showRecording(true);
@@ -111,7 +112,7 @@ async function startRecording() {
     recorder = null;
     complain(`The microphone cannot be used (${error.message}). Allow it, or choose a file.`);
   }
-  at("record").disabled = false;
+  starting = false;
 }
 
 async function stopRecording() {
@@ -123,7 +124,9 @@ async function stopRecording() {
 }
 
 if (canRecord()) {
-  at("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
+  at("record").addEventListener("click", () => {
+    if (!starting) (recorder ? stopRecording : startRecording)();
+  });
 } else {
   at("record").hidden = true;
   at("recording-hint").textContent +=

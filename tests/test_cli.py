@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from voice2face import Voice2FacePipeline
+from voice2face.__main__ import main as command_main
 from voice2face.audio import SAMPLE_RATE
 from voice2face.cli import command_meant, main
 from voice2face.listening import MOST_WINDOWS_AT_ONCE, speech_of
@@ -44,6 +46,27 @@ def test_several_pictures_quietly(
     assert (tmp_path / "face-1.jpg").is_file()
     assert (tmp_path / "face-2.jpg").is_file()
     assert capsys.readouterr() == ("", "")
+
+
+class CtrlC:
+    """Is pressed while the command line is imported."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "voice2face.cli":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_modules_are_imported_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delitem(sys.modules, "voice2face.cli")
+    monkeypatch.setattr(sys, "meta_path", [CtrlC(), *sys.meta_path])
+    assert command_main() == 130
+    said = capsys.readouterr()
+    assert said == ("", "voice2face: interrupted, nothing half-written was left\n")
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    scripts = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"voice2face": f"{command_main.__module__}:{command_main.__name__}"}
 
 
 def test_names_that_cannot_be_printed_end_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from voice2face import __version__
 from voice2face.commands import app, checkpoints, folder, pictures, recording
+from voice2face.commands.ending_signals import interrupted
 from voice2face.commands.named_recordings import named_recordings
 from voice2face.commands.options import (
     BATCH_SIZE,
@@ -30,7 +31,7 @@ from voice2face.settings import (
     PRESETS,
 )
 
-INTERRUPTED, NOBODY_READS = 130, 141  # as shells report SIGINT and SIGPIPE
+NOBODY_READS = 141  # as shells report SIGPIPE
 CLOSE_NAMES = 0.7  # the share of letters, as difflib counts it, that a misspelt command has right
 
 EXAMPLES = """\
@@ -199,8 +200,7 @@ def exit_code(words: list[str]) -> int:
         print(f"voice2face: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("voice2face: interrupted, nothing half-written was left", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     except BrokenPipeError:
         drop_what_is_printed(sys.stdout)
         return NOBODY_READS

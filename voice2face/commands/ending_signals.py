@@ -1,4 +1,4 @@
-"""Ending a command by SIGTERM or SIGHUP as by Ctrl-C, so that it can leave things in order."""
+"""Ending a command by Ctrl-C, SIGTERM or SIGHUP, so that it can leave things in order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+INTERRUPTED = 130  # as shells report SIGINT
+
+
+def interrupted() -> int:
+    """Say that Ctrl-C ended the command, and return its exit code."""
+    print("voice2face: interrupted, nothing half-written was left", file=sys.stderr)
+    return INTERRUPTED
 
 
 class Ended(KeyboardInterrupt):

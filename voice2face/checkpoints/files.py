@@ -61,7 +61,10 @@ def verify(folder: Path, files: Mapping[str, Mapping[str, Any]], *, again: bool 
 def how_to_complete(folder: Path) -> str:
     """What to do about a checkpoint that lacks a file, by where it lies."""
     if folder.parent.name == "snapshots":
-        return "load the checkpoint once without local_files_only, which fetches what is missing"
+        return (
+            "load the checkpoint once without HF_HUB_OFFLINE and local_files_only, which fetches "
+            "what is missing"
+        )
     return how_to_repair(folder)
 
 

@@ -65,7 +65,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         raise CheckpointNotFoundError(
             f"{repo_id} is not completely in the cache and the Hub was not reached; go online "
-            "and load it once without local_files_only, or pass a local folder"
+            "and load it once without HF_HUB_OFFLINE and local_files_only, or pass a local folder"
         ) from error
     except Exception as error:  # the client lets its transport's many errors through
         raise CheckpointNotFoundError(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from voice2face.audio import load_audio
 from voice2face.audio.voice_activity import join_frames, speech_frames, speech_windows
+from voice2face.errors import Voice2FaceError
 from voice2face.picture_files import save_marked
 from voice2face.watermark import embed
 
@@ -26,8 +27,11 @@ class Networks:
     """What ``voice2face export-onnx`` wrote, ready to run."""
 
     def __init__(self, folder: str) -> None:
-        """Open the networks of a folder, and end where they are not of SCLDM."""
-        self.facts = json.loads((Path(folder) / "sampling.json").read_text())
+        """Open the networks of a folder, and end where there are none, or not of SCLDM."""
+        facts = Path(folder) / "sampling.json"
+        if not facts.is_file():
+            sys.exit(f"{facts} is missing: voice2face export-onnx scldm-192 --to {folder}")
+        self.facts = json.loads(facts.read_text())
         if self.facts["method"] != "scldm":
             sys.exit(
                 f"{folder} holds {self.facts['checkpoint']}, of the method {self.facts['method']}; "
@@ -118,10 +122,8 @@ def coefficients(alpha_bar: float) -> tuple[np.float32, np.float32]:
     return np.float32(alpha_bar**0.5), np.float32((1 - alpha_bar) ** 0.5)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
-    folder, recording, picture = sys.argv[1:]
+def main(folder: str, recording: str, picture: str) -> None:
+    """Draw a portrait of a recording with the networks of a folder, and write it."""
     networks = Networks(folder)
     speech = networks.listen(recording)
     mean, deviation = (
@@ -140,3 +142,12 @@ if __name__ == "__main__":
         if networks.face_check is None or surest >= networks.least_confidence:
             break
     save_marked(Image.fromarray(embed(networks.decode(latents))), picture, {})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except Voice2FaceError as error:
+        sys.exit(str(error))

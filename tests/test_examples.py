@@ -68,6 +68,20 @@ def test_the_onnx_example_says_of_which_method_it_is(tmp_path: Path, male_speech
     assert "Traceback" not in done.stderr
 
 
+def test_the_onnx_example_says_what_writes_its_networks(tmp_path: Path, male_speech: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "onnx_portrait.py", tmp_path, male_speech, "face.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{tmp_path / 'sampling.json'} is missing: "
+        f"voice2face export-onnx scldm-192 --to {tmp_path}\n"
+    )
+
+
 def test_folder(tmp_path: Path, female_speech: Path) -> None:
     recordings, portraits = tmp_path / "recordings", tmp_path / "portraits"
     recordings.mkdir()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import soundfile as sf
 import torch
 from onnxruntime import InferenceSession
 from PIL import Image
@@ -146,6 +147,26 @@ def test_the_example_draws_a_portrait_without_pytorch(
         assert SYNTHETIC_SOURCE in image.info["XML:com.adobe.xmp"]
         assert np.asarray(image).std() > 25
         assert detect(image).answer == "yes"
+
+
+def test_the_example_says_what_it_cannot_use_in_a_line(
+    exported: Path, female_speech: Path, tmp_path: Path
+) -> None:
+    short, missing = tmp_path / "short.wav", tmp_path / "missing"
+    sf.write(short, 0.3 * np.sin(np.arange(4_000) / 20), 16_000)
+    for recording, picture, reason in (
+        (short, "face.png", r".*of speech.*"),
+        (missing, "face.png", r"\S+missing does not exist; .*"),
+        (female_speech, missing / "face.png", r".*missing.*"),
+    ):
+        done = subprocess.run(
+            [sys.executable, EXAMPLE, exported, recording, picture],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 1
+        assert re.fullmatch(reason + "\n", done.stderr), done.stderr
 
 
 def test_the_benchmark_prints_a_table(exported: Path) -> None:

@@ -563,6 +563,32 @@ def luminance(colour: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+def said(page: Page, role: str) -> list[tuple[str, str]]:
+    """Name and description of each element of a role, as a screen reader is told them."""
+    nodes = page.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    shown = [node for node in nodes if not node["ignored"] and node["role"]["value"] == role]
+    texts = ("name", "description")
+    return [tuple(node.get(text, {}).get("value", "") for text in texts) for node in shown]
+
+
+def test_a_screen_reader_is_told_of_portraits_that_are_drawn(
+    page: Page, female_speech: Path
+) -> None:
+    assert said(page, "radio") == []
+    page.choose_file(female_speech)
+    page["seed"].send_keys("7")
+    page.set("steps", 1)
+    page.draw()
+    names = [f"Synthetic portrait {k + 1} of 4, seed {7 + k}" for k in range(4)]
+    assert [name for name, _ in said(page, "radio")] == names
+
+
+def test_a_screen_reader_is_told_which_recording_is_chosen(page: Page, female_speech: Path) -> None:
+    page.choose_file(female_speech)
+    [told] = [told for name, told in said(page, "button") if name.startswith("Choose")]
+    assert "female.flac" in told
+
+
 def test_every_control_has_a_name(page: Page) -> None:
     unnamed = page.do("""
         return [...document.querySelectorAll("button, input, audio[controls], a, progress")]

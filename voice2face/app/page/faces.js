@@ -30,7 +30,7 @@ export class Faces {
     for (const card of this.cards) {
       const [radio, image, caption] = parts(card);
       radio.checked = false;
-      radio.disabled = true;
+      radio.disabled = radio.hidden = true; // nameless until it is drawn
       image.removeAttribute("src");
       image.alt = "";
       caption.textContent = "";
@@ -54,7 +54,7 @@ export class Faces {
       image.src = this.addresses[k];
       image.alt = `Synthetic portrait ${k + 1} of ${portraits.length}, seed ${seed}`;
       caption.textContent = `seed ${seed}`;
-      radio.disabled = false;
+      radio.disabled = radio.hidden = false;
       this.cards[k].classList.add("is-drawn");
     });
   }

@@ -589,6 +589,16 @@ def test_a_screen_reader_is_told_which_recording_is_chosen(page: Page, female_sp
     assert "female.flac" in told
 
 
+def test_a_name_written_from_right_to_left_leaves_the_length_as_it_is(
+    page: Page, female_speech: Path, tmp_path: Path
+) -> None:
+    recording = tmp_path / "\u0645\u0642\u0627\u0628\u0644\u0629"
+    recording.write_bytes(female_speech.read_bytes())
+    page.choose_file(recording)
+    name, length = page["take-name"], page["take-length"]
+    assert name.rect["x"] + name.rect["width"] <= length.rect["x"], "12.0 s, after the name"
+
+
 def test_every_control_has_a_name(page: Page) -> None:
     unnamed = page.do("""
         return [...document.querySelectorAll("button, input, audio[controls], a, progress")]

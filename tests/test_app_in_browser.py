@@ -599,6 +599,11 @@ def test_a_name_written_from_right_to_left_leaves_the_length_as_it_is(
     assert name.rect["x"] + name.rect["width"] <= length.rect["x"], "12.0 s, after the name"
 
 
+def test_files_with_sound_can_be_chosen(page: Page) -> None:
+    kinds = page["file"].get_attribute("accept").split(",")
+    assert {"audio/*", "video/*"} <= set(kinds)
+
+
 def test_every_control_has_a_name(page: Page) -> None:
     unnamed = page.do("""
         return [...document.querySelectorAll("button, input, audio[controls], a, progress")]

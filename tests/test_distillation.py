@@ -714,7 +714,8 @@ def test_a_distilled_checkpoint_draws_and_its_decoder_learns_from_portraits(
     drawn = ["--checkpoint", released, "--trajectories", trajectories]
     train(*line, *drawn, "--max-steps", 2)
     assert log_of(sharper)[-1]["held_out_detail"] > 0.0
-    assert (sharper / "portraits.png").is_file()
+    kept = [sharper / f"portraits.{ending}" for ending in ("png", "safetensors")]
+    assert all(file.is_file() for file in kept)
     with pytest.raises(SystemExit, match="holds no trajectories"):
         train(*line, "--trajectories", tmp_path)
     save_file({"speech": torch.zeros(1)}, trajectories / "train" / "00000.safetensors")
